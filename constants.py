@@ -1,0 +1,84 @@
+"""Every number a user may want to change, with its unit and where it comes from.
+
+Labels, rates and scales are facts of the corpora; the hyper-parameters at the end are the
+defaults of the command line (`python main.py --help` prints them). Settings that belong to one
+model stand in that model's file.
+"""
+
+from typing import NamedTuple
+
+# --- labels -------------------------------------------------------------------------------
+
+# The order of the 2022 system, used everywhere: in columns, files, heads and pictures.
+EMOTIONS = ("disgust", "angry", "sad", "fear", "surprise", "neutral", "happy")
+KOREAN = {
+    "disgust": "혐오", "angry": "분노", "sad": "슬픔", "fear": "공포",
+    "surprise": "놀람", "neutral": "중립", "happy": "기쁨",
+}  # fmt: skip
+RATERS = 10  # people who rated each utterance (KEMDy19, KEMDy20)
+SCALE = (1.0, 5.0)  # arousal: 1 calm .. 5 excited; valence: 1 negative .. 5 positive
+ROLES = ("speaker", "listener")  # whose emotion: of the one who talks, or of the partner
+
+
+class Head(NamedTuple):
+    """One thing a model predicts: how many numbers, and what kind they are."""
+
+    size: int
+    kind: str  # "distribution": log-probabilities; "scale": one number in SCALE
+
+
+HEADS = {
+    "emotion": Head(len(EMOTIONS), "distribution"),
+    "arousal": Head(1, "scale"),
+    "valence": Head(1, "scale"),
+}
+
+# --- sound --------------------------------------------------------------------------------
+
+SAMPLE_RATE = 16_000  # Hz, KEMDy19 and KEMDy20 as delivered
+CLIP_SECONDS = 10  # the model hears this much of an utterance
+N_FFT = 2048  # samples: 128 ms
+HOP = 512  # samples: 32 ms
+N_MELS = 229
+F_MIN, F_MAX = 30.0, 8000.0  # Hz
+AMIN = 1e-10  # power floor of the decibel scale: 10 log10(1e-10) = -100 dB
+FLOOR_DB = -100.0
+STANDARDISE_EPS = 1e-5  # added to the variance of a log-mel block
+
+# --- text ---------------------------------------------------------------------------------
+
+TEXT_ENCODER = "skt/kobert-base-v1"  # any BERT-like hub id or folder; or "char-ngram"
+TEXT_VECTORS = "embedding_768.npy"  # taken instead where it lies in the corpus folder (2022)
+TEXT_DIM = 768  # numbers in a sentence vector (KoBERT's hidden size)
+
+# --- data ---------------------------------------------------------------------------------
+
+DATA = "data/KEMDy19"
+PREPARED = "data/prepared"  # tables and features are written here, never beside the corpus
+MAX_BAD = 0.05  # share of rows that may be quarantined before preparing stops
+
+# --- hyper-parameters (the 2022 system's, unless a source is named) -------------------------
+
+MODEL = "mate"  # a file of models/; what a 2022 folder holds, too
+SOR_L = "speaker"
+TEST_SPLIT = (1, 2, 3, 4)  # sessions
+WINDOW = 8  # utterances of one dialogue; the last one is judged
+LAMBDA = 0.66  # weight of the emotion loss; arousal and valence get 1 - LAMBDA each
+BETA = 0.99  # class-balanced loss, Cui et al. 2019
+LOSS = "normal"
+EPOCHS = 50
+BATCH_SIZE = 64  # windows, over all processes together
+OPTIMIZER = "adam"
+LEARNING_RATE = 1e-3
+LR_DECAY = 0.7  # factor applied to the learning rate at 1/3 and at 1/2 of the epochs
+WEIGHT_DECAY = 1e-5
+BACKBONE = "lstm"
+HIDDEN_SIZE = 512
+SEED = 42
+SAVE_PATH = "./exp"
+TIES = "drop"  # which test rows count in the emotion scores; design: README, "scores"
+
+# --- evidence -------------------------------------------------------------------------------
+
+BOOTSTRAP = 2000  # resamples of whole dialogues
+CONFIDENCE = 0.95

@@ -1,0 +1,412 @@
+"""Features: extracted once per content, kept on disk, gathered by row number.
+
+A feature is a file in features/ that holds
+
+    VERSION     int, raised when the numbers change for equal parameters
+    DTYPE       how its arrays are stored, e.g. "float16"
+    SOURCE      what it is made from: "wav" (a path), "text" or "segment" (the id)
+    parameters(settings) -> dict       all that changes the numbers; JSON
+    shape(parameters) -> tuple         of one ready block
+    Extractor(parameters)              called with (source, rows) -> one array per row; raises
+                                       `Unusable` for a source that cannot be used. Called from
+                                       several threads, or once for all with `many(sources)` ->
+                                       one array or Unusable per source, where it has that
+    gather(arrays, stats, parameters, rng, out)   stored arrays -> float32 blocks, in `out`
+
+and may hold `source(parameters)` (when SOURCE depends on them) and `stats(array, parameters)` ->
+list of floats kept beside each array. How a cache is used is `extract`; what is masked, and why,
+is `Store.available` and `Store.troubles`. Windows and batches are in dataset.py.
+"""
+
+import json
+import logging
+import os
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import filelock
+import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
+from tqdm import tqdm
+
+import utils
+from utils import UserError
+
+LAYOUT = 1  # of the files of a cache; part of its folder's name
+FLUSH = 32 << 20  # bytes written together: bounds the memory held and what a crash loses
+GROUP = 256  # sources handed to `many` at once
+SOURCES = {"wav": "wav", "text": "text", "segment": "segment"}  # kind -> column
+
+log = logging.getLogger(__name__)
+
+
+class Unusable(Exception):
+    """Raised by an Extractor for one source; its text is the reason, a short fixed phrase."""
+
+
+def extract(
+    name: str, utterances: pd.DataFrame, root: Path, prepared: Path, settings: Any,
+    workers: int | None = None, progress: bool = True,
+) -> "Store":  # fmt: skip
+    """The feature `name` of all `utterances`, extracting what its cache does not hold yet.
+
+    `root` is the corpus folder that `utterances.wav` is relative to, `prepared` the folder that
+    holds features/. Equal content is extracted once. Interrupted, it goes on at the next call;
+    two processes at once wait for each other.
+    """
+    leaf = utils.leaf("features", name)
+    parameters = leaf.parameters(settings)
+    folder = Path(prepared) / "features" / f"{name}-{_digest(leaf, parameters)}"
+    keys = _keys(_kind(leaf, parameters), utterances)
+    cache = _Cache(folder, leaf.DTYPE)
+    cache.verify(keys)
+    if not cache.complete or cache.lacks(keys):
+        utils.make_folder(folder)
+        with _lock(folder / "lock"):
+            cache = _Cache(folder, leaf.DTYPE)  # again: the one waited for may have done it all
+            cache.verify(keys, tell=True)
+            cache.open(
+                {"feature": name, "layout": LAYOUT, "version": leaf.VERSION, "dtype": leaf.DTYPE,
+                 "parameters": parameters}
+            )  # fmt: skip
+            jobs = _jobs(_kind(leaf, parameters), utterances, keys, Path(root), cache.lacks(keys))
+            if jobs:
+                _fill(cache, leaf, parameters, jobs, workers or _cores(), name if progress else "")
+            cache.close()
+    return Store(leaf, parameters, folder, cache.entries, keys, utterances)
+
+
+class Store:
+    """One feature of some utterances, by row number. `folder`: its cache.
+
+    `available` (N,) bool: the rows that have it; `troubles`: (segment, reason) of those whose
+    source could not be used; `shape`: of one block.
+    """
+
+    def __init__(
+        self, leaf: ModuleType, parameters: dict, folder: Path, entries: dict[str, "_Entry"],
+        keys: list[str], utterances: pd.DataFrame,
+    ):  # fmt: skip
+        self.leaf, self.parameters, self.folder = leaf, parameters, folder
+        self.shape = tuple(leaf.shape(parameters))
+        self.entries = [entries.get(key) for key in keys]
+        self.available = np.array([e is not None and not e.unusable for e in self.entries], bool)
+        pairs = zip(utterances["segment"], self.entries, strict=True)
+        self.troubles = [(segment, e.unusable) for segment, e in pairs if e and e.unusable]
+        self._data, self._dtype = _map(folder / "data.bin"), np.dtype(leaf.DTYPE)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def array(self, row: int) -> np.ndarray | None:
+        """What is stored for a row, as the leaf made it (read only); None if it has nothing."""
+        if row < 0 or not self.available[row]:
+            return None
+        _, offset, shape, *_ = self.entries[row]
+        count = int(np.prod(shape))
+        return np.frombuffer(self._data, self._dtype, count, offset).reshape(shape)
+
+    def gather(
+        self, rows: np.ndarray, rng: np.random.Generator | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:  # fmt: skip
+        """Row numbers of any shape (-1: padding) -> float32 blocks, rows.shape + self.shape.
+
+        Zeros where a row has nothing. `rng` draws where long clips are cut; without it they are
+        cut in the middle. `out`: a contiguous array to write into.
+        """
+        rows = np.asarray(rows)
+        out = np.empty(rows.shape + self.shape, np.float32) if out is None else out
+        arrays = [self.array(row) for row in rows.ravel()]
+        stats = [self.entries[row].stats if row >= 0 and self.entries[row] else None
+                 for row in rows.ravel()]  # fmt: skip
+        self.leaf.gather(arrays, stats, self.parameters, rng, out.reshape(-1, *self.shape))
+        return out
+
+
+# --- what a row is made from ---------------------------------------------------------------------
+
+
+def _digest(leaf: ModuleType, parameters: dict) -> str:
+    return utils.digest([LAYOUT, leaf.VERSION, leaf.DTYPE, parameters])
+
+
+def _kind(leaf: ModuleType, parameters: dict) -> str:
+    return leaf.source(parameters) if hasattr(leaf, "source") else leaf.SOURCE
+
+
+def _keys(kind: str, utterances: pd.DataFrame) -> list[str]:
+    """One key a row, equal for equal content; "" for a row that has nothing to extract."""
+    present = (utterances["quarantine"] == "") & (utterances[SOURCES[kind]] != "")
+    if kind == "wav":
+        present &= ~utterances["silent"].astype(bool)
+        keys = [f"{s}-{h}" for s, h in zip(utterances["wav_size"], utterances["wav_hash"],
+                                           strict=True)]  # fmt: skip
+    else:
+        keys = [utils.digest([kind, value], 32) for value in utterances[SOURCES[kind]]]
+    return [key if there else "" for key, there in zip(keys, present, strict=True)]
+
+
+class _Job(NamedTuple):
+    source: Path | str
+    keys: list[str]
+    rows: list[tuple]  # of utterances, one for each key
+
+
+def _jobs(
+    kind: str, utterances: pd.DataFrame, keys: list[str], root: Path, lacking: set[str]
+) -> list[_Job]:
+    """What has to be extracted: each key once, those of one source together."""
+    jobs: dict[str, _Job] = {}
+    left = set(lacking)
+    for key, row in zip(keys, utterances.itertuples(), strict=True):
+        if key in left:
+            left.remove(key)
+            source = getattr(row, SOURCES[kind])
+            job = jobs.setdefault(source, _Job(root / source if kind == "wav" else source, [], []))
+            job.keys.append(key)
+            job.rows.append(row)
+    return list(jobs.values())
+
+
+# --- extraction ----------------------------------------------------------------------------------
+
+
+def _fill(
+    cache: "_Cache", leaf: ModuleType, parameters: dict, jobs: list[_Job], workers: int, label: str
+) -> None:
+    """Extract all jobs into the cache, in their order whatever the number of workers."""
+    extractor = leaf.Extractor(parameters)
+    together = hasattr(extractor, "many")
+    workers, size = (1, GROUP) if together else (workers, 1)
+
+    def work(group: list[_Job]) -> list[_Entry]:
+        answers = _many(extractor, group) if together else [_one(extractor, group[0])]
+        return [
+            _entry(key, answer, leaf, parameters)
+            for job, arrays in zip(group, answers, strict=True)
+            for key, answer in zip(job.keys, arrays, strict=True)
+        ]
+
+    # threads: NumPy, SciPy and soundfile let go of the interpreter while they compute; each
+    # worker's BLAS keeps to one core, else they fight over them
+    limit = nullcontext() if together else threadpool_limits(1)
+    bar = tqdm(total=sum(len(j.keys) for j in jobs), desc=f"extracting {label}", unit="row",
+               disable=not label)  # fmt: skip
+    with limit, bar, ThreadPoolExecutor(workers) as pool:
+        for entries in _in_order(pool, work, _groups(jobs, size), 2 * workers):
+            for entry, data in entries:
+                cache.add(entry, data)
+            bar.update(len(entries))
+
+
+def _one(extractor: Any, job: _Job) -> list[np.ndarray | Unusable]:
+    try:
+        return extractor(job.source, job.rows)
+    except Unusable as reason:
+        return [reason] * len(job.keys)
+
+
+def _many(extractor: Any, group: list[_Job]) -> list[list[np.ndarray | Unusable]]:
+    return [[answer] for answer in extractor.many([job.source for job in group])]
+
+
+def _groups(jobs: list[_Job], size: int) -> Iterator[list[_Job]]:
+    rest = iter(jobs)
+    while group := list(islice(rest, size)):
+        yield group
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, work: Callable, items: Iterator, ahead: int
+) -> Iterator[Any]:
+    """Like `pool.map`, but at most `ahead` items are begun before their results are taken."""
+    begun: deque = deque()
+    for item in items:
+        begun.append(pool.submit(work, item))
+        if len(begun) > ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# --- the files -----------------------------------------------------------------------------------
+
+
+class _Entry(NamedTuple):
+    """One line of index.jsonl. `crc32` covers the key, shape, stats, reason and the bytes."""
+
+    key: str
+    offset: int
+    shape: tuple[int, ...]
+    crc32: int
+    stats: list[float]
+    unusable: str
+
+
+def _checksum(entry: _Entry, data: bytes | memoryview | np.ndarray) -> int:
+    head = json.dumps([entry.key, list(entry.shape), entry.stats, entry.unusable])
+    return zlib.crc32(data, zlib.crc32(head.encode()))
+
+
+def _entry(
+    key: str, answer: np.ndarray | Unusable, leaf: ModuleType, parameters: dict
+) -> tuple[_Entry, bytes]:
+    if isinstance(answer, np.ndarray):
+        answer = np.ascontiguousarray(answer, leaf.DTYPE)
+        if answer.dtype.kind == "f" and not np.isfinite(answer).all():
+            answer = Unusable("not finite")
+    if isinstance(answer, Unusable):
+        entry, data = _Entry(key, 0, (), 0, [], str(answer)), b""
+    else:
+        stats = leaf.stats(answer, parameters) if hasattr(leaf, "stats") else []
+        entry, data = _Entry(key, 0, answer.shape, 0, stats, ""), answer.tobytes()
+    return entry._replace(crc32=_checksum(entry, data)), data
+
+
+def _parse(line: bytes) -> _Entry | None:
+    """An index line as written, or None for one that was cut or damaged."""
+    try:
+        if not line.endswith(b"\n"):
+            return None
+        entry = _Entry(**json.loads(line))
+        return entry._replace(shape=tuple(int(n) for n in entry.shape))
+    except (ValueError, TypeError):
+        return None
+
+
+class _Cache:
+    """data.bin (arrays, end to end), index.jsonl (a line an array), parameters.json and
+    complete.json, which is written last: while it is absent an extraction is under way or died."""
+
+    def __init__(self, folder: Path, dtype: str):
+        self.folder, self.item = folder, np.dtype(dtype).itemsize
+        self.entries: dict[str, _Entry] = {}
+        self.ends = [0, 0]  # bytes of data.bin and index.jsonl that are sound
+        self.waiting: list[tuple[_Entry, bytes]] = []
+        self._read()
+        mark = folder / "complete.json"
+        self.complete = mark.exists() and utils.read_json(mark) == self._mark()
+
+    def _mark(self) -> dict:
+        return {"data_bytes": self.ends[0], "index_bytes": self.ends[1]}
+
+    def _read(self) -> None:
+        """Take the index up to the first line that is torn or whose bytes are not all there."""
+        index, data = self.folder / "index.jsonl", self.folder / "data.bin"
+        size = data.stat().st_size if data.exists() else 0
+        for line in index.read_bytes().splitlines(keepends=True) if index.exists() else []:
+            entry = _parse(line)
+            if entry is None or self._end(entry) > size:
+                break
+            self.entries[entry.key] = entry  # a later line replaces a damaged earlier one
+            self.ends = [max(self.ends[0], self._end(entry)), self.ends[1] + len(line)]
+
+    def _end(self, entry: _Entry) -> int:
+        return 0 if entry.unusable else entry.offset + self.item * int(np.prod(entry.shape))
+
+    def lacks(self, keys: list[str]) -> set[str]:
+        """The keys that have no entry."""
+        return {key for key in keys if key and key not in self.entries}
+
+    def verify(self, keys: list[str], tell: bool = False) -> None:
+        """Forget the entries of `keys` whose bytes are not those that were written."""
+        data = _map(self.folder / "data.bin")
+        entries = [self.entries[key] for key in dict.fromkeys(keys) if key in self.entries]
+
+        def damaged(entry: _Entry) -> bool:
+            part = data[entry.offset : max(self._end(entry), entry.offset)]
+            return _checksum(entry, part) != entry.crc32
+
+        with ThreadPoolExecutor(_cores()) as pool:
+            bad = [e.key for e, d in zip(entries, pool.map(damaged, entries), strict=True) if d]
+        if bad and tell:
+            log.warning("%s: %d damaged, extracted again: %s", self.folder, len(bad),
+                        ", ".join(bad[:3]))  # fmt: skip
+        for key in bad:
+            del self.entries[key]
+
+    def open(self, parameters: dict) -> None:
+        """Make ready to add: cut both files back to what is sound, and say what they hold."""
+        with _written(self.folder):
+            (self.folder / "complete.json").unlink(missing_ok=True)
+            for name, end in zip(("data.bin", "index.jsonl"), self.ends, strict=True):
+                with open(self.folder / name, "ab") as file:
+                    file.truncate(end)
+        utils.write_json(self.folder / "parameters.json", parameters)
+
+    def add(self, entry: _Entry, data: bytes) -> None:
+        """Keep one array; on disk at the latest after FLUSH bytes or at `close`."""
+        self.waiting.append((entry, data))
+        if sum(len(data) for _, data in self.waiting) >= FLUSH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Data first, synced, and only then the lines that name it: a kill leaves no false line."""
+        lines = []
+        for entry, data in self.waiting:
+            entry = entry._replace(offset=0 if entry.unusable else self.ends[0])
+            self.entries[entry.key] = entry
+            self.ends[0] += len(data)
+            lines.append(json.dumps(entry._asdict()) + "\n")
+        index = "".join(lines).encode()
+        with _written(self.folder):
+            _append(self.folder / "data.bin", b"".join(data for _, data in self.waiting))
+            _append(self.folder / "index.jsonl", index)
+        self.ends[1] += len(index)
+        self.waiting.clear()
+
+    def close(self) -> None:
+        """Write what is left, and last the mark that says it is all there."""
+        self.flush()
+        utils.write_json(self.folder / "complete.json", self._mark())
+
+
+def _append(path: Path, data: bytes) -> None:
+    with open(path, "ab") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _map(path: Path) -> np.ndarray:
+    """The bytes of a file, read as they are touched."""
+    if not path.exists() or not path.stat().st_size:
+        return np.empty(0, np.uint8)  # an empty file cannot be mapped
+    return np.asarray(np.memmap(path, np.uint8, "r"))
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from error
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Held by one process at a time; the system frees it when that process dies."""
+    lock = filelock.FileLock(path)
+    with _written(path.parent):
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            log.warning("another process extracts into %s; waiting for it", path.parent)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,315 @@
+"""The command line. Arguments only: the work is in run.py and in commands/.
+
+    python main.py --SorL speaker --test_split [13,14,15,16]     train and test
+    python main.py --test_only NAME                              test again
+    python main.py VERB ...                                      a file of commands/
+    python main.py @exp/speaker.txt                              flags from a file
+
+In zsh, put quotes round brackets: --test_split "[13,14,15,16]".
+"""
+
+import argparse
+import dataclasses
+import math
+import shlex
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import constants
+from utils import UserError, leaf, leaves
+
+TEST_FLAGS = (  # what may be said together with --test_only
+    "test_only", "test_path", "data", "tables", "max_bad", "test_split", "ties", "batch_size",
+    "gpu_id", "save_path", "text_encoder",
+)  # fmt: skip
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and reads `@file` with comments and quotes."""
+
+    def __init__(self, **options):
+        super().__init__(allow_abbrev=False, fromfile_prefix_chars="@", **options)
+
+    def error(self, message: str):
+        raise UserError(message)
+
+    def convert_arg_line_to_args(self, line: str) -> list[str]:
+        return shlex.split(line, comments=True)
+
+
+def number(kind: type, low: float, high: float = math.inf, open_top: bool = False) -> Callable:
+    """An argparse type: a finite number in [low, high], or [low, high) with `open_top`."""
+
+    def convert(text: str):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high or (open_top and value == high) or math.isinf(value):
+            top = "" if high == math.inf else f" and {'under' if open_top else 'at most'} {high:g}"
+            what = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(f"needs {what} of at least {low:g}{top}, got {text!r}")
+        return value
+
+    return convert
+
+
+def training_parser(model: str) -> Parser:
+    """Every flag of training and testing with `model`; only what is given is set."""
+    import dataset
+
+    parser = Parser(
+        prog="main.py", description="Train and test a model, or test a finished run again.",
+        epilog=f"verbs: {', '.join(leaves('commands')) or 'none'} (python main.py VERB --help)",
+    )  # fmt: skip
+    dataset.add_arguments(parser)
+    _protocol_flags(parser)
+    _training_flags(parser)
+    _model_flags(parser, model)
+    return parser
+
+
+def _protocol_flags(parser: Parser) -> None:
+    add = parser.add_argument_group("who, and on what").add_argument
+    add(
+        "--SorL",
+        choices=constants.ROLES,
+        default=constants.SOR_L,
+        help="whose emotion: of the one who speaks or of the one who listens",
+    )
+    add(
+        "--test_split",
+        nargs="*",
+        default=None,
+        metavar="SESSION",
+        help="sessions to test on, [13,14,15,16] or 13 14 15 16 (default: [1,2,3,4])",
+    )
+    add(
+        "--val_split",
+        nargs="*",
+        default=None,
+        metavar="SESSION",
+        help="sessions to choose the epoch by (default: none, the last epoch is kept)",
+    )
+    add(
+        "--select",
+        choices=("macro_f1", "uar", "ccc", "loss"),
+        default="macro_f1",
+        help="what the epoch is chosen by, with --val_split",
+    )
+    add(
+        "--ties",
+        choices=("drop", "first", "any", "soft"),
+        default=constants.TIES,
+        help="which test rows the emotion scores count: rows with one label, or all",
+    )
+    add(
+        "--text_encoder",
+        default=None,
+        metavar="ID",
+        help=f"hub id or folder of a BERT-like encoder, a {constants.TEXT_VECTORS}, or char-ngram "
+        f"(default: {constants.TEXT_VECTORS} in the corpus folder, else "
+        f"{constants.TEXT_ENCODER})",
+    )
+    add(
+        "--test_only",
+        nargs="?",
+        const="",
+        default=None,
+        metavar="RUN",
+        help="test a finished run: its folder or its name in --save_path",
+    )
+    add("--test_path", default=None, metavar="RUN", help="the same, as the 2022 code named it")
+    add("--save_path", default=constants.SAVE_PATH, help="where run folders are made")
+
+
+def _training_flags(parser: Parser) -> None:
+    add = parser.add_argument_group("training").add_argument
+    add("--model", choices=leaves("models"), default=constants.MODEL, help="a file of models/")
+    add("--epochs", type=number(int, 1), default=constants.EPOCHS, help="times through the data")
+    add("--batch_size", type=number(int, 2), default=constants.BATCH_SIZE, help="windows a step")
+    add(
+        "--optim", choices=("sgd", "adam", "adagrad"), default=constants.OPTIMIZER, help="optimizer"
+    )
+    add("--lr", type=number(float, 0), default=constants.LEARNING_RATE, help="learning rate")
+    add(
+        "--lr_decay",
+        type=number(float, 0, 1),
+        default=constants.LR_DECAY,
+        help="factor on the learning rate at 1/3 and at 1/2 of the epochs",
+    )
+    add("--weight_decay", type=number(float, 0), default=constants.WEIGHT_DECAY, help="L2 penalty")
+    add(
+        "--loss",
+        choices=("normal", "cbloss"),
+        default=constants.LOSS,
+        help="normal: KL against the votes; cbloss: class-balanced",
+    )
+    add(
+        "--lam",
+        type=number(float, 0, 1),
+        default=constants.LAMBDA,
+        help="weight of the emotion loss; arousal and valence get 1 - lam each",
+    )
+    add(
+        "--beta",
+        type=number(float, 0, 1, open_top=True),
+        default=constants.BETA,
+        help="of the class-balanced loss, under 1",
+    )
+    add(
+        "--cb_counts",
+        choices=("legacy", "exact"),
+        default="legacy",
+        help="legacy: counts divided by the smallest, as in 2022; exact: Cui et al. 2019, where "
+        "a beta of 0.99 or less changes next to nothing at this corpus size",
+    )
+    add(
+        "--modality_dropout",
+        type=number(float, 0, 1),
+        default=0.0,
+        metavar="P",
+        help="share of training windows that lose one whole modality",
+    )
+    add(
+        "--precision",
+        choices=("auto", "float32", "bf16"),
+        default="auto",
+        help="of training; auto: bf16 where the processor computes in it. Testing is float32",
+    )
+    add("--seed", type=number(int, 0), default=constants.SEED, help="of everything random")
+    add(
+        "--gpu_id",
+        "--gup_id",
+        type=number(int, -1),
+        default=None,
+        metavar="ID",
+        help="GPU to use (default: the first, or the CPU where there is none; -1: the CPU)",
+    )
+
+
+def _model_flags(parser: Parser, model: str) -> None:
+    """The fields of the model's `Settings`; one that is True by default becomes `--no_NAME`."""
+    add = parser.add_argument_group(f"model {model}").add_argument
+    for field in dataclasses.fields(leaf("models", model).Settings):
+        name, said = field.name, dict(field.metadata)
+        help_text = said.get("help", "")
+        if field.type is bool:
+            flag = f"--no_{name}" if field.default else f"--{name}"
+            prefix = "without: " if field.default else ""
+            add(
+                flag,
+                dest=name,
+                default=field.default,
+                help=prefix + help_text,
+                action="store_false" if field.default else "store_true",
+            )
+        elif "choices" in said:
+            add(f"--{name}", choices=said["choices"], default=field.default, help=help_text)
+        else:
+            kind = number(field.type, said.get("least", -math.inf))
+            add(f"--{name}", type=kind, default=field.default, help=help_text)
+
+
+def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict, list[str]]:
+    """Arguments -> (every setting, those that were given, words left over)."""
+    first = Parser(add_help=False)
+    first.add_argument("--model", choices=leaves("models"), default=constants.MODEL)
+    model = first.parse_known_args(arguments)[0].model
+    parser = training_parser(model)
+    settings, extra = parser.parse_known_args(arguments)
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    given = vars(parser.parse_known_args(arguments)[0])
+    defaults = getattr(leaf("models", model), "DEFAULTS", {})
+    for name, value in defaults.items():
+        if name not in given:
+            setattr(settings, name, value)
+    _read_sessions(settings, given)
+    return settings, given, extra
+
+
+def _read_sessions(settings: argparse.Namespace, given: dict) -> None:
+    import protocol
+
+    for name, default in (("test_split", constants.TEST_SPLIT), ("val_split", ())):
+        words = getattr(settings, name)
+        value = protocol.parse_sessions(words, f"--{name}") if words else tuple(default)
+        setattr(settings, name, value)
+        if name in given:
+            given[name] = value
+
+
+def tested_run(settings: argparse.Namespace, extra: list[str]) -> str | None:
+    """The run that is to be tested, in any of the ways the READMEs write it; None: train."""
+    if settings.test_only is None and settings.test_path is None:
+        return None
+    if settings.test_only or settings.test_path:
+        return settings.test_only or settings.test_path
+    named = [word for word in extra if word.startswith("--")]
+    return named[0].removeprefix("--") if named else ""
+
+
+def train_or_test(arguments: list[str]) -> None:
+    """No verb: train and test, or with --test_only test a finished run."""
+    settings, given, extra = parse(arguments)
+    command = shlex.join(["python", "main.py", *arguments])
+    name = tested_run(settings, extra)
+    if name is None:
+        if extra:
+            raise UserError(f"unknown: {' '.join(extra)}; python main.py --help lists the flags")
+        _warn(settings)
+        import run
+
+        run.train(settings, command)
+        return
+    import run
+
+    folder = run.find(name, settings.save_path)
+    if fixed := sorted(set(given) - set(TEST_FLAGS)):
+        raise UserError(
+            f"--{fixed[0]} was settled when {folder.name} was trained; with --test_only there may "
+            f"be: {', '.join('--' + flag for flag in TEST_FLAGS)}"
+        )
+    run.test(folder, settings, given, command)
+
+
+def _warn(settings: argparse.Namespace) -> None:
+    if settings.lr_decay < 0.1:
+        print(f"warning: --lr_decay {settings.lr_decay:g} multiplies the learning rate at 1/3 and "
+              f"1/2 of the epochs (the 2022 code ignored the flag and used 0.7)", file=sys.stderr)  # fmt: skip
+    if settings.val_split == () and settings.select != "macro_f1":
+        print("warning: --select does nothing without --val_split", file=sys.stderr)
+
+
+def run_verb(name: str, arguments: list[str]) -> None:
+    """`commands/<name>.py` adds its arguments and does its work."""
+    command = leaf("commands", name)
+    parser = Parser(prog=f"main.py {name}", description=command.__doc__.splitlines()[0])
+    command.add_arguments(parser)
+    command.main(parser.parse_args(arguments))
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code: 0 done, 2 something the user can mend, 130 interrupted."""
+    warnings.filterwarnings("ignore", "Can't initialize NVML")
+    try:
+        if arguments and arguments[0] in leaves("commands"):
+            run_verb(arguments[0], arguments[1:])
+        elif arguments and arguments[0][0] not in "-@":
+            raise UserError(f"no verb {arguments[0]!r}; there are: {', '.join(leaves('commands'))}")
+        else:
+            train_or_test(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,224 @@
+"""What a model is: build it by name, save it, load it, and what several models need.
+
+A model is a file `models/<name>.py`; its name is the one on the command line. It holds
+
+* `Settings`, a dataclass: the flags of this model. A field has a plain type and a default; its
+  metadata may hold `help`, `choices` (the values allowed) and `least` (the smallest allowed).
+* `inputs(settings) -> tuple[str, ...]`: the features a batch must hold.
+* `Model(settings)`, an `nn.Module`: `forward(batch) -> {head: output}`, heads as in
+  `constants.HEADS`. A "distribution" is log-probabilities (B, size); a "scale" is (B,) in `SCALE`.
+* optionally `upgrade(state, configuration)`, which renames what an older version saved.
+
+A saved model is a folder: `configuration.json` (flat: every flag) and `model.pth` (a state dict).
+Losses are in loss.py, the training loop in run.py.
+"""
+
+import contextlib
+import dataclasses
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import constants
+import utils
+from utils import UserError
+
+CONFIGURATION = "configuration.json"
+WEIGHTS = "model.pth"
+NAMED = 3  # tensors named in a message; a wrong setting can misfit a hundred
+
+Batch = dict[str, Tensor]
+
+# --- settings and building -------------------------------------------------------------------
+
+
+def settings(name: str, configuration: dict[str, Any]) -> Any:
+    """The `Settings` of model `name`, read from a flat configuration.
+
+    Keys that are no field of it are ignored, fields that are no key keep their default. A value of
+    another type, outside `choices` or under `least` is a UserError.
+    """
+    kind = utils.leaf("models", name).Settings
+    fields = [field for field in dataclasses.fields(kind) if field.name in configuration]
+    for field in fields:
+        _check(field, configuration[field.name])
+    return kind(**{field.name: configuration[field.name] for field in fields})
+
+
+def _check(field: dataclasses.Field, value: Any) -> None:
+    if not _is_a(value, field.type):
+        wanted = getattr(field.type, "__name__", field.type)
+        raise UserError(f"{field.name} should be {wanted}, it is {value!r}")
+    choices, least = field.metadata.get("choices"), field.metadata.get("least")
+    if choices is not None and value not in choices:
+        raise UserError(f"{field.name} {value!r}: choose one of {', '.join(map(str, choices))}")
+    if least is not None and value < least:
+        raise UserError(f"{field.name} should be at least {least}, it is {value}")
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):  # a bool is an int to Python, but `--ws true` is a mistake
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def inputs(name: str, configuration: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the features that model `name` needs under this configuration."""
+    return utils.leaf("models", name).inputs(settings(name, configuration))
+
+
+def build(name: str, configuration: dict[str, Any], seed: int | None = None) -> nn.Module:
+    """Model `name` with fresh weights, in training mode, on the CPU.
+
+    The weights are drawn from `seed`, leaving torch's own generator as it was; without a seed,
+    from torch's generator.
+    """
+    chosen = settings(name, configuration)
+    with _drawn_from(seed):
+        return utils.leaf("models", name).Model(chosen)
+
+
+@contextlib.contextmanager
+def _drawn_from(seed: int | None) -> Iterator[None]:
+    if seed is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(utils.seed_of(seed, "weights"))
+        yield
+
+
+def count(model: nn.Module) -> int:
+    """How many numbers the model learns."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+# --- saving and loading ----------------------------------------------------------------------
+
+
+def save(folder: Path | str, model: nn.Module, configuration: dict[str, Any]) -> None:
+    """Write `configuration.json`, then `model.pth`; the same weights give the same bytes."""
+    folder = utils.make_folder(folder)
+    utils.write_json(folder / CONFIGURATION, configuration)
+    utils.write_atomic(folder / WEIGHTS, serialise(model.state_dict()))
+
+
+def serialise(state: dict[str, Tensor]) -> bytes:
+    """A state dict as bytes, on the CPU and in plain memory order, whatever the model runs on."""
+    plain = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in state.items()
+    }
+    buffer = io.BytesIO()  # in memory first: torch.save writes a file's name into its bytes
+    torch.save(plain, buffer)
+    return buffer.getvalue()
+
+
+def load(
+    folder: Path | str, device: torch.device | str = "cpu"
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The model saved in `folder`, in evaluation mode, and its configuration.
+
+    A folder written by the 2022 code (its configuration names no model) is read as well; what
+    comes back is then in today's terms.
+    """
+    folder = Path(folder)
+    configuration = utils.read_json(folder / CONFIGURATION)
+    state = _read_state(folder / WEIGHTS)
+    if "model" not in configuration:
+        # every folder of 2022 held the one system there was: today's default
+        oldest = utils.leaf("models", constants.MODEL)
+        state, configuration = oldest.upgrade(state, configuration)
+    model = build(configuration["model"], configuration, seed=0)  # all weights are replaced below
+    _check_fit(state, model.state_dict(), folder)
+    model.load_state_dict(state)
+    return model.to(device).eval(), configuration
+
+
+def _read_state(path: Path) -> dict[str, Tensor]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged archive or pickle fails in too many ways to list
+        raise UserError(
+            f"{path} should hold a state dict of torch; it is damaged or something else "
+            f"({len(data)} bytes, {type(error).__name__})"
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise UserError(f"{path} should hold a dict of tensors, it holds a {type(state).__name__}")
+    return state
+
+
+def _check_fit(state: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path) -> None:
+    wrong = [f"{name} is missing" for name in wanted if name not in state]
+    wrong += [f"{name} is unknown" for name in state if name not in wanted]
+    wrong += [
+        f"{name} is {_shape(state[name])}, should be {_shape(wanted[name])}"
+        for name in wanted
+        if name in state and state[name].shape != wanted[name].shape
+    ]
+    if wrong:
+        more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
+        raise UserError(
+            f"{folder / WEIGHTS} does not fit {folder / CONFIGURATION}: "
+            f"{'; '.join(wrong[:NAMED])}{more}"
+        )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a number"
+
+
+# --- masks -----------------------------------------------------------------------------------
+
+
+def mask_of(batch: Batch, feature: str) -> Tensor:
+    """Where the batch really has that feature: `<feature>_mask`, else `mask`; bool."""
+    own = f"{feature}_mask"
+    return batch[own] if own in batch else batch["mask"]
+
+
+def masked(batch: Batch, feature: str) -> Tensor:
+    """(B, W, ...) -> (B, W, ...): zeros where the mask is false, even if NaN stands there."""
+    values, mask = batch[feature], mask_of(batch, feature)
+    mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+    return torch.where(mask, values, 0)
+
+
+def drop_modality(
+    batch: Batch, features: tuple[str, ...], p: float, generator: np.random.Generator
+) -> Batch:
+    """Masks `<feature>_mask` in which a window has lost one whole feature with probability `p`.
+
+    Which one is drawn evenly. A window that would be left with nothing keeps what it has, so a
+    model of one feature is left as it is. Two draws a window, whatever the batch holds; the batch
+    is not changed: `batch | drop_modality(...)`.
+    """
+    masks = {feature: mask_of(batch, feature) for feature in features}
+    present = torch.stack([mask.flatten(1).any(1) for mask in masks.values()])  # (features, B)
+    rows = present.shape[1]
+    chosen = torch.from_numpy(generator.integers(len(features), size=rows))
+    chosen[torch.from_numpy(generator.random(rows) >= p)] = -1
+    chosen = chosen.to(present.device)
+    kept = {}
+    for i, (feature, mask) in enumerate(masks.items()):
+        others = torch.cat([present[:i], present[i + 1 :]]).any(0)
+        keep = ~((chosen == i) & others)
+        kept[f"{feature}_mask"] = mask & keep.reshape((rows,) + (1,) * (mask.ndim - 1))
+    return kept
+
+
+# --- precision -------------------------------------------------------------------------------
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """Half precision made float32, for softmax and sigmoid; double stays double."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

@@ -1,0 +1,430 @@
+"""A run: its folder, the one training loop, the one inference loop.
+
+`train` and `test` are what `main.py` calls; they write the files the README lists under
+"run folder". Models, losses and scores are elsewhere: nothing here knows their names.
+"""
+
+import argparse
+import copy
+import json
+import math
+import platform
+import subprocess
+import time
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+import constants
+import evidence
+import loss as losses
+import metric
+import model as models
+import report
+from dataset import VOTES, Material, Windows, open_material
+from utils import ROOT, UserError, make_folder, rng, write_atomic, write_json
+
+OPTIMIZERS = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adagrad": torch.optim.Adagrad,
+}
+SELECT = {
+    "macro_f1": ("macro_f1",),
+    "uar": ("uar",),
+    "ccc": ("ccc_arousal", "ccc_valence"),
+    "loss": ("loss",),
+}
+PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "scipy", "librosa", "transformers")
+
+
+# --- where it runs ---------------------------------------------------------------------------
+
+
+def pick_device(gpu_id: int | None) -> torch.device:
+    """GPU `gpu_id`, or the first one, or the CPU (also for -1); a missing id is a UserError."""
+    there = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpu_id is None:
+        return torch.device("cuda", 0) if there else torch.device("cpu")
+    if gpu_id == -1:
+        return torch.device("cpu")
+    if not 0 <= gpu_id < there:
+        have = f"GPUs 0..{there - 1}" if there else "no GPU"
+        raise UserError(f"--gpu_id {gpu_id} does not exist; this machine has {have} (-1: CPU)")
+    return torch.device("cuda", gpu_id)
+
+
+def use_bf16(precision: str, device: torch.device) -> bool:
+    """Whether training runs under bfloat16 autocast; `auto`: where the processor computes in it."""
+    if precision != "auto":
+        return precision == "bf16"
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+# --- training --------------------------------------------------------------------------------
+
+
+def train(settings: argparse.Namespace, command: str) -> Path:
+    """Train, keep and test one model; returns the run folder."""
+    device = pick_device(settings.gpu_id)
+    model = models.build(settings.model, vars(settings), settings.seed).to(device)
+    material = open_material(settings, models.inputs(settings.model, vars(settings)))
+    windows = Windows(material, "train", settings.ws)
+    if len(windows) < 2:
+        raise UserError(f"training needs at least 2 labelled utterances, got {len(windows)}")
+    criterion = losses.build(
+        settings.loss, settings.lam, settings.beta, windows.class_counts(), settings.cb_counts
+    ).to(device)
+    configuration = describe(settings, command, material, windows, model, criterion)
+    folder = new_folder(settings.save_path, settings)
+    write_json(folder / "configuration.json", configuration)
+    write_atomic(folder / "training.csv", _training_rows(windows).to_csv(index=False))
+    print(f"run {folder}: {len(windows)} windows, {configuration['parameters']:,} parameters")
+    fit(model, criterion, windows, material, settings, folder)
+    models.save(folder, model, configuration)
+    write_scores(folder, model, material, configuration, settings)
+    return folder
+
+
+def fit(
+    model: torch.nn.Module,
+    criterion: losses.EmotionLoss,
+    windows: Windows,
+    material: Material,
+    settings: argparse.Namespace,
+    folder: Path,
+) -> None:
+    """The training loop: every epoch once through the windows in a new order."""
+    from torch.utils.tensorboard import SummaryWriter  # two seconds that testing need not pay
+
+    device = next(model.parameters()).device
+    optimizer = OPTIMIZERS[settings.optim](
+        model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+    )
+    validation = Windows(material, "val", settings.ws) if settings.val_split else None
+    best, kept = -math.inf, None
+    say_how_long(model, criterion, windows, settings)
+    with SummaryWriter(folder) as events, open(folder / "train_loss.log", "w") as log:
+        for epoch in range(1, settings.epochs + 1):
+            rate = learning_rate(settings, epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            line = one_epoch(model, criterion, optimizer, windows, settings, epoch) | {"lr": rate}
+            if validation is not None:
+                scores = validate(model, criterion, validation, settings)
+                line |= {f"val/{name}": value for name, value in scores.items()}
+                value = scores[settings.select] * (-1 if settings.select == "loss" else 1)
+                if value > best:
+                    best, kept = value, copy.deepcopy(model.state_dict())
+            _log(line, log, events, settings.epochs)
+    if kept is not None:
+        model.load_state_dict(kept)
+    model.to(device).eval()
+
+
+def learning_rate(settings: argparse.Namespace, epoch: int) -> float:
+    """The rate in epoch 1..: times `lr_decay` once 1/3, and again once 1/2, of them are done."""
+    steps = sum(epoch > max(1, settings.epochs // part) for part in (3, 2))
+    return settings.lr * settings.lr_decay**steps
+
+
+def one_epoch(model, criterion, optimizer, windows, settings, epoch: int) -> dict[str, float]:
+    """Mean of each loss over the windows of the epoch."""
+    device, inputs = next(model.parameters()).device, tuple(windows.stores)
+    model.train()
+    start, total, seen = time.perf_counter(), {}, 0
+    batches = list(training_batches(len(windows), settings, epoch))
+    for step, indices in enumerate(
+        tqdm(batches, f"epoch {epoch}/{settings.epochs}", leave=False, unit="step")
+    ):
+        batch = windows.batch(indices, rng(settings.seed, "crop", epoch, step))
+        if settings.modality_dropout:
+            draw = rng(settings.seed, "modality", epoch, step)
+            batch |= models.drop_modality(batch, inputs, settings.modality_dropout, draw)
+        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        values = losses_of(model, criterion, batch, settings)
+        _check_finite(values, epoch, step, windows, indices)
+        optimizer.zero_grad(set_to_none=True)
+        values["loss"].backward()
+        optimizer.step()
+        for name, value in values.items():
+            total[name] = total.get(name, 0.0) + value.item() * len(indices)
+        seen += len(indices)
+    means = {name: value / seen for name, value in total.items()}
+    return {"epoch": epoch, **means, "seconds": round(time.perf_counter() - start, 3)}
+
+
+def training_batches(n: int, settings: argparse.Namespace, epoch: int):
+    """Window numbers in the order of this epoch; a last batch of one is dropped (BatchNorm)."""
+    order = rng(settings.seed, "order", epoch).permutation(n)
+    for at in range(0, n, settings.batch_size):
+        if len(indices := order[at : at + settings.batch_size]) > 1:
+            yield indices
+
+
+def losses_of(model, criterion, batch: dict, settings: argparse.Namespace) -> dict:
+    """Forward under autocast where that pays; losses always in float32."""
+    device = batch["mask"].device
+    with torch.autocast(device.type, torch.bfloat16, enabled=use_bf16(settings.precision, device)):
+        prediction = model(batch)
+    return criterion({name: value.float() for name, value in prediction.items()}, batch)
+
+
+def _check_finite(values, epoch, step, windows, indices) -> None:
+    if not torch.isfinite(values["loss"]):
+        segments = windows.utterances["segment"].iloc[windows.rows[indices]]
+        raise UserError(
+            f"the loss became {values['loss'].item()} in epoch {epoch}, step {step + 1} "
+            f"(segments {', '.join(segments[:3])}, ...); try a smaller --lr"
+        )
+
+
+def say_how_long(model, criterion, windows, settings) -> None:
+    """Print what is coming. One timed step on a few windows in eval mode changes nothing."""
+    few = min(8, len(windows))
+    batch = windows.batch(np.arange(few))
+    device = next(model.parameters()).device
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    model.eval()
+    for _ in range(2):  # the first pass also builds kernels
+        start = time.perf_counter()
+        losses_of(model, criterion, batch, settings)["loss"].backward()
+    seconds = (time.perf_counter() - start) / few * len(windows) * settings.epochs
+    model.zero_grad(set_to_none=True)
+    steps = sum(1 for _ in training_batches(len(windows), settings, 1)) * settings.epochs
+    kind = "bfloat16" if use_bf16(settings.precision, device) else "float32"
+    print(f"{steps} steps of {settings.batch_size} windows on {device} in {kind}, "
+          f"about {max(1, round(seconds / 60))} min")  # fmt: skip
+
+
+def validate(model, criterion, windows: Windows, settings) -> dict[str, float]:
+    """The scores that `--select` can choose by, on the validation sessions."""
+    frame = predict(model, windows, settings.batch_size, "val")
+    values = {name: score["value"] for name, score in metric.scores(frame, settings.ties).items()}
+    chosen = {key: float(np.mean([values[n] for n in names])) for key, names in SELECT.items()
+              if key != "loss"}  # fmt: skip
+    device = next(model.parameters()).device
+    total = 0.0
+    with torch.inference_mode():
+        for indices in np.array_split(np.arange(len(windows)), -(-len(windows) // 64)):
+            batch = {name: t.to(device) for name, t in windows.batch(indices).items()}
+            total += criterion(model(batch), batch)["loss"].item() * len(indices)
+    return chosen | {"loss": total / len(windows)}
+
+
+def _log(line: dict, log, events, epochs: int) -> None:
+    log.write(json.dumps(line) + "\n")
+    log.flush()
+    for name, value in line.items():
+        events.add_scalar(name, value, line["epoch"])
+    parts = [f"{name.split('/')[-1]} {line[name]:.3f}" for name in line if name.startswith("loss")]
+    parts += [f"val {line[f'val/{n}']:.3f} {n}" for n in ("macro_f1",) if f"val/{n}" in line]
+    print(f"epoch {line['epoch']}/{epochs}  {'  '.join(parts)}  {line['seconds']:.0f} s")
+
+
+# --- inference -------------------------------------------------------------------------------
+
+
+@torch.inference_mode()
+def predict(model: torch.nn.Module, windows: Windows, batch_size: int, name: str) -> pd.DataFrame:
+    """A row a window: prediction and truth (columns: README, `predictions.csv`). Float32, eval."""
+    device = next(model.parameters()).device
+    model.eval()
+    parts = []
+    chunks = [np.arange(at, min(at + batch_size, len(windows)))
+              for at in range(0, len(windows), batch_size)]  # fmt: skip
+    for indices in tqdm(chunks, f"predicting {name}", leave=False, unit="step"):
+        batch = {name: tensor.to(device) for name, tensor in windows.batch(indices).items()}
+        parts.append({head: value.float().cpu() for head, value in model(batch).items()})
+    output = {head: torch.cat([part[head] for part in parts]).numpy() for head in parts[0]}
+    return frame_of(windows.utterances.iloc[windows.rows], output, name)
+
+
+def frame_of(utterances: pd.DataFrame, output: dict[str, np.ndarray], name: str) -> pd.DataFrame:
+    """Join utterances and what the heads said of them into the columns of `predictions.csv`."""
+    ids = ["corpus", "role", "segment", "session", "dialogue", "speaker", "kind"]
+    frame = utterances[ids].reset_index(drop=True).assign(set=name)
+    nothing = np.full(len(frame), np.nan)
+    chance = np.exp(output["emotion"]) if "emotion" in output else None
+    for i in range(len(constants.EMOTIONS)):
+        frame[f"p_{i}"] = nothing if chance is None else chance[:, i]
+    frame["arousal"] = output.get("arousal", nothing)
+    frame["valence"] = output.get("valence", nothing)
+    labels = np.array(constants.EMOTIONS)
+    frame["emotion"] = "" if chance is None else labels[chance.argmax(axis=1)]
+    truth = utterances[["emotion", *VOTES, "arousal", "valence"]].reset_index(drop=True)
+    renamed = {name: f"{name}_true" for name in ("emotion", "arousal", "valence")}
+    return pd.concat([frame, truth.rename(columns=renamed)], axis=1)
+
+
+def write_scores(folder: Path, model, material: Material, configuration: dict, settings) -> None:
+    """Predict the test rows and write predictions, scores, pictures and the page; print the table.
+
+    result.json is the last but for the page: where it is, the numbers are whole.
+    """
+    windows = Windows(material, "test", settings.ws)
+    frame = predict(model, windows, settings.batch_size, "test")
+    if settings.val_split:
+        validation = Windows(material, "val", settings.ws)
+        rows = predict(model, validation, settings.batch_size, "val")
+        frame = pd.concat([frame, rows], ignore_index=True)
+    write_atomic(folder / "predictions.csv", frame.to_csv(index=False, float_format="%.7g"))
+    tested = frame[frame["set"] == "test"].reset_index(drop=True)
+    result = evidence.summary(
+        tested, settings.ties, configuration.get("majority"), seed=settings.seed
+    )
+    corpus = material.corpus
+    kept = int((material.utterances["quarantine"] == "").sum())
+    result |= {
+        "ties": settings.ties,
+        "synthetic": corpus.synthetic,
+        "preparation": corpus.counts(),
+        "rows": {"read": len(material.utterances), "kept": kept},
+        "warnings": material.warnings,
+    }
+    write_json(folder / "result.json", result)
+    page = report.write(folder)
+    print(report.console(result))
+    print(f"report: {page}")
+
+
+# --- the folder ------------------------------------------------------------------------------
+
+
+def new_folder(save_path: str, settings: argparse.Namespace) -> Path:
+    """`<save_path>/<backbone>_<role>_<optim>_<ws>_<UTC time>`, never one that exists."""
+    kind = getattr(settings, "backbone", settings.model)
+    name = f"{kind}_{settings.SorL}_{settings.optim}_{settings.ws}_{_now()}"
+    return _fresh(make_folder(save_path), name)
+
+
+def _fresh(parent: Path, name: str) -> Path:
+    """A new folder `name` in `parent`; `name-2`, `name-3`, ... when that second is taken."""
+    for extra in ("", *(f"-{n}" for n in range(2, 1000))):
+        try:
+            (parent / f"{name}{extra}").mkdir()
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UserError(f"cannot make {parent / name}: {error.strerror}") from error
+        return parent / f"{name}{extra}"
+    raise UserError(f"{parent} already holds a thousand folders named {name}")
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def describe(settings, command: str, material: Material, windows: Windows, model, criterion):
+    """configuration.json: every flag, and what is needed to do it again."""
+    truth = windows.utterances.iloc[windows.rows]
+    counts = windows.class_counts()
+    return {
+        **{name: value for name, value in vars(settings).items()},
+        "command": command,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": _git_revision(),
+        "versions": {name: version(name) for name in PACKAGES}
+        | {"python": platform.python_version()},
+        "threads": torch.get_num_threads(),
+        "parameters": models.count(model),
+        "corpus": {
+            "name": material.corpus.name,
+            "folder": str(material.corpus.folder),
+            "fingerprint": material.corpus.fingerprint,
+            "synthetic": material.corpus.synthetic,
+        },
+        "split": material.sets._asdict(),
+        "class_counts": dict(zip(constants.EMOTIONS, map(int, counts), strict=True)),
+        "class_weights": getattr(criterion, "weights", None)
+        and [float(w) for w in criterion.weights],
+        "majority": {
+            "emotion": constants.EMOTIONS[int(counts.argmax())],
+            "arousal": _mean(truth["arousal"]),
+            "valence": _mean(truth["valence"]),
+        },
+    }
+
+
+def _mean(values: pd.Series) -> float | None:
+    return float(values.mean()) if values.notna().any() else None
+
+
+def _git_revision() -> str | None:
+    try:
+        answer = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT,
+                                capture_output=True, text=True, timeout=10)  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
+
+
+def _training_rows(windows: Windows) -> pd.DataFrame:
+    """What the model has heard: context rows included."""
+    rows = np.unique(windows.index[windows.index >= 0])
+    return windows.utterances.iloc[rows][["segment", "session", "speaker", "wav_hash"]]
+
+
+# --- testing a finished run ------------------------------------------------------------------
+
+
+def find(name: str, save_path: str) -> Path:
+    """The run folder called `NAME`, `exp/NAME` or `./exp/NAME`; never one outside `save_path`."""
+    parent = Path(save_path)
+    given = Path(name)
+    for folder in (given, parent / given):
+        inside = (
+            folder.resolve().is_relative_to(parent.resolve())
+            and folder.resolve() != parent.resolve()
+        )
+        if inside and (folder / "configuration.json").is_file():
+            return folder
+    if (parent / given).resolve().is_relative_to(parent.resolve()) is False:
+        raise UserError(f"{name!r} lies outside --save_path {save_path}; runs are tested in there")
+    runs = sorted(p.parent.name for p in parent.glob("*/configuration.json"))
+    raise UserError(f"no run {name!r} in {save_path}; there are: {', '.join(runs) or 'none'}")
+
+
+def test(folder: Path, settings: argparse.Namespace, given: dict, command: str) -> Path:
+    """Score a finished run again; writes `<run>/test_<UTC time>/` and nothing else."""
+    device = pick_device(settings.gpu_id)
+    model, configuration = models.load(folder, device)
+    merged = argparse.Namespace(**{**vars(settings), **configuration, **given})
+    merged.gpu_id, merged.save_path = settings.gpu_id, settings.save_path
+    merged.val_split = ()
+    material = open_material(merged, models.inputs(merged.model, vars(merged)))
+    refuse_trained(folder, material, configuration)
+    place = _fresh(folder, f"test_{_now()}")
+    write_json(place / "configuration.json", configuration | given | {
+        "command": command, "tested": str(folder), "split": material.sets._asdict() | {"train": []},
+    })  # fmt: skip
+    write_scores(place, model, material, configuration, merged)
+    return place
+
+
+def refuse_trained(folder: Path, material: Material, configuration: dict) -> None:
+    """A UserError when a test row is one the run was trained on."""
+    utterances = material.utterances[material.sets.of(material.utterances["session"]) == "test"]
+    heard = folder / "training.csv"
+    if heard.exists():
+        known = set(pd.read_csv(heard, dtype=str)["wav_hash"].dropna())
+        seen = (
+            utterances["wav_hash"].isin(known) & ~utterances["silent"] & (utterances["wav"] != "")
+        )
+        rows, sessions = utterances[seen], configuration["split"]["train"]
+    else:  # a 2022 folder says only which sessions it held out
+        held_out = configuration["test_split"]
+        rows = utterances[~utterances["session"].isin(held_out)]
+        sessions = f"all but {list(held_out)}"
+    if len(rows):
+        raise UserError(
+            f"{len(rows)} test rows were trained on (e.g. {rows['segment'].iloc[0]}); "
+            f"{folder.name} was trained on sessions {sessions}"
+        )
