@@ -24,12 +24,12 @@ import annotation
 import constants
 import feature
 import protocol
+from annotation import VOTES
 from utils import UserError, digest, leaf, leaves, make_folder, read_json, write_atomic, write_json
 
 VERSION = 1  # of the prepared tables; a change prepares every corpus again
 MARK = "SYNTHETIC.json"  # written last into a folder that a leaf synthesised
 STREAMED = 0xFFFFFFFF  # the size a program writes when it cannot know it yet
-VOTES = [f"votes_{emotion}" for emotion in constants.EMOTIONS]
 WORDS = ("corpus", "role", "segment", "dialogue", "speaker", "kind", "wav", "text", "emotion",
          "quarantine", "wav_hash")  # fmt: skip
 TABLES = {"annotation.csv": None, "df_speaker.csv": "speaker", "df_listener.csv": "listener"}
@@ -41,10 +41,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--data", default=constants.DATA,
         help="DIR, CORPUS:DIR, or `sample` for the synthetic corpus (default: %(default)s)",
     )  # fmt: skip
-    parser.add_argument("--tables", choices=["raw", "2022"], default="raw",
-                        help="2022: read df_speaker.csv and df_listener.csv of that year")  # fmt: skip
-    parser.add_argument("--max_bad", type=float, default=constants.MAX_BAD, metavar="SHARE",
-                        help="share of rows allowed in quarantine (default: %(default)s)")  # fmt: skip
+    parser.add_argument(
+        "--tables",
+        choices=["raw", "2022"],
+        default="raw",
+        help="2022: read the df_speaker.csv and df_listener.csv of that year",
+    )
+    parser.add_argument(
+        "--max_bad",
+        type=float,
+        default=constants.MAX_BAD,
+        metavar="SHARE",
+        help="share of rows allowed in quarantine (default: %(default)s)",
+    )
 
 
 # --- a corpus, prepared --------------------------------------------------------------------------
@@ -148,9 +157,11 @@ def _prepare(reader: ModuleType, folder: Path, prepared: Path, state: str, max_b
     write_atomic(prepared / "quarantine.csv", bad.to_csv(index=False))
     share = (utterances["quarantine"] != "").mean()
     if share > max_bad:
-        reasons = ", ".join(f"{n} x {r}" for r, n in bad["reason"].value_counts().head(3).items())
-        raise UserError(f"{share:.1%} of the rows of {folder} are unusable, more than --max_bad "
-                        f"{max_bad:g} allows ({reasons}); see {prepared}/quarantine.csv")  # fmt: skip
+        reasons = ", ".join(f"{n} x {r}" for r, n in bad["reason"].value_counts()[:3].items())
+        raise UserError(
+            f"{share:.1%} of the rows of {folder} are unusable, more than --max_bad {max_bad:g} "
+            f"allows ({reasons}); see {prepared}/quarantine.csv"
+        )
     for name, role in TABLES.items():
         table = utterances if role is None else utterances[utterances["role"] == role]
         write_atomic(prepared / name, table.to_csv(index=False))
@@ -186,7 +197,7 @@ def audit(utterances: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.Data
     names = [name for name in utterances["wav"].unique() if name]
     with ThreadPoolExecutor(2) as pool:
         heard = pool.map(lambda name: listen(folder / name), names)
-        sounds = dict(zip(names, tqdm(heard, "listening", len(names), leave=False), strict=True))
+        sounds = dict(zip(names, tqdm(heard, "listening", len(names), leave=False, unit="wav"), strict=True))
     sounds[""] = Sound(0, "", float("nan"), False)
     table = pd.DataFrame([sounds[name] for name in utterances["wav"]], index=utterances.index)
     bad = (table["bad"] != "") & (utterances["quarantine"] == "")

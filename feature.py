@@ -4,7 +4,7 @@ A feature is a file in features/ that holds
 
     VERSION     int, raised when the numbers change for equal parameters
     DTYPE       how its arrays are stored, e.g. "float16"
-    SOURCE      what it is made from: "wav" (a path), "text" or "segment" (the id)
+    SOURCE      the column it is made from: "wav", "text" or "segment"
     parameters(settings) -> dict       all that changes the numbers; JSON
     shape(parameters) -> tuple         of one ready block
     Extractor(parameters)              called with (source, rows) -> one array per row; raises
@@ -20,13 +20,14 @@ is `Store.available` and `Store.troubles`. Windows and batches are in dataset.py
 
 import json
 import logging
+import math
 import os
+import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
-from itertools import islice
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -41,9 +42,8 @@ import utils
 from utils import UserError
 
 LAYOUT = 1  # of the files of a cache; part of its folder's name
-FLUSH = 32 << 20  # bytes written together: bounds the memory held and what a crash loses
+FLUSH = 32 << 20, 10.0  # bytes, seconds: what is held in memory, and what a crash can lose
 GROUP = 256  # sources handed to `many` at once
-SOURCES = {"wav": "wav", "text": "text", "segment": "segment"}  # kind -> column
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +64,11 @@ def extract(
     """
     leaf = utils.leaf("features", name)
     parameters = leaf.parameters(settings)
-    folder = Path(prepared) / "features" / f"{name}-{_digest(leaf, parameters)}"
-    keys = _keys(_kind(leaf, parameters), utterances)
+    kind = leaf.source(parameters) if hasattr(leaf, "source") else leaf.SOURCE
+    about = {"feature": name, "layout": LAYOUT, "version": leaf.VERSION, "dtype": leaf.DTYPE,
+             "parameters": parameters}  # fmt: skip
+    folder = Path(prepared) / "features" / f"{name}-{utils.digest(about)}"
+    keys = _keys(kind, utterances)
     cache = _Cache(folder, leaf.DTYPE)
     cache.verify(keys)
     if not cache.complete or cache.lacks(keys):
@@ -73,13 +76,11 @@ def extract(
         with _lock(folder / "lock"):
             cache = _Cache(folder, leaf.DTYPE)  # again: the one waited for may have done it all
             cache.verify(keys, tell=True)
-            cache.open(
-                {"feature": name, "layout": LAYOUT, "version": leaf.VERSION, "dtype": leaf.DTYPE,
-                 "parameters": parameters}
-            )  # fmt: skip
-            jobs = _jobs(_kind(leaf, parameters), utterances, keys, Path(root), cache.lacks(keys))
-            if jobs:
-                _fill(cache, leaf, parameters, jobs, workers or _cores(), name if progress else "")
+            jobs = _jobs(kind, utterances, keys, Path(root), cache.lacks(keys))
+            extractor = leaf.Extractor(parameters) if jobs else None  # may raise: before `open`
+            cache.open(about)
+            for entry, data in _extracted(leaf, parameters, extractor, jobs, workers, progress):
+                cache.add(entry, data)
             cache.close()
     return Store(leaf, parameters, folder, cache.entries, keys, utterances)
 
@@ -110,9 +111,9 @@ class Store:
         """What is stored for a row, as the leaf made it (read only); None if it has nothing."""
         if row < 0 or not self.available[row]:
             return None
-        _, offset, shape, *_ = self.entries[row]
-        count = int(np.prod(shape))
-        return np.frombuffer(self._data, self._dtype, count, offset).reshape(shape)
+        entry = self.entries[row]
+        count = math.prod(entry.shape)
+        return np.frombuffer(self._data, self._dtype, count, entry.offset).reshape(entry.shape)
 
     def gather(
         self, rows: np.ndarray, rng: np.random.Generator | None = None,
@@ -135,98 +136,78 @@ class Store:
 # --- what a row is made from ---------------------------------------------------------------------
 
 
-def _digest(leaf: ModuleType, parameters: dict) -> str:
-    return utils.digest([LAYOUT, leaf.VERSION, leaf.DTYPE, parameters])
-
-
-def _kind(leaf: ModuleType, parameters: dict) -> str:
-    return leaf.source(parameters) if hasattr(leaf, "source") else leaf.SOURCE
-
-
 def _keys(kind: str, utterances: pd.DataFrame) -> list[str]:
     """One key a row, equal for equal content; "" for a row that has nothing to extract."""
-    present = (utterances["quarantine"] == "") & (utterances[SOURCES[kind]] != "")
+    present = (utterances["quarantine"] == "") & (utterances[kind] != "")
     if kind == "wav":
         present &= ~utterances["silent"].astype(bool)
         keys = [f"{s}-{h}" for s, h in zip(utterances["wav_size"], utterances["wav_hash"],
                                            strict=True)]  # fmt: skip
     else:
-        keys = [utils.digest([kind, value], 32) for value in utterances[SOURCES[kind]]]
+        keys = [utils.digest([kind, value], 32) for value in utterances[kind]]
     return [key if there else "" for key, there in zip(keys, present, strict=True)]
 
 
 class _Job(NamedTuple):
+    key: str
     source: Path | str
-    keys: list[str]
-    rows: list[tuple]  # of utterances, one for each key
+    row: tuple  # of the first utterance that has this content
 
 
 def _jobs(
     kind: str, utterances: pd.DataFrame, keys: list[str], root: Path, lacking: set[str]
 ) -> list[_Job]:
-    """What has to be extracted: each key once, those of one source together."""
+    """What has to be extracted: each key once, in the order of the table."""
     jobs: dict[str, _Job] = {}
-    left = set(lacking)
     for key, row in zip(keys, utterances.itertuples(), strict=True):
-        if key in left:
-            left.remove(key)
-            source = getattr(row, SOURCES[kind])
-            job = jobs.setdefault(source, _Job(root / source if kind == "wav" else source, [], []))
-            job.keys.append(key)
-            job.rows.append(row)
+        if key in lacking and key not in jobs:
+            source = getattr(row, kind)
+            jobs[key] = _Job(key, root / source if kind == "wav" else source, row)
     return list(jobs.values())
 
 
 # --- extraction ----------------------------------------------------------------------------------
 
 
-def _fill(
-    cache: "_Cache", leaf: ModuleType, parameters: dict, jobs: list[_Job], workers: int, label: str
-) -> None:
-    """Extract all jobs into the cache, in their order whatever the number of workers."""
-    extractor = leaf.Extractor(parameters)
+def _extracted(
+    leaf: ModuleType, parameters: dict, extractor: Any, jobs: list[_Job], workers: int | None,
+    progress: bool,
+) -> Iterator[tuple["_Entry", bytes]]:  # fmt: skip
+    """Entries and their bytes in the order of `jobs`, whatever the number of workers."""
     together = hasattr(extractor, "many")
-    workers, size = (1, GROUP) if together else (workers, 1)
+    size, workers = (GROUP, 1) if together else (1, workers or _cores())
 
-    def work(group: list[_Job]) -> list[_Entry]:
-        answers = _many(extractor, group) if together else [_one(extractor, group[0])]
+    def work(group: list[_Job]) -> list[tuple[_Entry, bytes]]:
+        answers = (
+            extractor.many([j.source for j in group]) if together else [_one(extractor, group[0])]
+        )
         return [
-            _entry(key, answer, leaf, parameters)
-            for job, arrays in zip(group, answers, strict=True)
-            for key, answer in zip(job.keys, arrays, strict=True)
+            _entry(job.key, answer, leaf, parameters)
+            for job, answer in zip(group, answers, strict=True)
         ]
 
     # threads: NumPy, SciPy and soundfile let go of the interpreter while they compute; each
     # worker's BLAS keeps to one core, else they fight over them
     limit = nullcontext() if together else threadpool_limits(1)
-    bar = tqdm(total=sum(len(j.keys) for j in jobs), desc=f"extracting {label}", unit="row",
-               disable=not label)  # fmt: skip
+    groups = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    name = leaf.__name__.rpartition(".")[2]
+    bar = tqdm(total=len(jobs), desc=f"extracting {name}", disable=not (progress and jobs))
     with limit, bar, ThreadPoolExecutor(workers) as pool:
-        for entries in _in_order(pool, work, _groups(jobs, size), 2 * workers):
-            for entry, data in entries:
-                cache.add(entry, data)
-            bar.update(len(entries))
+        for results in _in_order(pool, work, groups, 2 * workers):
+            yield from results
+            bar.update(len(results))
 
 
-def _one(extractor: Any, job: _Job) -> list[np.ndarray | Unusable]:
+def _one(extractor: Any, job: _Job) -> np.ndarray | Unusable:
     try:
-        return extractor(job.source, job.rows)
+        [array] = extractor(job.source, [job.row])
+        return array
     except Unusable as reason:
-        return [reason] * len(job.keys)
-
-
-def _many(extractor: Any, group: list[_Job]) -> list[list[np.ndarray | Unusable]]:
-    return [[answer] for answer in extractor.many([job.source for job in group])]
-
-
-def _groups(jobs: list[_Job], size: int) -> Iterator[list[_Job]]:
-    rest = iter(jobs)
-    while group := list(islice(rest, size)):
-        yield group
+        return reason
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, work: Callable, items: Iterator, ahead: int
+    pool: ThreadPoolExecutor, work: Callable, items: Iterable, ahead: int
 ) -> Iterator[Any]:
     """Like `pool.map`, but at most `ahead` items are begun before their results are taken."""
     begun: deque = deque()
@@ -282,7 +263,7 @@ def _parse(line: bytes) -> _Entry | None:
         if not line.endswith(b"\n"):
             return None
         entry = _Entry(**json.loads(line))
-        return entry._replace(shape=tuple(int(n) for n in entry.shape))
+        return entry._replace(offset=int(entry.offset), shape=tuple(map(int, entry.shape)))
     except (ValueError, TypeError):
         return None
 
@@ -296,18 +277,17 @@ class _Cache:
         self.entries: dict[str, _Entry] = {}
         self.ends = [0, 0]  # bytes of data.bin and index.jsonl that are sound
         self.waiting: list[tuple[_Entry, bytes]] = []
+        self.held, self.since = 0, time.monotonic()  # bytes waiting, and for how long
         self._read()
-        mark = folder / "complete.json"
-        self.complete = mark.exists() and utils.read_json(mark) == self._mark()
+        self.complete = _read_bytes(folder / "complete.json") == self._mark()
 
-    def _mark(self) -> dict:
-        return {"data_bytes": self.ends[0], "index_bytes": self.ends[1]}
+    def _mark(self) -> bytes:
+        return f'{{"data_bytes": {self.ends[0]}, "index_bytes": {self.ends[1]}}}\n'.encode()
 
     def _read(self) -> None:
         """Take the index up to the first line that is torn or whose bytes are not all there."""
-        index, data = self.folder / "index.jsonl", self.folder / "data.bin"
-        size = data.stat().st_size if data.exists() else 0
-        for line in index.read_bytes().splitlines(keepends=True) if index.exists() else []:
+        size = len(_map(self.folder / "data.bin"))
+        for line in _read_bytes(self.folder / "index.jsonl").splitlines(keepends=True):
             entry = _parse(line)
             if entry is None or self._end(entry) > size:
                 break
@@ -315,7 +295,7 @@ class _Cache:
             self.ends = [max(self.ends[0], self._end(entry)), self.ends[1] + len(line)]
 
     def _end(self, entry: _Entry) -> int:
-        return 0 if entry.unusable else entry.offset + self.item * int(np.prod(entry.shape))
+        return 0 if entry.unusable else entry.offset + self.item * math.prod(entry.shape)
 
     def lacks(self, keys: list[str]) -> set[str]:
         """The keys that have no entry."""
@@ -348,9 +328,10 @@ class _Cache:
         utils.write_json(self.folder / "parameters.json", parameters)
 
     def add(self, entry: _Entry, data: bytes) -> None:
-        """Keep one array; on disk at the latest after FLUSH bytes or at `close`."""
+        """Keep one array; it is on disk after the next `flush`."""
         self.waiting.append((entry, data))
-        if sum(len(data) for _, data in self.waiting) >= FLUSH:
+        self.held += len(data)
+        if self.held >= FLUSH[0] or time.monotonic() - self.since >= FLUSH[1]:
             self.flush()
 
     def flush(self) -> None:
@@ -367,11 +348,12 @@ class _Cache:
             _append(self.folder / "index.jsonl", index)
         self.ends[1] += len(index)
         self.waiting.clear()
+        self.held, self.since = 0, time.monotonic()
 
     def close(self) -> None:
         """Write what is left, and last the mark that says it is all there."""
         self.flush()
-        utils.write_json(self.folder / "complete.json", self._mark())
+        utils.write_atomic(self.folder / "complete.json", self._mark())
 
 
 def _append(path: Path, data: bytes) -> None:
@@ -379,6 +361,13 @@ def _append(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def _map(path: Path) -> np.ndarray:

@@ -36,8 +36,7 @@ class EmotionLoss(nn.Module):
 
     def forward(self, prediction: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """Total and parts, each a number with a gradient."""
-        losses = {}
-        total = torch.zeros(())
+        losses, total = {}, 0
         for name, head in HEADS.items():
             predicted, truth = _rows(name, prediction, batch)
             distribution = head.kind == "distribution"

@@ -15,7 +15,6 @@ import shlex
 import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import constants
 from utils import UserError, leaf, leaves
@@ -278,8 +277,11 @@ def train_or_test(arguments: list[str]) -> None:
 
 def _warn(settings: argparse.Namespace) -> None:
     if settings.lr_decay < 0.1:
-        print(f"warning: --lr_decay {settings.lr_decay:g} multiplies the learning rate at 1/3 and "
-              f"1/2 of the epochs (the 2022 code ignored the flag and used 0.7)", file=sys.stderr)  # fmt: skip
+        print(
+            f"warning: --lr_decay {settings.lr_decay:g} multiplies the learning rate at 1/3 and "
+            f"1/2 of the epochs (the 2022 code ignored the flag and used 0.7)",
+            file=sys.stderr,
+        )
     if settings.val_split == () and settings.select != "macro_f1":
         print("warning: --select does nothing without --val_split", file=sys.stderr)
 

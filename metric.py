@@ -33,30 +33,31 @@ class Score(NamedTuple):
     low: float
     high: float
     rows: str  # "emotion": the rows that --ties keeps; "all": every row with a truth
+    source: str  # what it is computed from: "confusion", "top" (k), "arousal" or "valence"
     higher_is_better: bool = True
 
 
 _PRESENT = "mean over the classes in the truth"
 _BATCHES = f"computed per batch of {LEGACY_BATCH} rows in file order, mean over batches"
 SCORES = {
-    "accuracy": Score("share of rows whose label is right", 0, 1, "emotion"),
-    "uar": Score(f"recall, {_PRESENT}", 0, 1, "emotion"),
-    "macro_f1": Score(f"F1, {_PRESENT}", 0, 1, "emotion"),
+    "accuracy": Score("share of rows whose label is right", 0, 1, "emotion", "confusion"),
+    "uar": Score(f"recall, {_PRESENT}", 0, 1, "emotion", "confusion"),
+    "macro_f1": Score(f"F1, {_PRESENT}", 0, 1, "emotion", "confusion"),
     "macro_f1_fixed7": Score(
-        "F1, sum over the classes divided by 7: an absent class is 0", 0, 1, "emotion"
+        "F1, sum over the classes divided by 7: an absent class is 0", 0, 1, "emotion", "confusion"
     ),
-    "weighted_f1": Score("F1, mean weighted by rows of the class", 0, 1, "emotion"),
-    "precision_at_1": Score("share of the top class that is modal", 0, 1, "all"),
-    "recall_at_1": Score("share of the modal labels in the top class", 0, 1, "all"),
-    "f1_at_1": Score("2PR / (P + R + 0.001) of the two above", 0, 1, "all"),
-    "precision_at_2": Score("share of the top two classes that is modal", 0, 1, "all"),
-    "recall_at_2": Score("share of the modal labels in the top two classes", 0, 1, "all"),
-    "f1_at_2": Score("2PR / (P + R + 0.001) of the two above", 0, 1, "all"),
-    "legacy_p1": Score(f"precision_at_1 {_BATCHES}", 0, 1, "all"),
-    "legacy_r1": Score(f"recall_at_1 {_BATCHES}", 0, 1, "all"),
-    "legacy_f1": Score(f"f1_at_1 {_BATCHES}", 0, 1, "all"),
-    "ccc_arousal": Score("Lin's concordance of arousal", -1, 1, "all"),
-    "ccc_valence": Score("Lin's concordance of valence", -1, 1, "all"),
+    "weighted_f1": Score("F1, mean weighted by rows of the class", 0, 1, "emotion", "confusion"),
+    "precision_at_1": Score("share of the top class that is modal", 0, 1, "all", "top"),
+    "recall_at_1": Score("share of the modal labels in the top class", 0, 1, "all", "top"),
+    "f1_at_1": Score("2PR / (P + R + 0.001) of the two above", 0, 1, "all", "top"),
+    "precision_at_2": Score("share of the top two classes that is modal", 0, 1, "all", "top"),
+    "recall_at_2": Score("share of the modal labels in the top two classes", 0, 1, "all", "top"),
+    "f1_at_2": Score("2PR / (P + R + 0.001) of the two above", 0, 1, "all", "top"),
+    "legacy_p1": Score(f"precision_at_1 {_BATCHES}", 0, 1, "all", "top"),
+    "legacy_r1": Score(f"recall_at_1 {_BATCHES}", 0, 1, "all", "top"),
+    "legacy_f1": Score(f"f1_at_1 {_BATCHES}", 0, 1, "all", "top"),
+    "ccc_arousal": Score("Lin's concordance of arousal", -1, 1, "all", "arousal"),
+    "ccc_valence": Score("Lin's concordance of valence", -1, 1, "all", "valence"),
 }
 LEGACY = ("legacy_p1", "legacy_r1", "legacy_f1")
 
@@ -90,7 +91,7 @@ def accuracy(matrix: ArrayLike) -> np.ndarray:
     0.75
     """
     matrix = _matrix(matrix)
-    return _ratio(_diagonal(matrix).sum(-1), matrix.sum((-2, -1)))
+    return ratio(_diagonal(matrix).sum(-1), matrix.sum((-2, -1)))
 
 
 def uar(matrix: ArrayLike) -> np.ndarray:
@@ -203,18 +204,18 @@ def _average(matrix: np.ndarray, kind: str, average: str) -> np.ndarray:
     if average == "none":
         return values
     weights = support if average == "weighted" else (support > 0).astype(float)
-    return _ratio((np.where(support > 0, values, 0) * weights).sum(-1), weights.sum(-1))
+    return ratio((np.where(support > 0, values, 0) * weights).sum(-1), weights.sum(-1))
 
 
 def _by_class(matrix: np.ndarray, kind: str) -> np.ndarray:
     """(..., 7, 7) -> (..., 7); NaN where undefined."""
     right, support, predicted = _diagonal(matrix), matrix.sum(-1), matrix.sum(-2)
     if kind == "recall":
-        return _ratio(right, support)
+        return ratio(right, support)
     if kind == "f1":
-        return _ratio(2 * right, support + predicted)
+        return ratio(2 * right, support + predicted)
     never = (support > 0) & (predicted == 0)
-    return np.where(never, 0.0, _ratio(right, predicted))
+    return np.where(never, 0.0, ratio(right, predicted))
 
 
 def _ids(labels: ArrayLike) -> np.ndarray:
@@ -236,7 +237,7 @@ def _diagonal(matrix: np.ndarray) -> np.ndarray:
     return np.diagonal(matrix, axis1=-2, axis2=-1)
 
 
-def _ratio(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
+def ratio(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
     """part / whole, NaN where whole is 0."""
     part, whole = np.asarray(part, float), np.asarray(whole, float)
     return np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
@@ -346,7 +347,7 @@ def f1_of(p: ArrayLike, r: ArrayLike) -> np.ndarray:
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    return _ratio(values.sum(), len(values))
+    return ratio(values.sum(), len(values))
 
 
 # --- agreement of numbers -------------------------------------------------------------------
@@ -388,15 +389,15 @@ def ccc_from_moments(sums: ArrayLike) -> np.ndarray:
     0.8571
     """
     sums = np.asarray(sums, float)
-    mx, my, mxx, myy, mxy = (_ratio(sums[..., i], sums[..., 0]) for i in range(1, 6))
+    mx, my, mxx, myy, mxy = (ratio(sums[..., i], sums[..., 0]) for i in range(1, 6))
     var_x, var_y, covariance = mxx - mx**2, myy - my**2, mxy - mx * my
     still_x, still_y = ~(var_x > CONSTANT * mxx), ~(var_y > CONSTANT * myy)
     covariance = np.where(still_x | still_y, 0.0, covariance)
     whole = np.where(still_x & still_y, 0.0, var_x + var_y + (mx - my) ** 2)
-    return _ratio(2 * covariance, whole)
+    return ratio(2 * covariance, whole)
 
 
-# --- a table of predictions: a DataFrame, or a dict of arrays, with the columns of the csv ------
+# --- a table of predictions: a DataFrame, or a dict of arrays, with the columns of the csv --
 
 
 def column(predictions: Mapping, name: str) -> np.ndarray:
@@ -418,9 +419,7 @@ def label_ids(labels: Sequence[str]) -> list[tuple[int, ...]]:
     [(2, 1), (), (6,)]
     """
     seen: dict[str, tuple[int, ...]] = {}
-    texts = [
-        label if isinstance(label, str) else "" for label in labels
-    ]  # "" in a csv reads as NaN
+    texts = [label if isinstance(label, str) else "" for label in labels]  # a csv's "" is NaN
     for text in dict.fromkeys(texts):
         names = text.split(";") if text else []
         unknown = [name for name in names if name not in EMOTIONS]
@@ -442,6 +441,13 @@ def multi_hot(labels: Sequence[str]) -> np.ndarray:
     return hot
 
 
+def modal(predictions: Mapping) -> np.ndarray:
+    """Which labels are true, (N, 7) multi-hot; zeros in a row without label or without votes."""
+    hot = multi_hot(column(predictions, "emotion_true"))
+    labelled = columns(predictions, VOTES).sum(1) > 0  # NaN > 0 is false
+    return hot * labelled[:, None]
+
+
 def emotion_rows(predictions: Mapping, ties: str) -> tuple[np.ndarray, ...]:
     """What the emotion scores count: rows, truth ids, predicted ids, weights, each (M,).
 
@@ -456,15 +462,14 @@ def emotion_rows(predictions: Mapping, ties: str) -> tuple[np.ndarray, ...]:
     """
     if ties not in POLICIES:
         raise UserError(f"no ties policy {ties!r}; there are: {', '.join(POLICIES)}")
-    modal, votes = column(predictions, "emotion_true"), columns(predictions, VOTES)
-    first, predicted = _first(modal), _first(column(predictions, "emotion"))
-    keep = (first >= 0) & (votes.sum(1) > 0) & (predicted >= 0)  # NaN > 0 is false
+    hot, predicted = modal(predictions), _first(column(predictions, "emotion"))
+    keep = hot.any(1) & (predicted >= 0)
     if ties == "soft":
+        votes = columns(predictions, VOTES)
         rows, truth = np.nonzero(keep[:, None] & (votes > 0))
         return rows, truth, predicted[rows], votes[rows, truth] / votes[rows].sum(1)
-    hot = multi_hot(modal)
     rows = np.flatnonzero(keep & (hot.sum(1) == 1) if ties == "drop" else keep)
-    truth, predicted = first[rows], predicted[rows]
+    truth, predicted = _first(column(predictions, "emotion_true"))[rows], predicted[rows]
     if ties == "any":
         truth = np.where(hot[rows, predicted] > 0, predicted, truth)
     return rows, truth, predicted, np.ones(len(rows))
@@ -483,16 +488,15 @@ def scores(predictions: Mapping, ties: str) -> dict[str, dict]:
     """
     rows, *counted = emotion_rows(predictions, ties)
     values = {score.__name__: score(confusion(*counted)) for score in POOLED}
-    n = {"emotion": len(np.unique(rows))}
-    truth, p = multi_hot(column(predictions, "emotion_true")), columns(predictions, PROBABILITIES)
+    n = {"confusion": len(np.unique(rows))}
+    truth, p = modal(predictions), columns(predictions, PROBABILITIES)
     for score in (precision_at, recall_at, f1_at):
         values |= {f"{score.__name__}_{k}": score(truth, p, k) for k in (1, 2)}
     values |= legacy(*hits(truth, p, 1))
-    n["all"] = int(has_top(truth, p).sum())
+    n["top"] = int(has_top(truth, p).sum())
     for head in ("arousal", "valence"):
         parts = moments(*columns(predictions, (f"{head}_true", head)).T).sum(0)
-        values[f"ccc_{head}"], n[f"ccc_{head}"] = ccc_from_moments(parts), int(parts[0])
+        values[f"ccc_{head}"], n[head] = ccc_from_moments(parts), int(parts[0])
     return {
-        name: {"value": float(values[name]), "n": n.get(name, n[score.rows])}
-        for name, score in SCORES.items()
+        name: {"value": float(values[name]), "n": n[score.source]} for name, score in SCORES.items()
     }

@@ -2,8 +2,7 @@
 
 A model is a file `models/<name>.py`; its name is the one on the command line. It holds
 
-* `Settings`, a dataclass: the flags of this model. A field has a plain type and a default; its
-  metadata may hold `help`, `choices` (the values allowed) and `least` (the smallest allowed).
+* `Settings`, a dataclass: the flags of this model, each a `setting(default, help)`.
 * `inputs(settings) -> tuple[str, ...]`: the features a batch must hold.
 * `Model(settings)`, an `nn.Module`: `forward(batch) -> {head: output}`, heads as in
   `constants.HEADS`. A "distribution" is log-probabilities (B, size); a "scale" is (B,) in `SCALE`.
@@ -37,6 +36,15 @@ Batch = dict[str, Tensor]
 # --- settings and building -------------------------------------------------------------------
 
 
+def setting(
+    default: Any, help: str, choices: tuple[Any, ...] | None = None, least: float | None = None
+) -> Any:
+    """A field of a `Settings`: its default, its help, the values allowed or the smallest one."""
+    return dataclasses.field(
+        default=default, metadata={"help": help, "choices": choices, "least": least}
+    )
+
+
 def settings(name: str, configuration: dict[str, Any]) -> Any:
     """The `Settings` of model `name`, read from a flat configuration.
 
@@ -54,7 +62,7 @@ def _check(field: dataclasses.Field, value: Any) -> None:
     if not _is_a(value, field.type):
         wanted = getattr(field.type, "__name__", field.type)
         raise UserError(f"{field.name} should be {wanted}, it is {value!r}")
-    choices, least = field.metadata.get("choices"), field.metadata.get("least")
+    choices, least = field.metadata["choices"], field.metadata["least"]
     if choices is not None and value not in choices:
         raise UserError(f"{field.name} {value!r}: choose one of {', '.join(map(str, choices))}")
     if least is not None and value < least:
@@ -134,8 +142,8 @@ def load(
         # every folder of 2022 held the one system there was: today's default
         oldest = utils.leaf("models", constants.MODEL)
         state, configuration = oldest.upgrade(state, configuration)
+    _check_fit(state, _blank(configuration, folder), folder)
     model = build(configuration["model"], configuration, seed=0)  # all weights are replaced below
-    _check_fit(state, model.state_dict(), folder)
     model.load_state_dict(state)
     return model.to(device).eval(), configuration
 
@@ -155,6 +163,15 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise UserError(f"{path} should hold a dict of tensors, it holds a {type(state).__name__}")
     return state
+
+
+def _blank(configuration: dict[str, Any], folder: Path) -> dict[str, Tensor]:
+    """The state dict that this configuration asks for, shapes only: it may ask for terabytes."""
+    try:
+        with torch.device("meta"):
+            return build(configuration["model"], configuration, seed=0).state_dict()
+    except RuntimeError as error:
+        raise UserError(f"no model can be built from {folder / CONFIGURATION}: {error}") from error
 
 
 def _check_fit(state: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path) -> None:

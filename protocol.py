@@ -83,8 +83,8 @@ def guard(utterances: pd.DataFrame, split: Split) -> list[str]:
     for column in ("speaker", "dialogue", "wav_hash"):
         if crossing := _crossing(utterances, column, held_out):
             raise UserError(
-                f"the split leaks: {len(crossing)} values of {column} are both trained on and held out, "
-                f"e.g. {'; '.join(crossing[:3])}"
+                f"the split leaks: {len(crossing)} values of {column} are both trained on and "
+                f"held out, e.g. {'; '.join(crossing[:3])}"
             )
     return _shared_text(utterances, sets)
 

@@ -148,8 +148,7 @@ def one_epoch(model, criterion, optimizer, windows, settings, epoch: int) -> dic
         if settings.modality_dropout:
             draw = rng(settings.seed, "modality", epoch, step)
             batch |= models.drop_modality(batch, inputs, settings.modality_dropout, draw)
-        batch = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
-        values = losses_of(model, criterion, batch, settings)
+        values = losses_of(model, criterion, to(batch, device), settings)
         _check_finite(values, epoch, step, windows, indices)
         optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
@@ -187,21 +186,24 @@ def _check_finite(values, epoch, step, windows, indices) -> None:
 
 
 def say_how_long(model, criterion, windows, settings) -> None:
-    """Print what is coming. One timed step on a few windows in eval mode changes nothing."""
-    few = min(8, len(windows))
-    batch = windows.batch(np.arange(few))
+    """Print what is coming. The step timed for it is in eval mode: it changes nothing."""
     device = next(model.parameters()).device
-    batch = {name: tensor.to(device) for name, tensor in batch.items()}
-    model.eval()
-    for _ in range(2):  # the first pass also builds kernels
-        start = time.perf_counter()
-        losses_of(model, criterion, batch, settings)["loss"].backward()
-    seconds = (time.perf_counter() - start) / few * len(windows) * settings.epochs
+    batch = windows.batch(np.arange(min(settings.batch_size, len(windows))))
+    start = time.perf_counter()
+    losses_of(model.eval(), criterion, to(batch, device), settings)["loss"].backward()
+    seconds = time.perf_counter() - start
     model.zero_grad(set_to_none=True)
     steps = sum(1 for _ in training_batches(len(windows), settings, 1)) * settings.epochs
     kind = "bfloat16" if use_bf16(settings.precision, device) else "float32"
-    print(f"{steps} steps of {settings.batch_size} windows on {device} in {kind}, "
-          f"about {max(1, round(seconds / 60))} min")  # fmt: skip
+    print(
+        f"{steps} steps of {settings.batch_size} windows on {device} in {kind}: "
+        f"about {max(1, round(seconds * steps / 60))} min"
+    )
+
+
+def to(batch: dict, device: torch.device) -> dict:
+    """The batch on the device."""
+    return {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
 
 
 def validate(model, criterion, windows: Windows, settings) -> dict[str, float]:
@@ -214,7 +216,7 @@ def validate(model, criterion, windows: Windows, settings) -> dict[str, float]:
     total = 0.0
     with torch.inference_mode():
         for indices in np.array_split(np.arange(len(windows)), -(-len(windows) // 64)):
-            batch = {name: t.to(device) for name, t in windows.batch(indices).items()}
+            batch = to(windows.batch(indices), device)
             total += criterion(model(batch), batch)["loss"].item() * len(indices)
     return chosen | {"loss": total / len(windows)}
 
@@ -241,8 +243,8 @@ def predict(model: torch.nn.Module, windows: Windows, batch_size: int, name: str
     chunks = [np.arange(at, min(at + batch_size, len(windows)))
               for at in range(0, len(windows), batch_size)]  # fmt: skip
     for indices in tqdm(chunks, f"predicting {name}", leave=False, unit="step"):
-        batch = {name: tensor.to(device) for name, tensor in windows.batch(indices).items()}
-        parts.append({head: value.float().cpu() for head, value in model(batch).items()})
+        output = model(to(windows.batch(indices), device))
+        parts.append({head: value.float().cpu() for head, value in output.items()})
     output = {head: torch.cat([part[head] for part in parts]).numpy() for head in parts[0]}
     return frame_of(windows.utterances.iloc[windows.rows], output, name)
 
@@ -278,7 +280,7 @@ def write_scores(folder: Path, model, material: Material, configuration: dict, s
     write_atomic(folder / "predictions.csv", frame.to_csv(index=False, float_format="%.7g"))
     tested = frame[frame["set"] == "test"].reset_index(drop=True)
     result = evidence.summary(
-        tested, settings.ties, configuration.get("majority"), seed=settings.seed
+        tested, settings.ties, configuration.get("majority", {}).get("emotion"), settings.seed
     )
     corpus = material.corpus
     kept = int((material.utterances["quarantine"] == "").sum())

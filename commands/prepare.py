@@ -8,7 +8,6 @@ Training does this by itself when nothing is prepared yet.
 
 import argparse
 
-import constants
 import dataset
 
 

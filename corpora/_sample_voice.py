@@ -11,7 +11,7 @@ import numpy as np
 
 RATE = 16_000  # Hz
 FRAME, STEP = 512, 128  # samples: 32 ms, 8 ms
-SYLLABLE = 0.155  # s, at a neutral tempo
+SYLLABLE = 0.13  # s, at a neutral tempo
 LEAD = 0.1  # s of room noise before and after, at least
 # Vowels of a man, Hz: the first three formants (textbook values, rounded)
 FORMANTS = {
@@ -48,16 +48,16 @@ class Style(NamedTuple):
 
 
 STYLES = {
-    "disgust": Style(-2.5, -0.1, -3.0, 0.5, -0.25, -0.6, 1.0, 0.0, 3.0, 0.6, -0.08),
-    "angry": Style(2.5, 0.3, -3.0, 6.0, 0.15, 2.2, -3.0, 0.0, 4.0, 0.3, 0.0),
-    "sad": Style(-1.5, -0.7, -2.0, -5.0, -0.3, -1.8, 5.0, 0.15, -2.0, 0.0, -0.02),
-    "fear": Style(4.0, -0.3, 0.0, -1.0, 0.25, -0.4, 5.0, 0.6, -1.0, 0.3, 0.0),
-    "surprise": Style(4.5, 0.6, 6.0, 3.0, 0.0, 0.8, 0.0, 0.0, 1.0, 0.0, 0.0),
+    "disgust": Style(-3.0, 0.0, -4.0, 0.5, -0.35, -0.5, 1.0, 0.0, 4.0, 0.9, -0.11),
+    "angry": Style(2.5, 0.3, -4.0, 6.0, 0.2, 2.8, -4.0, 0.0, 5.0, 0.3, 0.0),
+    "sad": Style(-1.5, -0.9, -1.0, -5.0, -0.35, -2.2, 6.0, 0.2, -2.5, 0.0, -0.02),
+    "fear": Style(5.0, -0.5, 0.0, -1.0, 0.35, -0.6, 7.0, 0.9, -1.5, 0.4, 0.02),
+    "surprise": Style(5.0, 0.7, 8.0, 3.0, -0.05, 0.8, 0.0, 0.0, 1.0, 0.0, 0.0),
     "neutral": Style(),
-    "happy": Style(3.0, 0.7, 1.0, 3.0, 0.1, 0.9, -1.0, 0.0, 2.5, 0.0, 0.07),
+    "happy": Style(3.0, 0.8, 1.0, 3.0, 0.1, 1.0, -1.0, 0.0, 3.0, 0.0, 0.1),
 }
-UTTERANCE_SPREAD = Style(1.0, 0.15, 1.5, 1.5, 0.1, 0.5, 1.5, 0.04, 0.8, 0.06, 0.015)
-SPEAKER_SPREAD = Style(1.3, 0.15, 0.8, 4.0, 0.1, 0.9, 2.0, 0.03, 0.6, 0.06, 0.05)
+UTTERANCE_SPREAD = Style(0.8, 0.12, 1.2, 1.5, 0.08, 0.4, 1.2, 0.04, 0.7, 0.05, 0.012)
+SPEAKER_SPREAD = Style(1.2, 0.12, 0.7, 4.0, 0.08, 0.7, 1.5, 0.03, 0.5, 0.05, 0.04)
 
 
 class Voice(NamedTuple):
@@ -117,7 +117,9 @@ def _articulate(text: str, style: Style, random: np.random.Generator) -> dict[st
     stressed = np.zeros(len(codes))
     stressed[np.concatenate([[0], ends[:-1] + 1])] = 1  # the first syllable of a word
     track = _segments(np.array(codes)[at], place)
-    track["level"] += (3 + style.stress) * (stressed[at] - 0.5) + random.normal(0, 1, at[-1] + 1)[at]
+    track["level"] += (3 + style.stress) * (stressed[at] - 0.5) + random.normal(0, 1, at[-1] + 1)[
+        at
+    ]
     track["level"] = _smooth(np.maximum(track["level"], -75.0), 2)
     track["noise"] = _smooth(track["noise"], 1)
     track["formants"] = _smooth(track["formants"], 4)

@@ -6,6 +6,7 @@ Longer clips keep all their frames, and are cut to ten seconds when a block is g
 """
 
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def read(path: Path, rate: int) -> np.ndarray:
         wave, came = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:
         raise Unusable("not audio") from error
-    wave = wave.mean(axis=1)
+    wave = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)
     if came != rate:
         wave = soxr.resample(wave, came, rate, quality="HQ")
     if not len(wave):
@@ -99,14 +100,16 @@ def read(path: Path, rate: int) -> np.ndarray:
 
 
 def stats(array: np.ndarray, parameters: dict) -> list[float]:
-    """Mean and 1 / sd (of variance + 1e-5) of the block that a clip fills, padding included.
+    """What `standard` says of a stored clip; [] for a long one: it depends on the cut."""
+    return standard(array, parameters) if array.shape[1] <= shape(parameters)[1] else []
 
-    Of the stored, rounded values. Empty for a clip longer than a block: it depends on the cut.
+
+def standard(array: np.ndarray, parameters: dict) -> list[float]:
+    """[mean, 1 / sqrt(variance + 1e-5)] of the block a clip fills, its padding included.
+
+    In float64, of the stored, rounded values; the variance is the population's.
     """
-    bands, frames = shape(parameters)
-    if array.shape[1] > frames:
-        return []
-    values, cells = array.astype(np.float64), bands * frames
+    values, cells = array.astype(np.float64), math.prod(shape(parameters))
     padding = cells - values.size
     mean = (values.sum() + padding * constants.FLOOR_DB) / cells
     spread = ((values - mean) ** 2).sum() + padding * (constants.FLOOR_DB - mean) ** 2
@@ -122,26 +125,19 @@ def gather(
     for array, known, block in zip(arrays, stats, out, strict=True):
         if array is None:
             block[...] = 0
-        elif array.shape[1] > frames:
-            _cut(array, rng, block)
-        else:
-            _pad(array, *known, block)
+            continue
+        if array.shape[1] > frames:
+            array = _cut(array, frames, rng)
+            known = standard(array, parameters)
+        mean, scale = known
+        block[:, : array.shape[1]] = array
+        block[:, array.shape[1] :] = constants.FLOOR_DB
+        block -= np.float32(mean)
+        block *= np.float32(scale)
 
 
-def _pad(array: np.ndarray, mean: float, scale: float, block: np.ndarray) -> None:
-    clip, padding = np.split(block, [array.shape[1]], axis=1)
-    clip[...] = array
-    clip *= np.float32(scale)
-    clip -= np.float32(mean * scale)
-    padding[...] = (constants.FLOOR_DB - mean) * scale
-
-
-def _cut(array: np.ndarray, rng: np.random.Generator | None, block: np.ndarray) -> None:
+def _cut(array: np.ndarray, frames: int, rng: np.random.Generator | None) -> np.ndarray:
     """Whole frames: from where `rng` says, else from the middle."""
-    frames = block.shape[1]
     spare = array.shape[1] - frames
     start = spare // 2 if rng is None else int(rng.integers(spare + 1))
-    block[...] = array[:, start : start + frames]
-    mean, variance = block.mean(dtype=np.float64), block.var(dtype=np.float64)
-    block -= np.float32(mean)
-    block *= np.float32(1 / np.sqrt(variance + constants.STANDARDISE_EPS))
+    return array[:, start : start + frames]

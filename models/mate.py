@@ -16,7 +16,7 @@ Padding and missing utterances enter as zeros, as in 2022. The weights start as 
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 import constants
 from constants import HEADS, SCALE
-from model import Batch, at_least_float32, masked
+from model import Batch, at_least_float32, masked, setting
 from utils import UserError
 
 FEATURES = {"both": ("log_mel", "sentence"), "audio": ("log_mel",), "text": ("sentence",)}
@@ -40,32 +40,16 @@ SCALE_HEAD = (128, 32)
 class Settings:
     """The flags of MATE."""
 
-    backbone: str = field(
-        default=constants.BACKBONE, metadata={"help": "recurrent layer", "choices": ("lstm", "gru")}
+    backbone: str = setting(constants.BACKBONE, "recurrent layer", choices=("lstm", "gru"))
+    hidden_size: int = setting(
+        constants.HIDDEN_SIZE, "numbers in a recurrent state, each direction", least=1
     )
-    hidden_size: int = field(
-        default=constants.HIDDEN_SIZE,
-        metadata={"help": "numbers in a recurrent state, each direction", "least": 1},
-    )
-    bidirectional: bool = field(
-        default=False, metadata={"help": "read the window in both directions"}
-    )
-    ws: int = field(
-        default=constants.WINDOW,
-        metadata={"help": "utterances in a window; the last one is judged", "least": 1},
-    )
-    sr: int = field(
-        default=constants.SAMPLE_RATE, metadata={"help": "sample rate of the sound, Hz", "least": 1}
-    )
-    text_dim: int = field(
-        default=constants.TEXT_DIM, metadata={"help": "numbers in a sentence vector", "least": 1}
-    )
-    modality: str = field(
-        default="both", metadata={"help": "what the model is given", "choices": tuple(FEATURES)}
-    )
-    emotion_concat: bool = field(
-        default=True, metadata={"help": "arousal and valence see the predicted emotion"}
-    )
+    bidirectional: bool = setting(False, "read the window in both directions")
+    ws: int = setting(constants.WINDOW, "utterances in a window; the last one is judged", least=1)
+    sr: int = setting(constants.SAMPLE_RATE, "sample rate of the sound, Hz", least=1)
+    text_dim: int = setting(constants.TEXT_DIM, "numbers in a sentence vector", least=1)
+    modality: str = setting("both", "what the model is given", choices=tuple(FEATURES))
+    emotion_concat: bool = setting(True, "arousal and valence see the predicted emotion")
 
 
 def inputs(settings: Settings) -> tuple[str, ...]:
@@ -163,12 +147,12 @@ def _perceptron(width: int, hidden: tuple[int, ...], out: int | None = None) -> 
 
 LEGACY_NAMES = (
     ("audio_embedding.", "audio."), (".conv.", ".0."), (".bn.", ".1."), (".fc.", "."),
-    ("lstm.", "recurrent."), ("gru.", "recurrent."),
-    ("mlp_emotion.", "emotion."), ("mlp_av.", "affect."),
+    ("lstm.", "recurrent."), ("mlp_emotion.", "emotion."), ("mlp_av.", "affect."),
     ("mlp_arousal.", "scales.arousal."), ("mlp_valence.", "scales.valence."),
 )  # fmt: skip
 LEGACY_KEYS = ("backbone", "hidden_size", "text_dim", "bidirectional", "ws", "SorL", "test_split")
-LEGACY_DROPPED = ("embed_d", "save_path", "test_only", "test_path", "gpu_id")  # say nothing of it
+# of no use to a trained model
+LEGACY_DROPPED = ("embed_d", "save_path", "test_only", "test_path", "gpu_id")
 
 
 def upgrade(
@@ -189,7 +173,9 @@ def upgrade(
         "modality": "both",
         "emotion_concat": first is None or first.shape[1] != AFFECT[-1],
         "test_split": [int(n) for n in re.findall(r"\d+", str(configuration["test_split"]))],
-        "lr_decay": constants.LR_DECAY,  # the 2022 code took this, whatever its flag said
+        # the 2022 code took these two, whatever its flags said
+        "sr": constants.SAMPLE_RATE,
+        "lr_decay": constants.LR_DECAY,
     }
 
 

@@ -1,0 +1,252 @@
+"""What annotation folders have in common: tables read by position, transcripts, ratings, troubles.
+
+Every corpus leaf returns a table of COLUMNS and a table of troubles. Which files a corpus has, and
+what its names mean, stands in its leaf; sound is opened in dataset.py alone.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+import constants
+from utils import UserError
+
+VOTES = [f"votes_{emotion}" for emotion in constants.EMOTIONS]
+COLUMNS = [
+    "corpus", "role", "segment", "session", "dialogue", "speaker", "kind", "start", "end", "wav",
+    "text", "emotion", *VOTES, "valence", "arousal", "quarantine",
+]  # fmt: skip
+TROUBLES = ["treatment", "reason", "role", "segment", "detail"]
+SPELLINGS = {"disqust": "disgust"}  # as KEMDy20 spells it
+
+NO_PATTERN = "Segment ID fits no pattern"
+NO_FILES = "neither wav nor txt"
+
+
+def troubles(rows: Sequence[tuple]) -> pd.DataFrame:
+    """(treatment, reason, role, segment, detail) tuples as a table, also when there are none.
+
+    treatment: converted, masked, quarantined or reported. A trouble of a file that belongs to no
+    row has role "".
+    """
+    return pd.DataFrame(list(rows), columns=TROUBLES, dtype=str)
+
+
+# --- files ---------------------------------------------------------------------------------------
+
+
+class Text(NamedTuple):
+    """A decoded file: how it was `converted`, or why it is `bad` (then `text` is empty)."""
+
+    text: str
+    converted: tuple[str, ...] = ()
+    bad: str = ""
+
+
+def decode(data: bytes) -> Text:
+    """Strict UTF-8, then CP949. UTF-16 and anything else are bad."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (b"\0" in data and len(data) % 2 == 0):
+        return Text("", bad="in UTF-16")
+    if b"\0" in data:
+        return Text("", bad="not text")
+    crlf = ("with CRLF line ends",) if b"\r\n" in data else ()
+    try:
+        return Text(data.decode("utf-8-sig"), crlf)
+    except UnicodeDecodeError:
+        pass
+    try:
+        return Text(data.decode("cp949"), ("in CP949", *crlf))
+    except UnicodeDecodeError:
+        return Text("", bad="neither UTF-8 nor CP949")
+
+
+def read_text(path: Path) -> Text:
+    """`decode` of a file; a file that cannot be read is bad too."""
+    try:
+        return decode(path.read_bytes())
+    except OSError as error:
+        return Text("", bad=f"unreadable: {error.strerror}")
+
+
+def read_table(path: Path, header: Sequence[Sequence[str]]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(N, columns) cells under the header rows, stripped, and how the file was converted.
+
+    The header is compared cell by cell after stripping: it is the only proof that positions mean
+    what they should. Raises UserError for another header or number of columns.
+    """
+    file = read_text(path)
+    if file.bad:
+        raise UserError(f"{path} should be UTF-8 or CP949 text; it is {file.bad}")
+    try:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(file.text, ""))]
+    except csv.Error as error:
+        raise UserError(f"{path} should be comma-separated; {error}") from error
+    width = len(header[0])
+    for number, row in enumerate(rows, start=1):
+        if row and len(row) != width:
+            raise UserError(f"{path} line {number} needs {width} columns, it has {len(row)}")
+    for number, wanted in enumerate(header, start=1):
+        _check_header(path, number, list(wanted), rows[number - 1] if number <= len(rows) else [])
+    body = [row for row in rows[len(header) :] if row]
+    return np.array(body, dtype=object).reshape(len(body), width), file.converted
+
+
+def _check_header(path: Path, number: int, wanted: list[str], came: list[str]) -> None:
+    if not came:
+        raise UserError(f"{path} needs header row {number} ({_name(wanted)}), it ends before")
+    for column, (want, have) in enumerate(zip(wanted, came, strict=True), start=1):
+        if want != have:
+            raise UserError(
+                f"{path} header row {number} column {column} needs {want!r}, it has {have!r}"
+            )
+
+
+def _name(header: Sequence[str]) -> str:
+    return f"{len(header)} columns, {', '.join(filter(None, header[:3]))}, ..."
+
+
+def read_signal(path: Path, names: Sequence[str], skip: int = 0) -> pd.DataFrame:
+    """Ragged comma-separated samples of a sensor: `time` and `value` as float, the rest as text."""
+    try:
+        table = pd.read_csv(path, header=None, names=list(names), skiprows=skip, dtype=str,
+                            keep_default_na=False)  # fmt: skip
+        table["value"] = pd.to_numeric(table["value"])
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UserError(f"{path} needs at most {len(names)} fields a line: {error}") from error
+    return table.assign(
+        time=pd.to_numeric(table["time"], errors="coerce"), segment=table["segment"].fillna("")
+    )
+
+
+# --- transcripts ---------------------------------------------------------------------------------
+
+MARKUP = {
+    "b/": "breath or cough",
+    "c/": "goes on after a pause under 0.3 s",
+    "l/": "filler sound",
+    "n/": "noise",
+    "N/": "noise over half of the utterance or more",
+    "u/": "not understood",
+    "o/": "in KEMDy19, not explained there",
+    "s/": "in KEMDy19, not explained there",
+    "*": "understood in part",
+    "+": "between two voices that overlap (KEMDy19), stutter (the legend)",
+    "(": "two voices at once, (A+B); the words of both are kept",
+    ")": "see (",
+    "/": "filler",
+}
+# A letter is markup only where no Latin letter precedes it; "u/." is a way to write "u/".
+_MARKUP = re.compile(r"(?<![A-Za-z])(?:u/\.*|[bclnNos]/)|[/*+()]")
+
+
+def clean_transcript(text: str) -> str:
+    """The words alone: MARKUP taken out, white space collapsed; "" where no word is left.
+
+    >>> clean_transcript("b/ 아 (왜+뭐) l/ 그래 u/.")
+    '아 왜 뭐 그래'
+    """
+    words = " ".join(_MARKUP.sub(" ", text).split())
+    return words if any(c.isalnum() for c in words) else ""
+
+
+# --- ratings -------------------------------------------------------------------------------------
+
+
+def ratings(cells: np.ndarray) -> tuple[pd.DataFrame, list[tuple[str, str, int, str]]]:
+    """(N, 33) cells, Emotion Valence Arousal of the total and of ten raters -> table, notes.
+
+    The table has emotion (as written, spelling mended), votes, valence, arousal and quarantine,
+    and no numbers in a quarantined row. A note is (treatment, reason, row, detail): a row in
+    quarantine, a mended spelling, or a total that its raters do not give (the file's is used).
+    """
+    cells = cells.reshape(len(cells), 1 + constants.RATERS, 3)
+    written = pd.Series(cells[:, 0, 0], dtype=object)
+    labels = written.map({cell: _labels(cell) for cell in written.unique()})
+    raters = pd.Series(cells[:, 1:, 0].ravel(), dtype=object)
+    codes = raters.map({cell: _code(cell) for cell in raters.unique()})
+    codes = codes.to_numpy(np.int64).reshape(len(cells), -1)
+    votes = (codes[..., None] == np.arange(len(constants.EMOTIONS))).sum(axis=1)
+    scores = pd.to_numeric(pd.Series(cells[..., 1:].ravel(), dtype=object), errors="coerce")
+    scores = scores.to_numpy(float).reshape(len(cells), -1, 2)
+    table = pd.DataFrame({"emotion": labels.map(";".join)})
+    table[VOTES] = votes.astype(float)
+    table[["valence", "arousal"]] = scores[:, 0]
+    table["quarantine"] = _faults(labels, codes, scores)
+    bad = table["quarantine"] != ""
+    notes = _mended(written, cells) + _disagreements(table, labels, votes, scores)
+    notes = [note for note in notes if not bad[note[2]]]
+    for row in np.flatnonzero(bad):
+        detail = ",".join(dict.fromkeys(cells[row].ravel()))
+        notes.append(("quarantined", table["quarantine"][row], int(row), detail[:80]))
+    table.loc[bad, "emotion"] = ""
+    table.loc[bad, [*VOTES, "valence", "arousal"]] = np.nan
+    return table, notes
+
+
+def _labels(cell: str) -> tuple[str, ...]:
+    names = (name.strip() for name in cell.split(";"))
+    return tuple(dict.fromkeys(SPELLINGS.get(name, name) for name in names))
+
+
+def _code(cell: str) -> int:
+    name = SPELLINGS.get(cell, cell)
+    return constants.EMOTIONS.index(name) if name in constants.EMOTIONS else -1
+
+
+def _faults(labels: pd.Series, codes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """(N,) why a row of ratings cannot be used, "" where it can."""
+    known = {names: set(names) <= set(constants.EMOTIONS) for names in labels.unique()}
+    low, high = constants.SCALE
+    scores = scores.reshape(len(scores), -1)
+    unreadable = ~np.isfinite(scores).all(axis=1)
+    outside = ((scores < low) | (scores > high)).any(axis=1)
+    reasons = [
+        (~labels.map(known).to_numpy(bool) | (codes < 0).any(axis=1), "unknown emotion"),
+        (unreadable, "score is not a number"),
+        (outside, f"score outside {low:g}..{high:g}"),
+    ]
+    return np.select([where for where, _ in reasons], [name for _, name in reasons], default="")
+
+
+def _mended(written: pd.Series, cells: np.ndarray) -> list[tuple]:
+    wrong = np.isin(cells[:, 1:, 0].astype(str), list(SPELLINGS)).any(axis=1)
+    wrong |= [any(name in cell for name in SPELLINGS) for cell in written]
+    return [("converted", "spelling of an emotion", int(i), written[i]) for i in wrong.nonzero()[0]]
+
+
+def _disagreements(
+    table: pd.DataFrame, labels: pd.Series, votes: np.ndarray, scores: np.ndarray
+) -> list[tuple]:
+    """Where the total is not all modal labels, or not the mean rounded to 0.1."""
+    names = np.array(constants.EMOTIONS)
+    modal = votes == votes.max(axis=1, keepdims=True)
+    wanted = [set(names[row]) for row in modal]
+    notes = [
+        ("reported", "emotion differs from its raters", i, f"{have}, raters {';'.join(names[row])}")
+        for i, (have, row) in enumerate(zip(table["emotion"], modal, strict=True))
+        if wanted[i] != set(labels[i])
+    ]
+    means = np.round(scores[:, 1:].mean(axis=1), 1)
+    for column, name in enumerate(("valence", "arousal")):
+        have, mean = scores[:, 0, column], means[:, column]
+        for i in np.flatnonzero(np.abs(have - mean) > 1e-6):
+            detail = f"{have[i]:g}, raters {mean[i]:g}"
+            notes.append(("reported", f"{name} differs from its raters", int(i), detail))
+    return notes
+
+
+def rate(rows: pd.DataFrame, table: pd.DataFrame, index: np.ndarray) -> pd.DataFrame:
+    """Rows with the ratings in `table` (of `ratings`) at `index`; -1 is no rating at all.
+
+    A row that is in quarantine already keeps its reason and gets no numbers.
+    """
+    rated = table.reindex(np.where(rows["quarantine"] == "", index, -1)).set_index(rows.index)
+    faults = rows["quarantine"].where(rows["quarantine"] != "", rated["quarantine"].fillna(""))
+    rated["emotion"] = rated["emotion"].fillna("")
+    return pd.concat([rows.drop(columns="quarantine"), rated.assign(quarantine=faults)], axis=1)

@@ -1,0 +1,194 @@
+"""How KEMDy19 lies on disk: names, columns, and laying a synthetic corpus down in the same way.
+
+Reading is in kemdy19.py.
+"""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import constants
+from corpora import _writing
+from utils import UserError
+
+RATERS = "Eval01F Eval02M Eval03F Eval04F Eval05M Eval06M Eval07M Eval08F Eval09M Eval10F".split()
+HEADER = (
+    "Numb,Wav,,ECG,,E4-EDA,,E4-TEMP,,Segment ID,Total Evaluation,,".split(",")
+    + [cell for rater in RATERS for cell in (rater, "", "")],
+    [""] + ["start", "end"] * 4 + [""] + ["Emotion", "Valence", "Arousal"] * 11,
+)  # 43 columns
+START, SEGMENT, TOTAL = 1, 9, 10  # columns, from 0; ratings go from TOTAL to the end
+BIO = {"ECG": 3, "EDA": 5, "TEMP": 7}  # first of two columns: value at start and at end
+TIE_ORDER = "neutral happy sad angry fear disgust surprise".split()  # of a;b in Total Evaluation
+
+_FILE = re.compile(r"Session(0[1-9]|1[0-9]|20)_([FM])_res\.csv")
+_DIALOGUE = r"Sess(?:0[1-9]|1[0-9]|20)_(?:impro0[1-4]|script0[1-6])"
+_SEGMENT = re.compile(rf"({_DIALOGUE})_([FM])([0-9]{{3}})")
+
+
+def parse(segment: str) -> tuple[str, str, int] | None:
+    """Segment ID -> (dialogue, gender, number), None if it fits no pattern.
+
+    >>> parse("Sess01_impro03_F012")
+    ('Sess01_impro03', 'F', 12)
+    """
+    match = _SEGMENT.fullmatch(segment)
+    return (match[1], match[2], int(match[3])) if match else None
+
+
+def recording(segment: str, ending: str) -> str:
+    """wav/Session01/Sess01_impro01/Sess01_impro01_F001.wav, from the corpus folder."""
+    return f"wav/Session{segment[4:6]}/{segment[:-5]}/{segment}.{ending}"
+
+
+def annotations(folder: Path) -> dict[int, dict[str, Path]]:
+    """{session: {"F": path, "M": path}} of what there is."""
+    pairs: dict[int, dict[str, Path]] = {}
+    for path in sorted((folder / "annotation").glob("Session*_res.csv")):
+        if match := _FILE.fullmatch(path.name):
+            pairs.setdefault(int(match[1]), {})[match[2]] = path
+    return pairs
+
+
+def pairs(folder: Path) -> dict[int, dict[str, Path]]:
+    pairs = annotations(folder)
+    if not pairs:
+        raise UserError(
+            f"{folder} needs annotation/SessionNN_F_res.csv and _M_res.csv; it has none"
+        )
+    for session, pair in pairs.items():
+        if len(pair) == 1:
+            (path,) = pair.values()
+            raise UserError(f"session {session} needs its F and its M file; there is {path} alone")
+    return pairs
+
+
+def recordings(folder: Path) -> dict[str, None]:
+    """POSIX paths of the wav and txt files that stand where their names say, in order."""
+    files = {}
+    for session in _scan(folder / "wav"):
+        for dialogue in _scan(folder / "wav" / session):
+            for name in _scan(folder / "wav" / session / dialogue):
+                stem, _, ending = name.rpartition(".")
+                path = f"wav/{session}/{dialogue}/{name}"
+                if ending in ("wav", "txt") and parse(stem) and path == recording(stem, ending):
+                    files[path] = None
+    return files
+
+
+def _scan(folder: Path) -> list[str]:
+    try:
+        return sorted(entry.name for entry in os.scandir(folder))
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        raise UserError(f"KEMDy19 needs {folder}, cannot list it: {error.strerror}") from error
+
+
+def orphans(files: dict[str, None], tables: dict[tuple[int, str], np.ndarray]) -> list[tuple]:
+    listed = {segment for cells in tables.values() for segment in cells[:, SEGMENT]}
+    names = sorted({Path(file).stem for file in files} - listed)
+    kind = {True: "wav without row", False: "txt without wav and row"}
+    return [("reported", kind[recording(name, "wav") in files], "", name, "") for name in names]
+
+
+# --- laying down a synthetic corpus --------------------------------------------------------------
+
+PAUSE = 5.0  # s between two dialogues, when the sensors run on
+E4_RATE = 4  # Hz, EDA and TEMP
+ECG_RATE, ECG_SECONDS = 250, 1.0  # the ECG is kept for the first second of a dialogue: small files
+CRLF_EVERY = 4  # one txt in four, about as in the corpus
+DECIMALS = {"ECG": 6, "EDA": 4, "TEMP": 2}
+
+
+def write_sample(
+    folder: Path, utterances: pd.DataFrame, waves: Callable[[int], np.ndarray | None],
+    sample_rate: int = constants.SAMPLE_RATE,
+) -> None:  # fmt: skip
+    """Lay utterances of both roles down as KEMDy19 lies; the same input gives the same bytes.
+
+    `utterances`: annotation.COLUMNS; optional `transcript` (with markup, else `text`; None: no
+    txt) and `rater_emotion` (10 labels), `rater_valence`, `rater_arousal` (10 integers 1..5), else
+    made from votes and means. `waves(i)`: (T,) float in [-1, 1] of the i-th speaker row, or None:
+    no wav. The totals written are those of the raters.
+    """
+    talk = utterances[utterances["role"] == "speaker"].reset_index(drop=True)
+    heard = utterances[utterances["role"] == "listener"].set_index("segment")
+    heard = heard.loc[talk["segment"]].reset_index()
+    for session, rows in talk.groupby("session").groups.items():
+        clock = _clock(talk.loc[rows])
+        for letter in "FM":
+            mine = talk["segment"].str[-4] == letter
+            rated = talk.loc[rows].where(mine[rows], heard.loc[rows])
+            _write_annotation(folder, session, letter, rated, clock)
+            _write_signals(folder, session, letter, talk.loc[rows], clock)
+    for i, row in talk.iterrows():
+        samples, transcript = waves(i), row["transcript" if "transcript" in row else "text"]
+        if samples is not None:
+            data = _writing.wav_bytes(samples, sample_rate)
+            _writing.write_file(folder / recording(row["segment"], "wav"), data)
+        if isinstance(transcript, str):  # pandas turns None into NaN
+            data = (transcript + ("\r\n" if i % CRLF_EVERY == CRLF_EVERY - 1 else "\n")).encode()
+            _writing.write_file(folder / recording(row["segment"], "txt"), data)
+
+
+def _write_annotation(
+    folder: Path, session: int, letter: str, rated: pd.DataFrame, clock: np.ndarray
+) -> None:
+    """One gender's file: CRLF in odd sessions, LF in even ones."""
+    rows = []
+    for numb, (begin, row) in enumerate(zip(clock, rated.to_dict("records"), strict=True), 1):
+        times = np.array([row["start"], row["end"]])
+        bio = [_writing.number(_bio(kind, begin + t - times[0], letter), DECIMALS[kind])
+               for kind in BIO for t in times]  # fmt: skip
+        emotions, scores = _writing.raters_of(row)
+        rows.append([str(numb), *(_writing.number(t, 3) for t in times), *bio, row["segment"],
+                     *_writing.rating_cells(emotions, scores, TIE_ORDER)])  # fmt: skip
+    data = _writing.table_bytes([*HEADER, *rows], "\r\n" if session % 2 else "\n")
+    _writing.write_file(folder / f"annotation/Session{session:02d}_{letter}_res.csv", data)
+
+
+def _clock(rows: pd.DataFrame) -> np.ndarray:
+    """(N,) seconds from the session's beginning to each start: dialogues follow each other."""
+    ends = rows.groupby("dialogue", sort=False)["end"].max() + PAUSE
+    return (rows["dialogue"].map(ends.cumsum() - ends) + rows["start"]).to_numpy(float)
+
+
+def _bio(kind: str, t: np.ndarray | float, letter: str) -> np.ndarray:
+    """Something like ECG (mV), EDA (uS) or skin temperature (degrees C) at t seconds."""
+    shift = 0.3 if letter == "F" else 0.0
+    if kind == "ECG":  # 75 beats a minute
+        return 1.5 * np.exp(-((((t + shift) % 0.8) - 0.4) ** 2) / 0.0008) + 0.1 * np.sin(9 * t)
+    if kind == "EDA":
+        return 3.0 + shift + np.sin(t / 40 + shift)
+    return 32.5 + shift + 0.5 * np.sin(t / 300 + shift)
+
+
+def _write_signals(
+    folder: Path, session: int, letter: str, rows: pd.DataFrame, clock: np.ndarray
+) -> None:
+    """EDA and TEMP of the whole session, ECG of the first second of each dialogue."""
+    ends = clock + (rows["end"] - rows["start"]).to_numpy(float)
+    e4 = np.arange(0, ends.max() + PAUSE, 1 / E4_RATE)
+    firsts = clock[~rows["dialogue"].duplicated().to_numpy()]
+    beats = firsts[:, None] + np.arange(0, ECG_SECONDS, 1 / ECG_RATE)
+    for kind, t in (("ECG", beats.ravel()), ("EDA", e4), ("TEMP", e4)):
+        at = np.searchsorted(clock, t, side="right") - 1
+        inside = (at >= 0) & (t < ends[at])
+        names = np.where(inside, rows["segment"].to_numpy(str)[at], "")
+        values = [_writing.number(v, DECIMALS[kind]) for v in _bio(kind, t, letter)]
+        stamps = (np.datetime64("2019-07-01T10:00") + (t * 1000).round().astype("m8[ms]")).astype(
+            str
+        )
+        before = [_writing.number(second, 3) for second in t]
+        lines = [
+            [b, v, stamp] if kind == "ECG" else [v, "", stamp]
+            for b, v, stamp in zip(before, values, stamps, strict=True)
+        ]
+        lines = [line + [name] if name else line for line, name in zip(lines, names, strict=True)]
+        path = folder / kind / f"Session{session:02d}/Original/Sess{session:02d}{letter}.csv"
+        _writing.write_file(path, _writing.table_bytes(lines, "\n"))

@@ -1,0 +1,460 @@
+"""Pictures and the page of a run, and the table on the console.
+
+Everything is read from the files of a run folder and nothing is computed anew: scores are in
+`metric.py`, intervals and the baseline in `evidence.py`. The page is `report.html.j2`, filled here;
+it escapes every string, so nothing here may mark one as safe.
+"""
+
+import io
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import constants
+import metric
+from utils import ROOT, UserError, read_json, write_atomic
+
+GROUPS = {  # sources of metric.SCORES -> heading and what stands under it
+    ("confusion",): ("Emotion", "pooled over the rows that --ties keeps"),
+    ("arousal", "valence"): ("Arousal and valence", "pooled over all rows"),
+    ("top",): (
+        "Top-k and 2022 scores, on all rows",
+        f"a tied label is a hit; legacy_f1 is F1@1 averaged over batches of {metric.LEGACY_BATCH} "
+        "in file order, as in the tables of 2022: near accuracy, not a macro F1",
+    ),
+}
+TREATMENTS = {
+    "converted": "read after conversion, used",
+    "masked": "one modality left out, row used",
+    "quarantined": "never a target; keeps its place in the dialogue",
+    "reported": "used as it is",
+}
+ROLES = {"speaker": "the one who talks", "listener": "the partner who listens"}
+NUMBERS = [f"p_{i}" for i in range(len(constants.EMOTIONS))] + [
+    f"{head}{end}" for head in ("arousal", "valence") for end in ("", "_true")
+]
+INTERVAL = f"{100 * constants.CONFIDENCE:g} % interval"
+NOT_A_RESULT = "synthetic corpus: not a result"
+MAX_POINTS = 4000  # drawn in a scatter: 36 bytes of the page each
+MISTAKES = 10  # rows in the table of confident mistakes
+PLOT = {"left": 46.0, "right": 428.0, "top": 12.0, "bottom": 224.0}  # of 440 x 260 units
+SQUARE = {"left": 40.0, "right": 310.0, "top": 10.0, "bottom": 280.0}  # of 320 x 320 units
+
+
+# --- files -----------------------------------------------------------------------------------
+
+
+def write(run_folder: Path | str) -> Path:
+    """Write confusion.csv, confusion.png, loss_curve.png and report.html; returns the page.
+
+    Reads configuration.json, result.json, predictions.csv and, where there is one,
+    train_loss.log. A picture without data is not drawn. Equal files give equal bytes.
+    """
+    folder = Path(run_folder)
+    configuration = read_json(folder / "configuration.json")
+    result = read_json(folder / "result.json")
+    predictions = read_predictions(folder / "predictions.csv")
+    log = read_log(folder / "train_loss.log")
+    if has_emotion(result):
+        write_atomic(folder / "confusion.csv", confusion_csv(result["confusion"]))
+        write_atomic(folder / "confusion.png", confusion_png(result["confusion"]))
+    if log:
+        write_atomic(folder / "loss_curve.png", loss_png(log))
+    html = page(configuration, result, predictions, log, folder.resolve().name)
+    # an argument that is not UTF-8 reaches the command as lone surrogates
+    write_atomic(folder / "report.html", html.encode("utf-8", "backslashreplace"))
+    return folder / "report.html"
+
+
+def read_predictions(path: Path) -> pd.DataFrame:
+    """predictions.csv: texts as written ("" where empty), the columns of NUMBERS as floats."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} as a table of predictions: {error}") from error
+    texts = ["corpus", "role", "segment", "set", "emotion", "emotion_true"]
+    if missing := [name for name in texts + NUMBERS if name not in table]:
+        raise UserError(
+            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table)}"
+        )
+    try:
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS})
+    except ValueError as error:
+        raise UserError(f"{path} needs numbers in {', '.join(NUMBERS)}: {error}") from error
+
+
+def read_log(path: Path) -> list[dict]:
+    """A dict an epoch from train_loss.log; [] where there is none (a test without training)."""
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return [_epoch(path, number, line) for number, line in enumerate(lines, 1)]
+
+
+def _epoch(path: Path, number: int, line: str) -> dict:
+    try:
+        value = json.loads(line)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not {"epoch", "loss"} <= value.keys():
+        raise UserError(
+            f"{path}, line {number}, should be a JSON object with epoch and loss, is {line[:60]!r}"
+        )
+    return value
+
+
+def has_emotion(result: dict) -> bool:
+    """Whether any row had an emotion to score."""
+    return bool(result["confusion"]) and bool(np.sum(result["confusion"]))
+
+
+def confusion_csv(matrix: list[list[float]]) -> str:
+    """7 x 7 counts, rows truth, columns prediction, both in the order of EMOTIONS."""
+    lines = [["truth", *constants.EMOTIONS]]
+    lines += [[e, *map(count, row)] for e, row in zip(constants.EMOTIONS, matrix, strict=True)]
+    return "".join(",".join(line) + "\n" for line in lines)
+
+
+# --- numbers as text -----------------------------------------------------------------------------
+
+
+def number(value: float | None) -> str:
+    """Three decimals; a dash where the value is undefined."""
+    if value is None or not math.isfinite(value):
+        return "-"
+    return f"{value + 0.0 if round(value, 3) else 0.0:.3f}"  # never -0.000
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """[low, high], or "" where there is none."""
+    return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
+
+
+def count(value: float | None) -> str:
+    """Whole numbers whole; soft ties count parts of rows: one decimal."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if float(value).is_integer() else f"{value:.1f}"
+
+
+def sessions(numbers: list[int]) -> str:
+    """[1, 2, 3, 7] -> "1-3, 7"."""
+    runs: list[list[int]] = []
+    for n in sorted(numbers):
+        if runs and n == runs[-1][-1] + 1:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+
+
+def present_line(result: dict) -> str:
+    """Over how many of the seven classes UAR and macro-F1 are means, and which are absent."""
+    present, absent = (result["classes"][key] for key in ("present", "absent"))
+    line = f"UAR and macro-F1 over {len(present)} of {len(present) + len(absent)} classes"
+    return f"{line}; absent from the truth: {', '.join(absent)}" if absent else line
+
+
+# --- the console --------------------------------------------------------------------------------
+
+
+def console(result: dict) -> str:
+    """The score table for a terminal of 80 columns, majority baseline beside every score."""
+    head = f"{'score':<15}  {'value':>6}  {INTERVAL:<16}  {'majority baseline':<23}  {'n':>6}"
+    lines = [head.rstrip(), "-" * len(head)]
+    for group in groups(result):
+        if group["sources"] == ("top",):
+            batches = f"legacy_*: @1, mean over batches of {metric.LEGACY_BATCH}, as in 2022"
+            lines += ["", f"all rows, a tied label is a hit ({batches}):"]
+        lines += [_console_row(row) for row in group["rows"]]
+    lines += ["", *_wrap(present_line(result))]
+    lines += [NOT_A_RESULT] if result["synthetic"] else []
+    return "\n".join(lines)
+
+
+def _console_row(row: dict) -> str:
+    baseline = number(row["baseline"])
+    baseline += f" {interval(row['baseline_low'], row['baseline_high'])}"
+    line = f"{row['name']:<15}  {number(row['value']):>6}  {interval(row['low'], row['high']):<16}"
+    return f"{line}  {baseline:<23}  {row['n']:>6}"
+
+
+def _wrap(line: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(line, 80, subsequent_indent="  ")
+
+
+# --- the page -----------------------------------------------------------------------------------
+
+
+def page(
+    configuration: dict, result: dict, predictions: pd.DataFrame, log: list[dict], name: str
+) -> str:
+    """The HTML of a run called `name`: one file, no script, nothing fetched."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(ROOT),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": lambda value: number(value).replace("-", "\N{MINUS SIGN}"),
+        "interval": lambda row, low="low", high="high": interval(row[low], row[high]).replace(
+            "-", "\N{MINUS SIGN}"
+        ),
+        "count": count,
+    }
+    tested = predictions[predictions["set"] != "val"]  # validation rows chose the epoch
+    return environment.get_template("report.html.j2").render(
+        name=name,
+        result=result,
+        facts=facts(configuration, result, tested),
+        command=configuration["command"],
+        interval_name=INTERVAL,
+        mark=NOT_A_RESULT,
+        present=present_line(result),
+        groups=groups(result),
+        curve=curve(log),
+        classes=classes(result),
+        matrix=shares(result),
+        scatters=[s for head in ("arousal", "valence") if (s := scatter(tested, head, result))],
+        mistakes=mistakes(tested),
+        settings=list(flat(configuration)),
+        treatments=TREATMENTS,
+        korean=constants.KOREAN,
+    )
+
+
+def facts(configuration: dict, result: dict, tested: pd.DataFrame) -> dict:
+    """What the head of the page says of model, role and split."""
+    roles = list(dict.fromkeys(tested["role"]))
+    split = configuration["split"]
+    n = result["n"]
+    parts = [
+        f"tested on {n['rows']:,} utterances of {n['dialogues']:,} dialogues"
+        + (f", sessions {sessions(split['test'])}" if split["test"] else ""),
+        f"trained on sessions {sessions(split['train'])}" if split["train"] else "",
+        f"validated on sessions {sessions(split['val'])}" if split["val"] else "",
+    ]
+    return {
+        "model": configuration["model"],
+        "corpus": ", ".join(dict.fromkeys(tested["corpus"])),
+        "role": ", ".join(roles),
+        "whose": ", ".join(f"{role}: {ROLES[role]}" for role in roles if role in ROLES),
+        "split": "; ".join(part for part in parts if part),
+    }
+
+
+def groups(result: dict) -> list[dict]:
+    """Scores under their headings, each with the ends of a common axis, 0 to 1 or wider."""
+    found = []
+    for sources, (title, note) in GROUPS.items():
+        rows = [
+            {"name": name, "definition": metric.SCORES[name].definition} | score
+            for name, score in result["scores"].items()
+            if metric.SCORES[name].source in sources
+        ]
+        if rows:
+            axis = _axis(rows)
+            rows = [row | {"strip": _strip(row, axis)} for row in rows]
+            found.append(
+                {"sources": sources, "title": title, "note": note, "rows": rows, "axis": axis}
+            )
+    return found
+
+
+def _axis(rows: list[dict]) -> tuple[float, float]:
+    keys = ("value", "low", "high", "baseline", "baseline_low", "baseline_high")
+    known = [row[key] for row in rows for key in keys if row[key] is not None]
+    low, high = min([0.0, *known]), max([1.0, *known])
+    return math.floor(10 * low) / 10, math.ceil(10 * high) / 10
+
+
+def _strip(row: dict, axis: tuple[float, float]) -> dict:
+    """Percent of the strip's width: where intervals begin, how long they are, where values lie."""
+    at = _line(axis, (0.0, 100.0))
+    strip = {}
+    for name, prefix in (("value", ""), ("baseline", "baseline_")):
+        low, high, value = (row[key] for key in (f"{prefix}low", f"{prefix}high", name))
+        strip[name] = None if value is None else round(at(value), 2)
+        known = low is not None and high is not None
+        strip[f"{name}_span"] = (round(at(low), 2), round(at(high) - at(low), 2)) if known else None
+    return strip
+
+
+def classes(result: dict) -> list[dict]:
+    """Rows of the per-class table, with the share of the largest support."""
+    if not has_emotion(result):
+        return []
+    most = max(row["support"] for row in result["per_class"]) or 1
+    return [row | {"share": row["support"] / most} for row in result["per_class"]]
+
+
+def shares(result: dict) -> list[dict]:
+    """Rows of the confusion matrix: the truth, its count, and (count, share of the row) a cell."""
+    if not has_emotion(result):
+        return []
+    rows = []
+    for emotion, row in zip(constants.EMOTIONS, result["confusion"], strict=True):
+        total = sum(row)
+        cells = [(value, value / total if total else None) for value in row]
+        rows.append({"emotion": emotion, "total": total, "cells": cells})
+    return rows
+
+
+def mistakes(tested: pd.DataFrame) -> list[dict]:
+    """The rows where most probability went to a label that is not modal, surest first."""
+    wrong = [
+        label != "" and truth != "" and label not in truth.split(";")
+        for label, truth in zip(tested["emotion"], tested["emotion_true"], strict=True)
+    ]
+    sure = tested[[f"p_{i}" for i in range(len(constants.EMOTIONS))]].max(axis=1)
+    rows = tested.assign(sure=sure)[np.array(wrong, bool)]
+    rows = rows.sort_values("sure", ascending=False, kind="stable")
+    columns = ["segment", "emotion_true", "emotion", "sure"]
+    return rows[columns].head(MISTAKES).to_dict("records")
+
+
+def flat(configuration: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values of the configuration as text; what is nested gets dotted names."""
+    for name, value in configuration.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{name}.")
+        elif prefix + name != "command":
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            yield prefix + name, text
+
+
+# --- geometry of the page's pictures ------------------------------------------------------------
+
+
+def curve(log: list[dict]) -> dict | None:
+    """Lines of the losses by epoch in units of the drawing; None without a log."""
+    if not log:
+        return None
+    epochs, lines = loss_lines(log)
+    known = [v for values in lines.values() for v in values if math.isfinite(v)]
+    x, ticks_x = _scale(min(epochs), max(epochs), PLOT["left"], PLOT["right"], whole=True)
+    y, ticks_y = _scale(min([0.0, *known]), max([0.0, *known]), PLOT["bottom"], PLOT["top"])
+    series = []
+    for name, values in lines.items():
+        points = [(x(e), y(v)) if math.isfinite(v) else None for e, v in zip(epochs, values)]
+        drawn = [point for point in points if point]
+        series.append(
+            {"name": name, "path": _path(points), "end": drawn[-1] if drawn else None}
+            | {"last": next((v for v in reversed(values) if math.isfinite(v)), None)}
+        )
+    return {"series": series, "x": ticks_x, "y": ticks_y, "box": PLOT, "epochs": len(log)}
+
+
+def loss_lines(log: list[dict]) -> tuple[list[int], dict[str, list[float]]]:
+    """Epochs, and each loss by epoch; NaN where an epoch does not have it."""
+    names = dict.fromkeys(
+        name for line in log for name in line if name.startswith("loss") or name == "val/loss"
+    )
+    lines = {
+        name: [float("nan") if line.get(name) is None else float(line[name]) for line in log]
+        for name in names
+    }
+    return [int(line["epoch"]) for line in log], lines
+
+
+def scatter(tested: pd.DataFrame, head: str, result: dict) -> dict | None:
+    """Points of truth (x) against prediction (y) in units of the drawing; None without any."""
+    pairs = tested[[f"{head}_true", head]].to_numpy(float)
+    pairs = pairs[np.isfinite(pairs).all(axis=1)]
+    if not len(pairs):
+        return None
+    step = -(-len(pairs) // MAX_POINTS)
+    low = min(constants.SCALE[0], math.floor(pairs.min()))
+    high = max(constants.SCALE[1], math.ceil(pairs.max()))
+    x, ticks_x = _scale(low, high, SQUARE["left"], SQUARE["right"])
+    y, ticks_y = _scale(low, high, SQUARE["bottom"], SQUARE["top"])
+    points = [(x(truth), y(predicted)) for truth, predicted in pairs[::step]]
+    return {
+        "head": head, "points": points, "n": len(pairs), "step": step, "box": SQUARE,
+        "x": ticks_x, "y": ticks_y, "score": result["scores"][f"ccc_{head}"],
+    }  # fmt: skip
+
+
+def _line(source: tuple[float, float], target: tuple[float, float]) -> Callable[[float], float]:
+    slope = (target[1] - target[0]) / (source[1] - source[0])
+    return lambda value: target[0] + (value - source[0]) * slope
+
+
+def _scale(low: float, high: float, start: float, end: float, whole: bool = False):
+    """Values -> units of the drawing, rounded to 0.1, and the ticks: (place, text)."""
+    from matplotlib.ticker import MaxNLocator
+
+    if high <= low:  # one epoch, or a loss of zero: leave room on both sides
+        low, high = low - 0.5, high + 0.5
+    place = _line((low, high), (start, end))
+    ticks = MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=whole).tick_values(low, high)
+    inside = [t for t in ticks if low - 1e-9 <= t <= high + 1e-9]
+    return lambda v: round(place(v), 1), [(round(place(t), 1), f"{t:.6g}") for t in inside]
+
+
+def _path(points: list[tuple[float, float] | None]) -> str:
+    """SVG path through the points; None lifts the pen."""
+    pairs = zip([None, *points], points)
+    return "".join(f"{'L' if before else 'M'}{p[0]} {p[1]}" for before, p in pairs if p)
+
+
+# --- pictures as files ------------------------------------------------------------------------------
+
+
+def loss_png(log: list[dict]) -> bytes:
+    """The losses of every epoch."""
+
+    def draw(axes) -> None:
+        epochs, lines = loss_lines(log)
+        for name, values in lines.items():
+            style = {"linewidth": 2.2 if name == "loss" else 1.2, "linestyle": "-"}
+            if name == "val/loss":
+                style["linestyle"] = "--"
+            axes.plot(epochs, values, label=name, marker="o", markersize=2.5, **style)
+        axes.set(xlabel="epoch", ylabel="loss", title="Training loss")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+
+    return _png(draw, (6.4, 4.0))
+
+
+def confusion_png(matrix: list[list[float]]) -> bytes:
+    """Counts, shaded by their share of the row."""
+
+    def draw(axes) -> None:
+        counts = np.array(matrix, float)
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
+        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), value in np.ndenumerate(counts):
+            color = "white" if share[row, column] > 0.6 else "black"
+            axes.text(column, row, count(value), ha="center", va="center", color=color)
+        places = range(len(constants.EMOTIONS))
+        axes.set_xticks(places, constants.EMOTIONS, rotation=35, ha="right")
+        axes.set_yticks(places, constants.EMOTIONS)
+        axes.set(xlabel="prediction", ylabel="truth", title="Confusion (shade: share of the row)")
+
+    return _png(draw, (6.0, 5.6))
+
+
+def _png(draw: Callable, inches: tuple[float, float]) -> bytes:
+    """What `draw(axes)` paints, without the user's matplotlibrc and without a version inside."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(matplotlib.rcParamsDefault):
+        figure = Figure(figsize=inches, layout="constrained")
+        draw(figure.subplots())
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    return buffer.getvalue()

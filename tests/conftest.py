@@ -1,0 +1,37 @@
+"""A small synthetic corpus and one run on it, made once for all tests that read them."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import main
+from utils import leaf
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+needs_shared = pytest.mark.skipif(
+    not (SHARED / "real_speech").is_dir(),
+    reason=f"real speech is not at {SHARED / 'real_speech'}; it is licensed apart from this project",
+)
+FLAGS = ["--text_encoder", "char-ngram", "--hidden_size", "8", "--epochs", "1",
+         "--batch_size", "8", "--precision", "float32", "--gpu_id", "-1"]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory) -> Path:
+    """A folder to work in, with the synthetic corpus in `corpus`: 4 sessions, 24 utterances."""
+    place = tmp_path_factory.mktemp("work")
+    leaf("corpora", "sample").write(place / "corpus", sessions=4, dialogues=2, utterances=3)
+    return place
+
+
+@pytest.fixture(scope="session")
+def run_folder(workplace) -> Path:
+    """One finished run in `workplace/exp`, trained on sessions 1 and 2, tested on 3 and 4."""
+    with contextlib.chdir(workplace):
+        code = main.main(["--data", "corpus", "--test_split", "[3,4]", *FLAGS])
+        assert code == 0
+        return next((workplace / "exp").iterdir())

@@ -1,0 +1,54 @@
+"""Leaves, seeds and files that are never half-written."""
+
+import os
+
+import pytest
+
+import utils
+from utils import UserError
+
+
+def test_an_unknown_leaf_names_those_there_are():
+    with pytest.raises(UserError, match=r"no 'kobart' in models/; there are: .*mate"):
+        utils.leaf("models", "kobart")
+
+
+def test_a_leaf_name_cannot_leave_its_folder():
+    with pytest.raises(UserError, match="no '../utils'"):
+        utils.leaf("models", "../utils")
+
+
+def test_a_seed_depends_on_everything_it_is_for():
+    seeds = {
+        utils.seed_of(1, "order", 1), utils.seed_of(1, "order", 2),
+        utils.seed_of(1, "crop", 1), utils.seed_of(2, "order", 1),
+    }  # fmt: skip
+    assert len(seeds) == 4
+    assert utils.seed_of(1, "order", 1) == utils.seed_of(1, "order", 1)
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    utils.write_atomic(path, "old")
+
+    def no_space(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_space)
+    with pytest.raises(UserError, match=r"cannot write .*result.json: No space left on device"):
+        utils.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["result.json"]
+
+
+def test_json_refuses_what_is_not_a_number(tmp_path):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        utils.write_json(tmp_path / "a.json", {"ccc": float("nan")})
+    assert not (tmp_path / "a.json").exists()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"a":}', "\x00"])
+def test_a_file_that_is_no_json_object_is_named(tmp_path, text):
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(UserError, match=r"a\.json"):
+        utils.read_json(tmp_path / "a.json")
