@@ -38,6 +38,11 @@ def troubles(rows: Sequence[tuple]) -> pd.DataFrame:
     return pd.DataFrame(list(rows), columns=TROUBLES, dtype=str)
 
 
+def printable(segment: str) -> str:
+    """An id that fits no pattern, made harmless: ASCII, one line, at most 80 characters."""
+    return ascii(segment)[1:-1][:80] or "(empty)"
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 
@@ -51,15 +56,16 @@ class Text(NamedTuple):
 
 def decode(data: bytes) -> Text:
     """Strict UTF-8, then CP949. UTF-16 and anything else are bad."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or (b"\0" in data and len(data) % 2 == 0):
-        return Text("", bad="in UTF-16")
-    if b"\0" in data:
-        return Text("", bad="not text")
     crlf = ("with CRLF line ends",) if b"\r\n" in data else ()
-    try:
-        return Text(data.decode("utf-8-sig"), crlf)
-    except UnicodeDecodeError:
-        pass
+    marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    zeros = data.count(0)
+    if not marked and zeros <= len(data) // 5:  # UTF-16 has one in every ASCII character
+        try:
+            return Text(data.decode("utf-8-sig"), crlf)
+        except UnicodeDecodeError:
+            pass
+    if marked or zeros:
+        return Text("", bad="in UTF-16" if marked or len(data) % 2 == 0 else "not text")
     try:
         return Text(data.decode("cp949"), ("in CP949", *crlf))
     except UnicodeDecodeError:
@@ -88,27 +94,18 @@ def read_table(path: Path, header: Sequence[Sequence[str]]) -> tuple[np.ndarray,
     except csv.Error as error:
         raise UserError(f"{path} should be comma-separated; {error}") from error
     width = len(header[0])
-    for number, row in enumerate(rows, start=1):
-        if row and len(row) != width:
-            raise UserError(f"{path} line {number} needs {width} columns, it has {len(row)}")
-    for number, wanted in enumerate(header, start=1):
-        _check_header(path, number, list(wanted), rows[number - 1] if number <= len(rows) else [])
-    body = [row for row in rows[len(header) :] if row]
+    for line, row in enumerate(rows, start=1):
+        if any(row) and len(row) != width:
+            raise UserError(f"{path} needs {width} columns, line {line} has {len(row)}")
+    if len(rows) < len(header):
+        raise UserError(f"{path} needs {len(header)} header rows, it has {len(rows)} lines")
+    for line, (wanted, came) in enumerate(zip(header, rows, strict=False), start=1):
+        for column, (want, have) in enumerate(zip(wanted, came, strict=False), start=1):
+            if want != have:
+                where = f"line {line} column {column}"
+                raise UserError(f"{path} needs {want!r} at {where} (header), it has {have!r}")
+    body = [row for row in rows[len(header) :] if any(row)]
     return np.array(body, dtype=object).reshape(len(body), width), file.converted
-
-
-def _check_header(path: Path, number: int, wanted: list[str], came: list[str]) -> None:
-    if not came:
-        raise UserError(f"{path} needs header row {number} ({_name(wanted)}), it ends before")
-    for column, (want, have) in enumerate(zip(wanted, came, strict=True), start=1):
-        if want != have:
-            raise UserError(
-                f"{path} header row {number} column {column} needs {want!r}, it has {have!r}"
-            )
-
-
-def _name(header: Sequence[str]) -> str:
-    return f"{len(header)} columns, {', '.join(filter(None, header[:3]))}, ..."
 
 
 def read_signal(path: Path, names: Sequence[str], skip: int = 0) -> pd.DataFrame:
@@ -119,9 +116,8 @@ def read_signal(path: Path, names: Sequence[str], skip: int = 0) -> pd.DataFrame
         table["value"] = pd.to_numeric(table["value"])
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(f"{path} needs at most {len(names)} fields a line: {error}") from error
-    return table.assign(
-        time=pd.to_numeric(table["time"], errors="coerce"), segment=table["segment"].fillna("")
-    )
+    time = pd.to_numeric(table["time"], errors="coerce")
+    return table.assign(time=time, segment=table["segment"].fillna(""))
 
 
 # --- transcripts ---------------------------------------------------------------------------------
@@ -146,12 +142,13 @@ _MARKUP = re.compile(r"(?<![A-Za-z])(?:u/\.*|[bclnNos]/)|[/*+()]")
 
 
 def clean_transcript(text: str) -> str:
-    """The words alone: MARKUP taken out, white space collapsed; "" where no word is left.
+    """The words alone: no MARKUP or control characters, one space between; "" if none are left.
 
     >>> clean_transcript("b/ 아 (왜+뭐) l/ 그래 u/.")
     '아 왜 뭐 그래'
     """
-    words = " ".join(_MARKUP.sub(" ", text).split())
+    visible = "".join(c if c.isprintable() else " " for c in text)
+    words = " ".join(_MARKUP.sub(" ", visible).split())
     return words if any(c.isalnum() for c in words) else ""
 
 
@@ -179,11 +176,11 @@ def ratings(cells: np.ndarray) -> tuple[pd.DataFrame, list[tuple[str, str, int, 
     table[["valence", "arousal"]] = scores[:, 0]
     table["quarantine"] = _faults(labels, codes, scores)
     bad = table["quarantine"] != ""
-    notes = _mended(written, cells) + _disagreements(table, labels, votes, scores)
+    notes = _mended(written, cells) + _disagreements(labels, votes, scores)
     notes = [note for note in notes if not bad[note[2]]]
     for row in np.flatnonzero(bad):
-        detail = ",".join(dict.fromkeys(cells[row].ravel()))
-        notes.append(("quarantined", table["quarantine"][row], int(row), detail[:80]))
+        detail = " ".join(dict.fromkeys(cells[row].ravel()))  # each different cell once
+        notes.append(("quarantined", table["quarantine"][row], int(row), printable(detail)))
     table.loc[bad, "emotion"] = ""
     table.loc[bad, [*VOTES, "valence", "arousal"]] = np.nan
     return table, notes
@@ -220,18 +217,14 @@ def _mended(written: pd.Series, cells: np.ndarray) -> list[tuple]:
     return [("converted", "spelling of an emotion", int(i), written[i]) for i in wrong.nonzero()[0]]
 
 
-def _disagreements(
-    table: pd.DataFrame, labels: pd.Series, votes: np.ndarray, scores: np.ndarray
-) -> list[tuple]:
+def _disagreements(labels: pd.Series, votes: np.ndarray, scores: np.ndarray) -> list[tuple]:
     """Where the total is not all modal labels, or not the mean rounded to 0.1."""
-    names = np.array(constants.EMOTIONS)
+    notes, names = [], np.array(constants.EMOTIONS)
     modal = votes == votes.max(axis=1, keepdims=True)
-    wanted = [set(names[row]) for row in modal]
-    notes = [
-        ("reported", "emotion differs from its raters", i, f"{have}, raters {';'.join(names[row])}")
-        for i, (have, row) in enumerate(zip(table["emotion"], modal, strict=True))
-        if wanted[i] != set(labels[i])
-    ]
+    for i, row in enumerate(modal):
+        if set(names[row]) != set(labels[i]):
+            detail = f"{';'.join(labels[i])}, raters {';'.join(names[row])}"
+            notes.append(("reported", "emotion differs from its raters", i, detail))
     means = np.round(scores[:, 1:].mean(axis=1), 1)
     for column, name in enumerate(("valence", "arousal")):
         have, mean = scores[:, 0, column], means[:, column]

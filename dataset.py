@@ -8,6 +8,7 @@ Splits and window indices are in `protocol.py`, cached features in `feature.py`.
 import argparse
 import hashlib
 import io
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,7 +198,8 @@ def audit(utterances: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.Data
     names = [name for name in utterances["wav"].unique() if name]
     with ThreadPoolExecutor(2) as pool:
         heard = pool.map(lambda name: listen(folder / name), names)
-        sounds = dict(zip(names, tqdm(heard, "listening", len(names), leave=False, unit="wav"), strict=True))
+        heard = tqdm(heard, "listening", len(names), leave=False, unit="wav")
+        sounds = dict(zip(names, heard, strict=True))
     sounds[""] = Sound(0, "", float("nan"), False)
     table = pd.DataFrame([sounds[name] for name in utterances["wav"]], index=utterances.index)
     bad = (table["bad"] != "") & (utterances["quarantine"] == "")
@@ -273,6 +275,13 @@ class Material:
     stores: dict[str, feature.Store]
     sets: protocol.Split
     warnings: list[str] = field(default_factory=list)
+
+    def masked(self) -> list[dict]:
+        """What the features could not use, counted like `Corpus.counts`."""
+        reasons = [f"{name}: {reason}" for name, store in self.stores.items()
+                   for _, reason in store.troubles]  # fmt: skip
+        return [{"treatment": "masked", "reason": reason, "count": count}
+                for reason, count in Counter(reasons).items()]  # fmt: skip
 
 
 def open_material(settings: argparse.Namespace, inputs: tuple[str, ...]) -> Material:

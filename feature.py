@@ -2,22 +2,20 @@
 
 A feature is a file in features/ that holds
 
-    VERSION     int, raised when the numbers change for equal parameters
-    DTYPE       how its arrays are stored, e.g. "float16"
-    SOURCE      the column it is made from: "wav", "text" or "segment"
-    parameters(settings) -> dict       all that changes the numbers; JSON
-    shape(parameters) -> tuple         of one ready block
-    Extractor(parameters)              called with (source, rows) -> one array per row; raises
-                                       `Unusable` for a source that cannot be used. Called from
-                                       several threads, or once for all with `many(sources)` ->
-                                       one array or Unusable per source, where it has that
+    VERSION, DTYPE        raised when the numbers change; how they are stored, e.g. "float16"
+    SOURCE                the column it is made from: "wav", "text" or "segment"
+    parameters(settings)  dict, JSON: all that changes the numbers
+    shape(parameters)     tuple: of one ready block
+    Extractor(parameters) called with (source, rows) -> one array per row; raises `Unusable` for a
+                          source that cannot be used. Called from several threads; or once for
+                          many, `many(sources)` -> an array or Unusable per source, if it has that
     gather(arrays, stats, parameters, rng, out)   stored arrays -> float32 blocks, in `out`
 
 and may hold `source(parameters)` (when SOURCE depends on them) and `stats(array, parameters)` ->
-list of floats kept beside each array. How a cache is used is `extract`; what is masked, and why,
-is `Store.available` and `Store.troubles`. Windows and batches are in dataset.py.
+list of floats kept beside each array. Windows and batches are in dataset.py.
 """
 
+import importlib
 import json
 import logging
 import math
@@ -25,7 +23,7 @@ import os
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -43,6 +41,7 @@ from utils import UserError
 
 LAYOUT = 1  # of the files of a cache; part of its folder's name
 FLUSH = 32 << 20, 10.0  # bytes, seconds: what is held in memory, and what a crash can lose
+FILES = ("data.bin", "index.jsonl")  # in the order they are written
 GROUP = 256  # sources handed to `many` at once
 
 log = logging.getLogger(__name__)
@@ -75,9 +74,14 @@ def extract(
         utils.make_folder(folder)
         with _lock(folder / "lock"):
             cache = _Cache(folder, leaf.DTYPE)  # again: the one waited for may have done it all
-            cache.verify(keys, tell=True)
+            damaged = cache.verify(keys)
             jobs = _jobs(kind, utterances, keys, Path(root), cache.lacks(keys))
             extractor = leaf.Extractor(parameters) if jobs else None  # may raise: before `open`
+            if damaged:
+                names = [
+                    s for s, k in zip(utterances["segment"], keys, strict=True) if k in damaged
+                ]
+                log.warning("%s: damaged, extracted again: %s", folder, ", ".join(names))
             cache.open(about)
             for entry, data in _extracted(leaf, parameters, extractor, jobs, workers, progress):
                 cache.add(entry, data)
@@ -107,13 +111,20 @@ class Store:
     def __len__(self) -> int:
         return len(self.entries)
 
+    def __getstate__(self) -> dict:
+        return vars(self) | {"leaf": self.leaf.__name__, "_data": None}  # neither can be pickled
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state, leaf=importlib.import_module(state["leaf"]))
+        self._data = _map(self.folder / "data.bin")
+
     def array(self, row: int) -> np.ndarray | None:
         """What is stored for a row, as the leaf made it (read only); None if it has nothing."""
         if row < 0 or not self.available[row]:
             return None
         entry = self.entries[row]
-        count = math.prod(entry.shape)
-        return np.frombuffer(self._data, self._dtype, count, entry.offset).reshape(entry.shape)
+        end = entry.offset + self._dtype.itemsize * math.prod(entry.shape)
+        return self._data[entry.offset : end].view(self._dtype).reshape(entry.shape)
 
     def gather(
         self, rows: np.ndarray, rng: np.random.Generator | None = None,
@@ -141,8 +152,7 @@ def _keys(kind: str, utterances: pd.DataFrame) -> list[str]:
     present = (utterances["quarantine"] == "") & (utterances[kind] != "")
     if kind == "wav":
         present &= ~utterances["silent"].astype(bool)
-        keys = [f"{s}-{h}" for s, h in zip(utterances["wav_size"], utterances["wav_hash"],
-                                           strict=True)]  # fmt: skip
+        keys = utterances["wav_size"].astype(str) + "-" + utterances["wav_hash"]
     else:
         keys = [utils.digest([kind, value], 32) for value in utterances[kind]]
     return [key if there else "" for key, there in zip(keys, present, strict=True)]
@@ -178,13 +188,9 @@ def _extracted(
     size, workers = (GROUP, 1) if together else (1, workers or _cores())
 
     def work(group: list[_Job]) -> list[tuple[_Entry, bytes]]:
-        answers = (
-            extractor.many([j.source for j in group]) if together else [_one(extractor, group[0])]
-        )
-        return [
-            _entry(job.key, answer, leaf, parameters)
-            for job, answer in zip(group, answers, strict=True)
-        ]
+        many = extractor.many if together else lambda _: [_one(extractor, job) for job in group]
+        answers = zip(group, many([job.source for job in group]), strict=True)
+        return [_entry(job.key, answer, leaf, parameters) for job, answer in answers]
 
     # threads: NumPy, SciPy and soundfile let go of the interpreter while they compute; each
     # worker's BLAS keeps to one core, else they fight over them
@@ -206,9 +212,7 @@ def _one(extractor: Any, job: _Job) -> np.ndarray | Unusable:
         return reason
 
 
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable, items: Iterable, ahead: int
-) -> Iterator[Any]:
+def _in_order(pool: ThreadPoolExecutor, work: Callable, items: list, ahead: int) -> Iterator:
     """Like `pool.map`, but at most `ahead` items are begun before their results are taken."""
     begun: deque = deque()
     for item in items:
@@ -246,7 +250,8 @@ def _entry(
     key: str, answer: np.ndarray | Unusable, leaf: ModuleType, parameters: dict
 ) -> tuple[_Entry, bytes]:
     if isinstance(answer, np.ndarray):
-        answer = np.ascontiguousarray(answer, leaf.DTYPE)
+        with np.errstate(over="ignore"):  # what is too large for DTYPE is infinite: see below
+            answer = np.ascontiguousarray(answer, leaf.DTYPE)
         if answer.dtype.kind == "f" and not np.isfinite(answer).all():
             answer = Unusable("not finite")
     if isinstance(answer, Unusable):
@@ -278,51 +283,48 @@ class _Cache:
         self.ends = [0, 0]  # bytes of data.bin and index.jsonl that are sound
         self.waiting: list[tuple[_Entry, bytes]] = []
         self.held, self.since = 0, time.monotonic()  # bytes waiting, and for how long
-        self._read()
-        self.complete = _read_bytes(folder / "complete.json") == self._mark()
+        whole = self._read() == self.ends
+        self.complete = whole and _read_bytes(folder / "complete.json") == self._mark()
 
     def _mark(self) -> bytes:
-        return f'{{"data_bytes": {self.ends[0]}, "index_bytes": {self.ends[1]}}}\n'.encode()
+        return json.dumps(dict(zip(FILES, self.ends, strict=True))).encode()  # bytes that are sound
 
-    def _read(self) -> None:
-        """Take the index up to the first line that is torn or whose bytes are not all there."""
+    def _read(self) -> list[int]:
+        """Take the index up to the first line that is torn or whose bytes are not all there;
+        the sizes of both files."""
         size = len(_map(self.folder / "data.bin"))
-        for line in _read_bytes(self.folder / "index.jsonl").splitlines(keepends=True):
+        index = _read_bytes(self.folder / "index.jsonl")
+        for line in index.splitlines(keepends=True):
             entry = _parse(line)
             if entry is None or self._end(entry) > size:
                 break
             self.entries[entry.key] = entry  # a later line replaces a damaged earlier one
             self.ends = [max(self.ends[0], self._end(entry)), self.ends[1] + len(line)]
+        return [size, len(index)]
 
     def _end(self, entry: _Entry) -> int:
-        return 0 if entry.unusable else entry.offset + self.item * math.prod(entry.shape)
+        return entry.offset + (0 if entry.unusable else self.item * math.prod(entry.shape))
 
     def lacks(self, keys: list[str]) -> set[str]:
         """The keys that have no entry."""
         return {key for key in keys if key and key not in self.entries}
 
-    def verify(self, keys: list[str], tell: bool = False) -> None:
-        """Forget the entries of `keys` whose bytes are not those that were written."""
+    def verify(self, keys: list[str]) -> set[str]:
+        """The keys whose bytes are not those that were written; their entries are forgotten.
+
+        Costs 0.3 s a gigabyte, so it is done whenever a cache is opened.
+        """
         data = _map(self.folder / "data.bin")
-        entries = [self.entries[key] for key in dict.fromkeys(keys) if key in self.entries]
-
-        def damaged(entry: _Entry) -> bool:
-            part = data[entry.offset : max(self._end(entry), entry.offset)]
-            return _checksum(entry, part) != entry.crc32
-
-        with ThreadPoolExecutor(_cores()) as pool:
-            bad = [e.key for e, d in zip(entries, pool.map(damaged, entries), strict=True) if d]
-        if bad and tell:
-            log.warning("%s: %d damaged, extracted again: %s", self.folder, len(bad),
-                        ", ".join(bad[:3]))  # fmt: skip
-        for key in bad:
-            del self.entries[key]
+        entries = [self.entries[key] for key in self.entries.keys() & set(keys)]
+        bad = {e.key for e in entries if _checksum(e, data[e.offset : self._end(e)]) != e.crc32}
+        self.entries = {key: e for key, e in self.entries.items() if key not in bad}
+        return bad
 
     def open(self, parameters: dict) -> None:
         """Make ready to add: cut both files back to what is sound, and say what they hold."""
         with _written(self.folder):
             (self.folder / "complete.json").unlink(missing_ok=True)
-            for name, end in zip(("data.bin", "index.jsonl"), self.ends, strict=True):
+            for name, end in zip(FILES, self.ends, strict=True):
                 with open(self.folder / name, "ab") as file:
                     file.truncate(end)
         utils.write_json(self.folder / "parameters.json", parameters)
@@ -342,11 +344,14 @@ class _Cache:
             self.entries[entry.key] = entry
             self.ends[0] += len(data)
             lines.append(json.dumps(entry._asdict()) + "\n")
-        index = "".join(lines).encode()
+        parts = b"".join(data for _, data in self.waiting), "".join(lines).encode()
         with _written(self.folder):
-            _append(self.folder / "data.bin", b"".join(data for _, data in self.waiting))
-            _append(self.folder / "index.jsonl", index)
-        self.ends[1] += len(index)
+            for name, part in zip(FILES, parts, strict=True):
+                with open(self.folder / name, "ab") as file:
+                    file.write(part)
+                    file.flush()
+                    os.fsync(file.fileno())
+        self.ends[1] += len(parts[1])
         self.waiting.clear()
         self.held, self.since = 0, time.monotonic()
 
@@ -354,13 +359,6 @@ class _Cache:
         """Write what is left, and last the mark that says it is all there."""
         self.flush()
         utils.write_atomic(self.folder / "complete.json", self._mark())
-
-
-def _append(path: Path, data: bytes) -> None:
-    with open(path, "ab") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read_bytes(path: Path) -> bytes:

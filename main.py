@@ -178,6 +178,13 @@ def _training_flags(parser: Parser) -> None:
         default="auto",
         help="of training; auto: bf16 where the processor computes in it. Testing is float32",
     )
+    add(
+        "--bn",
+        choices=("recomputed", "running"),
+        default="recomputed",
+        help="what BatchNorm tests with: averages over the training windows, computed when "
+        "training ends, or the running averages, as in 2022",
+    )
     add("--seed", type=number(int, 0), default=constants.SEED, help="of everything random")
     add(
         "--gpu_id",
@@ -193,23 +200,16 @@ def _model_flags(parser: Parser, model: str) -> None:
     """The fields of the model's `Settings`; one that is True by default becomes `--no_NAME`."""
     add = parser.add_argument_group(f"model {model}").add_argument
     for field in dataclasses.fields(leaf("models", model).Settings):
-        name, said = field.name, dict(field.metadata)
-        help_text = said.get("help", "")
+        name, said, default = field.name, field.metadata, field.default
         if field.type is bool:
-            flag = f"--no_{name}" if field.default else f"--{name}"
-            prefix = "without: " if field.default else ""
-            add(
-                flag,
-                dest=name,
-                default=field.default,
-                help=prefix + help_text,
-                action="store_false" if field.default else "store_true",
-            )
-        elif "choices" in said:
-            add(f"--{name}", choices=said["choices"], default=field.default, help=help_text)
+            flag, what = ("no_", "without: ") if default else ("", "")
+            action = "store_false" if default else "store_true"
+            add(f"--{flag}{name}", dest=name, action=action, help=what + said["help"])
+        elif said["choices"]:
+            add(f"--{name}", choices=said["choices"], default=default, help=said["help"])
         else:
-            kind = number(field.type, said.get("least", -math.inf))
-            add(f"--{name}", type=kind, default=field.default, help=help_text)
+            least = -math.inf if said["least"] is None else said["least"]
+            add(f"--{name}", type=number(field.type, least), default=default, help=said["help"])
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict, list[str]]:

@@ -87,10 +87,20 @@ def train(settings: argparse.Namespace, command: str) -> Path:
     write_json(folder / "configuration.json", configuration)
     write_atomic(folder / "training.csv", _training_rows(windows).to_csv(index=False))
     print(f"run {folder}: {len(windows)} windows, {configuration['parameters']:,} parameters")
+    _say_weights(criterion)
     fit(model, criterion, windows, material, settings, folder)
     models.save(folder, model, configuration)
     write_scores(folder, model, material, configuration, settings)
     return folder
+
+
+def _say_weights(criterion: losses.EmotionLoss) -> None:
+    """What a class-balanced loss makes of each class; nothing for the other loss."""
+    if isinstance(criterion, losses.CBLoss):
+        pairs = zip(constants.EMOTIONS, criterion.weights.tolist(), strict=True)
+        print("class weights: " + ", ".join(f"{name} {weight:.4g}" for name, weight in pairs))
+        if criterion.absent:
+            print(f"no training row, so weight 0: {', '.join(criterion.absent)}")
 
 
 def fit(
@@ -104,7 +114,6 @@ def fit(
     """The training loop: every epoch once through the windows in a new order."""
     from torch.utils.tensorboard import SummaryWriter  # two seconds that testing need not pay
 
-    device = next(model.parameters()).device
     optimizer = OPTIMIZERS[settings.optim](
         model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
@@ -118,6 +127,7 @@ def fit(
                 group["lr"] = rate
             line = one_epoch(model, criterion, optimizer, windows, settings, epoch) | {"lr": rate}
             if validation is not None:
+                settle_batchnorm(model, windows, settings)
                 scores = validate(model, criterion, validation, settings)
                 line |= {f"val/{name}": value for name, value in scores.items()}
                 value = scores[settings.select] * (-1 if settings.select == "loss" else 1)
@@ -126,7 +136,34 @@ def fit(
             _log(line, log, events, settings.epochs)
     if kept is not None:
         model.load_state_dict(kept)
-    model.to(device).eval()
+    else:
+        settle_batchnorm(model, windows, settings)
+
+
+def settle_batchnorm(model: torch.nn.Module, windows: Windows, settings) -> None:
+    """Give BatchNorm the averages of the weights as they now are, over all training windows.
+
+    Its running averages belong to weights of the last dozens of steps. The recurrent outputs of
+    MATE are nearly constant, so their mean moves by many standard deviations meanwhile, and a
+    model that fits its training data answers one class when tested (exp/LOG.md, 2026-11-21).
+    Averages over the training set: Wu and Johnson 2021, arXiv:2105.07576, section 3.
+    """
+    if settings.bn == "recomputed":
+        batches = (
+            training_batch(model, windows, settings, 0, step, indices)
+            for step, indices in enumerate(training_batches(len(windows), settings, 0))
+        )
+        torch.optim.swa_utils.update_bn(batches, model)  # float32, as in testing
+
+
+def training_batch(model, windows: Windows, settings, epoch: int, step: int, indices) -> dict:
+    """The windows of one step as the model gets them: cut and masked as drawn for that step."""
+    batch = windows.batch(indices, rng(settings.seed, "crop", epoch, step))
+    if settings.modality_dropout:
+        draw = rng(settings.seed, "modality", epoch, step)
+        features = tuple(windows.stores)
+        batch |= models.drop_modality(batch, features, settings.modality_dropout, draw)
+    return to(batch, next(model.parameters()).device)
 
 
 def learning_rate(settings: argparse.Namespace, epoch: int) -> float:
@@ -137,18 +174,14 @@ def learning_rate(settings: argparse.Namespace, epoch: int) -> float:
 
 def one_epoch(model, criterion, optimizer, windows, settings, epoch: int) -> dict[str, float]:
     """Mean of each loss over the windows of the epoch."""
-    device, inputs = next(model.parameters()).device, tuple(windows.stores)
     model.train()
     start, total, seen = time.perf_counter(), {}, 0
     batches = list(training_batches(len(windows), settings, epoch))
     for step, indices in enumerate(
         tqdm(batches, f"epoch {epoch}/{settings.epochs}", leave=False, unit="step")
     ):
-        batch = windows.batch(indices, rng(settings.seed, "crop", epoch, step))
-        if settings.modality_dropout:
-            draw = rng(settings.seed, "modality", epoch, step)
-            batch |= models.drop_modality(batch, inputs, settings.modality_dropout, draw)
-        values = losses_of(model, criterion, to(batch, device), settings)
+        batch = training_batch(model, windows, settings, epoch, step, indices)
+        values = losses_of(model, criterion, batch, settings)
         _check_finite(values, epoch, step, windows, indices)
         optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
@@ -287,7 +320,7 @@ def write_scores(folder: Path, model, material: Material, configuration: dict, s
     result |= {
         "ties": settings.ties,
         "synthetic": corpus.synthetic,
-        "preparation": corpus.counts(),
+        "preparation": corpus.counts() + material.masked(),
         "rows": {"read": len(material.utterances), "kept": kept},
         "warnings": material.warnings,
     }
@@ -345,8 +378,7 @@ def describe(settings, command: str, material: Material, windows: Windows, model
         },
         "split": material.sets._asdict(),
         "class_counts": dict(zip(constants.EMOTIONS, map(int, counts), strict=True)),
-        "class_weights": getattr(criterion, "weights", None)
-        and [float(w) for w in criterion.weights],
+        "class_weights": criterion.weights.tolist() if hasattr(criterion, "weights") else None,
         "majority": {
             "emotion": constants.EMOTIONS[int(counts.argmax())],
             "arousal": _mean(truth["arousal"]),

@@ -55,16 +55,16 @@ def annotations(folder: Path) -> dict[int, dict[str, Path]]:
 
 
 def pairs(folder: Path) -> dict[int, dict[str, Path]]:
-    pairs = annotations(folder)
-    if not pairs:
-        raise UserError(
-            f"{folder} needs annotation/SessionNN_F_res.csv and _M_res.csv; it has none"
-        )
-    for session, pair in pairs.items():
+    """`annotations`, or a UserError if there are none or one of a pair is missing."""
+    there = annotations(folder)
+    if not there:
+        needed = "annotation/SessionNN_F_res.csv and _M_res.csv"
+        raise UserError(f"{folder} needs {needed}; it has none")
+    for session, pair in there.items():
         if len(pair) == 1:
             (path,) = pair.values()
             raise UserError(f"session {session} needs its F and its M file; there is {path} alone")
-    return pairs
+    return there
 
 
 def recordings(folder: Path) -> dict[str, None]:
@@ -90,6 +90,7 @@ def _scan(folder: Path) -> list[str]:
 
 
 def orphans(files: dict[str, None], tables: dict[tuple[int, str], np.ndarray]) -> list[tuple]:
+    """Troubles: recordings that no row names."""
     listed = {segment for cells in tables.values() for segment in cells[:, SEGMENT]}
     names = sorted({Path(file).stem for file in files} - listed)
     kind = {True: "wav without row", False: "txt without wav and row"}
@@ -162,7 +163,8 @@ def _bio(kind: str, t: np.ndarray | float, letter: str) -> np.ndarray:
     """Something like ECG (mV), EDA (uS) or skin temperature (degrees C) at t seconds."""
     shift = 0.3 if letter == "F" else 0.0
     if kind == "ECG":  # 75 beats a minute
-        return 1.5 * np.exp(-((((t + shift) % 0.8) - 0.4) ** 2) / 0.0008) + 0.1 * np.sin(9 * t)
+        beat = np.exp(-((((t + shift) % 0.8) - 0.4) ** 2) / 0.0008)
+        return 0.3 + 1.5 * beat + 0.1 * np.sin(9 * t)  # never 0: that means not recorded
     if kind == "EDA":
         return 3.0 + shift + np.sin(t / 40 + shift)
     return 32.5 + shift + 0.5 * np.sin(t / 300 + shift)
@@ -181,9 +183,8 @@ def _write_signals(
         inside = (at >= 0) & (t < ends[at])
         names = np.where(inside, rows["segment"].to_numpy(str)[at], "")
         values = [_writing.number(v, DECIMALS[kind]) for v in _bio(kind, t, letter)]
-        stamps = (np.datetime64("2019-07-01T10:00") + (t * 1000).round().astype("m8[ms]")).astype(
-            str
-        )
+        moments = np.datetime64("2019-07-01T10:00") + np.round(t * 1000).astype("m8[ms]")
+        stamps = np.datetime_as_string(moments)
         before = [_writing.number(second, 3) for second in t]
         lines = [
             [b, v, stamp] if kind == "ECG" else [v, "", stamp]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from annotation import NO_FILES, NO_PATTERN
+from annotation import NO_FILES, NO_PATTERN, printable
 
 
 class Place(NamedTuple):
@@ -30,13 +30,15 @@ def settle(
     """
     other = [*other, *[""] * (len(ids) - len(other))]
     names = [parse(segment) for segment in ids]
+    count = Counter(map(printable, ids))
     kept = _kept(ids, other, names)
     missing, slots, notes = found - set(ids), [], []
     for row, segment in enumerate(ids):
         twin = other[row] if other[row] in missing else ""
         if names[row] is None:
-            name = twin or printable(segment) + (f"#{row + 1}" if ids.count(segment) > 1 else "")
-            slots.append(Place(name, -1, NO_PATTERN, printable(segment)))
+            name = printable(segment)  # which never has a "§"
+            name = name if count[name] == 1 else f"{name}§{row}"
+            slots.append(Place(twin or name, -1, NO_PATTERN, name))
         elif kept[segment] == row and segment in found:
             slots.append(Place(segment, row))
             continue
@@ -53,11 +55,6 @@ def settle(
                 slots.append(Place(segment, row, NO_FILES))
         missing.discard(twin)
     return slots, notes
-
-
-def printable(segment: str) -> str:
-    """An id that fits no pattern, made harmless: ASCII, one line, at most 80 characters."""
-    return ascii(segment)[1:-1][:80] or "(empty)"
 
 
 def _kept(ids: Sequence[str], other: Sequence[str], names: list) -> dict[str, int]:
@@ -115,11 +112,9 @@ def merge(first: Sequence[str], second: Sequence[str]) -> list[str]:
 
 def dialogues(order: Sequence[str], parse: Parse) -> list[str]:
     """The dialogue of each segment; of one that fits no pattern, its neighbours' ("" if none)."""
-    known = [name[0] if (name := parse(segment)) else "" for segment in order]
-    found = []
-    for i, dialogue in enumerate(known):
-        before = next((d for d in reversed(found) if d), "")
-        after = next((d for d in known[i:] if d), "")
-        guess = after if order[i].startswith(after) and after else before or after
-        found.append(dialogue or guess)
+    found = [name[0] if (name := parse(segment)) else "" for segment in order]
+    for i in [i for i, dialogue in enumerate(found) if not dialogue]:
+        before = found[i - 1] if i else ""
+        after = next((dialogue for dialogue in found[i:] if dialogue), "")
+        found[i] = after if after and order[i].startswith(after) else before or after
     return found

@@ -46,8 +46,8 @@ def rating_cells(emotions: Sequence[str], scores: np.ndarray, order: Sequence[st
 
 def number(value: float, decimals: int) -> str:
     """A number with at most so many decimals; whole numbers are bare."""
-    text = f"{value:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    text = f"{value:.{decimals}f}".rstrip("0").rstrip(".") if decimals else f"{value:.0f}"
+    return "0" if text == "-0" else text
 
 
 def table_bytes(rows: Sequence[Sequence[str]], line_end: str) -> bytes:
