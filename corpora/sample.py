@@ -1,10 +1,10 @@
 """A synthetic corpus in the manner of KEMDy19, so that everything runs without a licence.
 
 Forty made-up voices (`_sample_voice.py`) say made-up lines (`_sample_lines.py`) in dialogues
-(`_sample_plan.py`), and ten made-up raters judge them (`_sample_raters.py`). About a third of the
-lines fit several moods and about a third are hardly acted, seldom both at once: text and voice
-each tell a part (`benchmarks/sample_difficulty.py`). How it lies on disk is the affair of the leaf
-whose layout is asked for, which is also what reads it.
+(`_sample_plan.py`), and ten made-up raters judge them (`_sample_raters.py`). About two in
+five lines fit several moods and about a quarter are hardly acted, seldom both at once: text and
+voice each tell a part (`benchmarks/sample_difficulty.py`). How it lies on disk is the affair of the
+leaf whose layout is asked for, which is also what reads it.
 
     python main.py prepare --data sample
 """

@@ -439,15 +439,22 @@ def test_cells_of_sensors_that_recorded_nothing_are_counted(folder):
     assert len(troubles) == 4
 
 
-def test_a_row_that_one_file_lacks_leaves_a_slot_without_label_there(folder):
-    edit(folder, "M", lambda rows: rows.pop(4))  # F003
+@pytest.mark.parametrize(("lacking", "role"), [("M", "listener"), ("F", "speaker")])
+@pytest.mark.parametrize("place", [0, 4, 11])  # a woman talks
+def test_a_row_that_one_file_lacks_leaves_a_slot_without_label_there(
+    tmp_path, lacking, role, place
+):
+    folder, segment = lay(tmp_path), SEGMENTS[place]
+    edit(folder, lacking, lambda rows: rows.pop(place))
     utterances, troubles = kemdy19.read(folder)
     assert order(utterances) == order(utterances, "listener") == SEGMENTS
-    assert one(utterances, SEGMENTS[4])["emotion"] == "angry"
-    unlabelled = one(utterances, SEGMENTS[4], "listener")
+    unlabelled = one(utterances, segment, role)
     assert unlabelled["emotion"] == "" and np.isnan(unlabelled["votes_sad"])
-    assert unlabelled["quarantine"] == "" and unlabelled["wav"] != "" and unlabelled["start"] == 4
-    assert where(troubles, "no row: context without label") == [("listener", SEGMENTS[4])]
+    assert unlabelled["quarantine"] == "" and unlabelled["wav"] != ""
+    assert unlabelled["start"] == place
+    other = "listener" if role == "speaker" else "speaker"
+    assert one(utterances, segment, other)["emotion"] != ""
+    assert where(troubles, "no row: context without label") == [(role, segment)]
 
 
 # --- rows that stand twice, or in the place of another -------------------------------------------
@@ -543,7 +550,8 @@ def test_a_missing_segment_that_both_files_name_does_not_lend_its_label_to_anoth
 
 def test_a_file_in_the_folder_of_another_dialogue_is_not_a_recording(folder):
     place = recording(folder, SEGMENTS[0], "wav")
-    place.rename(recording(folder, SEGMENTS[-1], "wav").with_name(place.name))
+    lost = place.rename(recording(folder, SEGMENTS[-1], "wav").with_name(place.name))
+    assert lost not in kemdy19.sources(folder)
     assert one(kemdy19.read(folder)[0], SEGMENTS[0])["wav"] == ""
 
 
