@@ -50,11 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--max_bad",
-        type=float,
+        type=_share,
         default=constants.MAX_BAD,
         metavar="SHARE",
         help="share of rows allowed in quarantine (default: %(default)s)",
     )
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"needs a number from 0 to 1, got {text!r}")
+    return value
 
 
 # --- a corpus, prepared --------------------------------------------------------------------------
@@ -96,6 +106,7 @@ def open_corpus(data: str, tables: str = "raw", max_bad: float = constants.MAX_B
     if not _is_prepared(prepared, state):
         _prepare(reader, folder, prepared, state, max_bad)
     utterances, troubles = _read_tables(prepared)
+    _check_bad(utterances, troubles, folder, prepared, max_bad)  # it may be another by now
     synthetic = (folder / MARK).exists()
     return Corpus(name, folder, prepared, utterances, troubles, state, synthetic)
 
@@ -138,9 +149,17 @@ def _made(name: str, folder: Path) -> tuple[str, Path]:
 
 def fingerprint(files: list[Path], folder: Path) -> str:
     """Digest of names, sizes and times of a corpus's files: changes when any of them does."""
-    stats = [(p.relative_to(folder).as_posix(), s.st_size, s.st_mtime_ns) for p in files
-             for s in [p.stat()]]  # fmt: skip
-    return digest([VERSION, sorted(stats)], 16)
+    stats = sorted([path.relative_to(folder).as_posix(), *_stat(path)] for path in files)
+    return digest([VERSION, stats], 16)
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    """Size and time; zeros where a link leads nowhere: that one is quarantined later."""
+    try:
+        status = path.stat()
+    except OSError:
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
 
 
 def _is_prepared(prepared: Path, state: str) -> bool:
@@ -156,18 +175,26 @@ def _prepare(reader: ModuleType, folder: Path, prepared: Path, state: str, max_b
     make_folder(prepared)
     bad = troubles[troubles["treatment"] == "quarantined"]
     write_atomic(prepared / "quarantine.csv", bad.to_csv(index=False))
-    share = (utterances["quarantine"] != "").mean()
-    if share > max_bad:
-        reasons = ", ".join(f"{n} x {r}" for r, n in bad["reason"].value_counts()[:3].items())
-        raise UserError(
-            f"{share:.1%} of the rows of {folder} are unusable, more than --max_bad {max_bad:g} "
-            f"allows ({reasons}); see {prepared}/quarantine.csv"
-        )
+    _check_bad(utterances, troubles, folder, prepared, max_bad)
     for name, role in TABLES.items():
         table = utterances if role is None else utterances[utterances["role"] == role]
         write_atomic(prepared / name, table.to_csv(index=False))
     write_atomic(prepared / "troubles.csv", troubles.to_csv(index=False))
     write_json(prepared / "fingerprint.json", {"fingerprint": state, "folder": str(folder)})
+
+
+def _check_bad(
+    utterances: pd.DataFrame, troubles: pd.DataFrame, folder: Path, prepared: Path, max_bad: float
+) -> None:
+    """A UserError when more than `max_bad` of the rows are in quarantine."""
+    share = (utterances["quarantine"] != "").mean()
+    if share > max_bad:
+        bad = troubles.loc[troubles["treatment"] == "quarantined", "reason"]
+        reasons = ", ".join(f"{n} x {r}" for r, n in bad.value_counts()[:3].items())
+        raise UserError(
+            f"{share:.1%} of the rows of {folder} are unusable, more than --max_bad {max_bad:g} "
+            f"allows ({reasons}); see {prepared}/quarantine.csv"
+        )
 
 
 def _read_tables(prepared: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -284,11 +311,20 @@ class Material:
                 for reason, count in Counter(reasons).items()]  # fmt: skip
 
 
-def open_material(settings: argparse.Namespace, inputs: tuple[str, ...]) -> Material:
-    """Prepare what `settings` (data, tables, SorL, test_split, val_split, ...) name."""
+def open_material(
+    settings: argparse.Namespace, inputs: tuple[str, ...], train: bool = True
+) -> Material:
+    """Prepare what `settings` (data, tables, SorL, test_split, val_split, ...) name.
+
+    A `text_encoder` of None becomes the one that is used. `train`: whether sessions must be left
+    to train on.
+    """
     corpus = open_corpus(settings.data, settings.tables, settings.max_bad)
     utterances = corpus.role(settings.SorL)
-    sets = protocol.split(utterances["session"], settings.test_split, settings.val_split)
+    sets = protocol.split(utterances["session"], settings.test_split, settings.val_split, train)
+    if settings.text_encoder is None:
+        vectors = corpus.folder / constants.TEXT_VECTORS
+        settings.text_encoder = str(vectors) if vectors.is_file() else constants.TEXT_ENCODER
     warnings = protocol.guard(utterances, sets)
     stores = {
         name: feature.extract(name, utterances, corpus.folder, corpus.prepared, settings)

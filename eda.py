@@ -5,14 +5,17 @@ without ratings are left out of every table. Scores of a model are in metric.py.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from annotation import VOTES
 from constants import EMOTIONS
+from utils import leaf
 
 TIE = "tie"  # the column of rows with several modal labels
+SIGNALS = ["session", "subject", "signal", "time", "value", "timestamp", "segment"]
 
 # --- how pictures look ---------------------------------------------------------------------------
 
@@ -39,8 +42,8 @@ def heatmap(axes, table: pd.DataFrame, form: str = "{:.2f}", high: float | None 
         colour = "white" if value > 0.6 * high else "black"
         axes.text(column, row, form.format(value), ha="center", va="center", color=colour)
     slanted = max(len(str(name)) for name in table.columns) > 3
-    axes.set_xticks(range(table.shape[1]), table.columns)
-    axes.tick_params("x", rotation=35 if slanted else 0)
+    turned = {"rotation": 35, "ha": "right"} if slanted else {}
+    axes.set_xticks(range(table.shape[1]), table.columns, **turned)
     axes.set_yticks(range(table.shape[0]), table.index)
     axes.spines[:].set_visible(False)
 
@@ -170,3 +173,19 @@ def sameness(counts: pd.DataFrame) -> pd.Series:
     chance = values.sum(axis=0) @ values.sum(axis=1) / n**2
     kappa = (same - chance) / (1 - chance) if chance < 1 else np.nan
     return pd.Series({"pairs": n, "same": same, "by chance": chance, "kappa": kappa})
+
+
+# --- bio signals ---------------------------------------------------------------------------------
+
+
+def signals(name: str, folder: Path, session: int) -> pd.DataFrame:
+    """Samples of one session: SIGNALS, and `minutes` since the first of them.
+
+    `name` and `folder` are those of a dataset.Corpus. Empty where the corpus has none. `signal` is ECG, EDA or TEMP, `subject` who wears the sensor.
+    """
+    reader = leaf("corpora", name)
+    empty = pd.DataFrame(columns=SIGNALS)
+    table = reader.signals(folder) if hasattr(reader, "signals") else empty
+    table = table[table["session"] == session]
+    clock = pd.to_datetime(table["timestamp"], format="mixed")
+    return table.assign(minutes=(clock - clock.min()).dt.total_seconds() / 60)

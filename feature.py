@@ -138,8 +138,8 @@ class Store:
         rows = np.asarray(rows)
         out = np.empty(rows.shape + self.shape, np.float32) if out is None else out
         arrays = [self.array(row) for row in rows.ravel()]
-        stats = [self.entries[row].stats if row >= 0 and self.entries[row] else None
-                 for row in rows.ravel()]  # fmt: skip
+        stats = [None if array is None else self.entries[row].stats
+                 for row, array in zip(rows.ravel(), arrays, strict=True)]  # fmt: skip
         self.leaf.gather(arrays, stats, self.parameters, rng, out.reshape(-1, *self.shape))
         return out
 
@@ -274,8 +274,8 @@ def _parse(line: bytes) -> _Entry | None:
 
 
 class _Cache:
-    """data.bin (arrays, end to end), index.jsonl (a line an array), parameters.json and
-    complete.json, which is written last: while it is absent an extraction is under way or died."""
+    """data.bin (arrays, end to end), index.jsonl (a line an array), parameters.json, and, written
+    last, complete.json: the sizes of the first two. Others mean an extraction under way or dead."""
 
     def __init__(self, folder: Path, dtype: str):
         self.folder, self.item = folder, np.dtype(dtype).itemsize
@@ -323,7 +323,6 @@ class _Cache:
     def open(self, parameters: dict) -> None:
         """Make ready to add: cut both files back to what is sound, and say what they hold."""
         with _written(self.folder):
-            (self.folder / "complete.json").unlink(missing_ok=True)
             for name, end in zip(FILES, self.ends, strict=True):
                 with open(self.folder / name, "ab") as file:
                     file.truncate(end)

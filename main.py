@@ -34,8 +34,18 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str):
         raise UserError(message)
 
+    def parse_known_args(self, args=None, namespace=None):
+        try:
+            return super().parse_known_args(args, namespace)
+        except UnicodeDecodeError as error:
+            named = " ".join(word for word in args if word.startswith("@"))
+            raise UserError(f"{named} should be flags in UTF-8: {error}") from error
+
     def convert_arg_line_to_args(self, line: str) -> list[str]:
-        return shlex.split(line, comments=True)
+        try:
+            return shlex.split(line, comments=True)
+        except ValueError as error:
+            raise UserError(f"cannot read the flags {line!r}: {error}") from error
 
 
 def number(kind: type, low: float, high: float = math.inf, open_top: bool = False) -> Callable:
@@ -300,7 +310,7 @@ def main(arguments: list[str]) -> int:
     try:
         if arguments and arguments[0] in leaves("commands"):
             run_verb(arguments[0], arguments[1:])
-        elif arguments and arguments[0][0] not in "-@":
+        elif arguments and not arguments[0].startswith(("-", "@")):
             raise UserError(f"no verb {arguments[0]!r}; there are: {', '.join(leaves('commands'))}")
         else:
             train_or_test(arguments)

@@ -36,8 +36,13 @@ def parse_sessions(words: Iterable[str], flag: str = "--test_split") -> tuple[in
     return tuple(sorted({int(number) for number in re.findall(r"\d+", text)}))
 
 
-def split(sessions: Iterable[int], test: Iterable[int], val: Iterable[int] = ()) -> Split:
-    """Sessions not named are trained on; a UserError for an impossible split says what there is."""
+def split(
+    sessions: Iterable[int], test: Iterable[int], val: Iterable[int] = (), must_train: bool = True
+) -> Split:
+    """Sessions not named are trained on; a UserError for an impossible split says what there is.
+
+    `must_train`: no session left to train on is impossible, too.
+    """
     there, test, val = sorted(set(sessions)), tuple(test), tuple(val)
     known = f"the sessions there are: {', '.join(map(str, there))}"
     if not test:
@@ -48,7 +53,7 @@ def split(sessions: Iterable[int], test: Iterable[int], val: Iterable[int] = ())
     if both := sorted(set(test) & set(val)):
         raise UserError(f"sessions {both} are in both --test_split and --val_split; {known}")
     train = tuple(s for s in there if s not in {*test, *val})
-    if not train:
+    if must_train and not train:
         raise UserError(f"--test_split {list(test)} leaves no session to train on; {known}")
     return Split(train, tuple(sorted(val)), tuple(sorted(test)))
 

@@ -5,12 +5,15 @@
 """
 
 import argparse
+import contextlib
 import copy
 import json
 import math
+import os
 import platform
 import subprocess
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -27,7 +30,15 @@ import metric
 import model as models
 import report
 from dataset import VOTES, Material, Windows, open_material
-from utils import ROOT, UserError, make_folder, rng, write_atomic, write_json
+from utils import (
+    ROOT,
+    UserError,
+    keep_freed_memory,
+    make_folder,
+    rng,
+    write_atomic,
+    write_json,
+)
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -74,6 +85,8 @@ def use_bf16(precision: str, device: torch.device) -> bool:
 def train(settings: argparse.Namespace, command: str) -> Path:
     """Train, keep and test one model; returns the run folder."""
     device = pick_device(settings.gpu_id)
+    check_place(settings.save_path)
+    keep_freed_memory()
     model = models.build(settings.model, vars(settings), settings.seed).to(device)
     material = open_material(settings, models.inputs(settings.model, vars(settings)))
     windows = Windows(material, "train", settings.ws)
@@ -83,8 +96,7 @@ def train(settings: argparse.Namespace, command: str) -> Path:
         settings.loss, settings.lam, settings.beta, windows.class_counts(), settings.cb_counts
     ).to(device)
     configuration = describe(settings, command, material, windows, model, criterion)
-    folder = new_folder(settings.save_path, settings)
-    write_json(folder / "configuration.json", configuration)
+    folder = new_folder(settings.save_path, settings, configuration)
     write_atomic(folder / "training.csv", _training_rows(windows).to_csv(index=False))
     print(f"run {folder}: {len(windows)} windows, {configuration['parameters']:,} parameters")
     _say_weights(criterion)
@@ -120,7 +132,8 @@ def fit(
     validation = Windows(material, "val", settings.ws) if settings.val_split else None
     best, kept = -math.inf, None
     say_how_long(model, criterion, windows, settings)
-    with SummaryWriter(folder) as events, open(folder / "train_loss.log", "w") as log:
+    path = folder / "train_loss.log"
+    with _written(path), SummaryWriter(folder) as events, open(path, "w") as log:
         for epoch in range(1, settings.epochs + 1):
             rate = learning_rate(settings, epoch)
             for group in optimizer.param_groups:
@@ -254,6 +267,14 @@ def validate(model, criterion, windows: Windows, settings) -> dict[str, float]:
     return chosen | {"loss": total / len(windows)}
 
 
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
 def _log(line: dict, log, events, epochs: int) -> None:
     log.write(json.dumps(line) + "\n")
     log.flush()
@@ -333,23 +354,41 @@ def write_scores(folder: Path, model, material: Material, configuration: dict, s
 # --- the folder ------------------------------------------------------------------------------
 
 
-def new_folder(save_path: str, settings: argparse.Namespace) -> Path:
+def check_place(save_path: str) -> None:
+    """A UserError where no run folder can be made; better now than after hours of extraction."""
+    path = Path(save_path).absolute()
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        what = "cannot be written" if there.is_dir() else "is no folder"
+        raise UserError(f"cannot make a folder for runs, --save_path {save_path}: {there} {what}")
+
+
+def new_folder(save_path: str, settings: argparse.Namespace, configuration: dict) -> Path:
     """`<save_path>/<backbone>_<role>_<optim>_<ws>_<UTC time>`, never one that exists."""
     kind = getattr(settings, "backbone", settings.model)
     name = f"{kind}_{settings.SorL}_{settings.optim}_{settings.ws}_{_now()}"
-    return _fresh(make_folder(save_path), name)
+    return _fresh(make_folder(save_path), name, configuration)
 
 
-def _fresh(parent: Path, name: str) -> Path:
-    """A new folder `name` in `parent`; `name-2`, `name-3`, ... when that second is taken."""
+def _fresh(parent: Path, name: str, configuration: dict) -> Path:
+    """A new folder `name` in `parent`; `name-2`, `name-3`, ... when that second is taken.
+
+    It holds configuration.json; where that cannot be written, there is no folder either.
+    """
     for extra in ("", *(f"-{n}" for n in range(2, 1000))):
+        folder = parent / f"{name}{extra}"
         try:
-            (parent / f"{name}{extra}").mkdir()
+            folder.mkdir()
         except FileExistsError:
             continue
         except OSError as error:
-            raise UserError(f"cannot make {parent / name}: {error.strerror}") from error
-        return parent / f"{name}{extra}"
+            raise UserError(f"cannot make {folder}: {error.strerror}") from error
+        try:
+            write_json(folder / "configuration.json", configuration)
+        except UserError:
+            folder.rmdir()
+            raise
+        return folder
     raise UserError(f"{parent} already holds a thousand folders named {name}")
 
 
@@ -430,29 +469,38 @@ def test(folder: Path, settings: argparse.Namespace, given: dict, command: str) 
     """Score a finished run again; writes `<run>/test_<UTC time>/` and nothing else."""
     device = pick_device(settings.gpu_id)
     model, configuration = models.load(folder, device)
+    _check_settled(folder, configuration)
     merged = argparse.Namespace(**{**vars(settings), **configuration, **given})
     merged.gpu_id, merged.save_path = settings.gpu_id, settings.save_path
     merged.val_split = ()
-    material = open_material(merged, models.inputs(merged.model, vars(merged)))
+    material = open_material(merged, models.inputs(merged.model, vars(merged)), train=False)
     refuse_trained(folder, material, configuration)
-    place = _fresh(folder, f"test_{_now()}")
-    write_json(place / "configuration.json", configuration | given | {
+    place = _fresh(folder, f"test_{_now()}", configuration | given | {
         "command": command, "tested": str(folder), "split": material.sets._asdict() | {"train": []},
     })  # fmt: skip
     write_scores(place, model, material, configuration, merged)
     return place
 
 
+def _check_settled(folder: Path, configuration: dict) -> None:
+    """A UserError when the configuration does not say what was trained, and on what."""
+    needed = ["SorL", "test_split", "ws"]
+    needed += ["split", "corpus"] if (folder / "training.csv").exists() else []
+    if absent := [name for name in needed if name not in configuration]:
+        raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
+
+
 def refuse_trained(folder: Path, material: Material, configuration: dict) -> None:
-    """A UserError when a test row is one the run was trained on."""
+    """A UserError when a test row is one the run was trained on, or its epoch chosen by."""
     utterances = material.utterances[material.sets.of(material.utterances["session"]) == "test"]
     heard = folder / "training.csv"
     if heard.exists():
+        sessions = sorted(configuration["split"]["train"] + configuration["split"]["val"])
         known = set(pd.read_csv(heard, dtype=str)["wav_hash"].dropna())
-        seen = (
-            utterances["wav_hash"].isin(known) & ~utterances["silent"] & (utterances["wav"] != "")
-        )
-        rows, sessions = utterances[seen], configuration["split"]["train"]
+        seen = utterances["wav_hash"].isin(known) & ~utterances["silent"]
+        if Path(configuration["corpus"]["folder"]).resolve() == material.corpus.folder.resolve():
+            seen |= utterances["session"].isin(sessions)
+        rows = utterances[seen]
     else:  # a 2022 folder says only which sessions it held out
         held_out = configuration["test_split"]
         rows = utterances[~utterances["session"].isin(held_out)]
