@@ -8,6 +8,7 @@ it escapes every string, so nothing here may mark one as safe.
 import io
 import json
 import math
+import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,9 +35,9 @@ TREATMENTS = {
     "reported": "used as it is",
 }
 ROLES = {"speaker": "the one who talks", "listener": "the partner who listens"}
-NUMBERS = [f"p_{i}" for i in range(len(constants.EMOTIONS))] + [
-    f"{head}{end}" for head in ("arousal", "valence") for end in ("", "_true")
-]
+TEXTS = ("corpus", "role", "segment", "set", "emotion", "emotion_true")
+NUMBERS = (*metric.PROBABILITIES, "arousal", "arousal_true", "valence", "valence_true")
+ENDS = ("value", "low", "high", "baseline", "baseline_low", "baseline_high")
 INTERVAL = f"{100 * constants.CONFIDENCE:g} % interval"
 NOT_A_RESULT = "synthetic corpus: not a result"
 MAX_POINTS = 4000  # drawn in a scatter: 36 bytes of the page each
@@ -60,7 +61,8 @@ def write(run_folder: Path | str) -> Path:
     predictions = read_predictions(folder / "predictions.csv")
     log = read_log(folder / "train_loss.log")
     if has_emotion(result):
-        write_atomic(folder / "confusion.csv", confusion_csv(result["confusion"]))
+        table = pd.DataFrame(result["confusion"], constants.EMOTIONS, constants.EMOTIONS)
+        write_atomic(folder / "confusion.csv", table.to_csv(index_label="truth"))
         write_atomic(folder / "confusion.png", confusion_png(result["confusion"]))
     if log:
         write_atomic(folder / "loss_curve.png", loss_png(log))
@@ -76,11 +78,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path} as a table of predictions: {error}") from error
-    texts = ["corpus", "role", "segment", "set", "emotion", "emotion_true"]
-    if missing := [name for name in texts + NUMBERS if name not in table]:
-        raise UserError(
-            f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table)}"
-        )
+    if missing := [name for name in (*TEXTS, *NUMBERS) if name not in table]:
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table)}")
     try:
         return table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS})
     except ValueError as error:
@@ -112,13 +111,6 @@ def has_emotion(result: dict) -> bool:
     return bool(result["confusion"]) and bool(np.sum(result["confusion"]))
 
 
-def confusion_csv(matrix: list[list[float]]) -> str:
-    """7 x 7 counts, rows truth, columns prediction, both in the order of EMOTIONS."""
-    lines = [["truth", *constants.EMOTIONS]]
-    lines += [[e, *map(count, row)] for e, row in zip(constants.EMOTIONS, matrix, strict=True)]
-    return "".join(",".join(line) + "\n" for line in lines)
-
-
 # --- numbers as text -----------------------------------------------------------------------------
 
 
@@ -145,11 +137,11 @@ def sessions(numbers: list[int]) -> str:
     """[1, 2, 3, 7] -> "1-3, 7"."""
     runs: list[list[int]] = []
     for n in sorted(numbers):
-        if runs and n == runs[-1][-1] + 1:
-            runs[-1].append(n)
+        if runs and n == runs[-1][1] + 1:
+            runs[-1][1] = n
         else:
-            runs.append([n])
-    return ", ".join(str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs)
+            runs.append([n, n])
+    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
 
 
 def present_line(result: dict) -> str:
@@ -167,11 +159,10 @@ def console(result: dict) -> str:
     head = f"{'score':<15}  {'value':>6}  {INTERVAL:<16}  {'majority baseline':<23}  {'n':>6}"
     lines = [head.rstrip(), "-" * len(head)]
     for group in groups(result):
-        if group["sources"] == ("top",):
-            batches = f"legacy_*: @1, mean over batches of {metric.LEGACY_BATCH}, as in 2022"
-            lines += ["", f"all rows, a tied label is a hit ({batches}):"]
+        if group["top"]:
+            lines += ["", *textwrap.wrap(f"{group['title']}: {group['note']}", 80)]
         lines += [_console_row(row) for row in group["rows"]]
-    lines += ["", *_wrap(present_line(result))]
+    lines += ["", *textwrap.wrap(present_line(result), 80, subsequent_indent="  ")]
     lines += [NOT_A_RESULT] if result["synthetic"] else []
     return "\n".join(lines)
 
@@ -181,12 +172,6 @@ def _console_row(row: dict) -> str:
     baseline += f" {interval(row['baseline_low'], row['baseline_high'])}"
     line = f"{row['name']:<15}  {number(row['value']):>6}  {interval(row['low'], row['high']):<16}"
     return f"{line}  {baseline:<23}  {row['n']:>6}"
-
-
-def _wrap(line: str) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(line, 80, subsequent_indent="  ")
 
 
 # --- the page -----------------------------------------------------------------------------------
@@ -205,13 +190,7 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "number": lambda value: number(value).replace("-", "\N{MINUS SIGN}"),
-        "interval": lambda row, low="low", high="high": interval(row[low], row[high]).replace(
-            "-", "\N{MINUS SIGN}"
-        ),
-        "count": count,
-    }
+    environment.filters |= {"number": _minus(number), "interval": _minus(interval), "count": count}
     tested = predictions[predictions["set"] != "val"]  # validation rows chose the epoch
     return environment.get_template("report.html.j2").render(
         name=name,
@@ -233,6 +212,11 @@ def page(
     )
 
 
+def _minus(write: Callable[..., str]) -> Callable[..., str]:
+    """The same text with a minus as wide as a digit, so that columns stay aligned."""
+    return lambda *values: write(*values).replace("-", "\N{MINUS SIGN}")
+
+
 def facts(configuration: dict, result: dict, tested: pd.DataFrame) -> dict:
     """What the head of the page says of model, role and split."""
     roles = list(dict.fromkeys(tested["role"]))
@@ -248,7 +232,7 @@ def facts(configuration: dict, result: dict, tested: pd.DataFrame) -> dict:
         "model": configuration["model"],
         "corpus": ", ".join(dict.fromkeys(tested["corpus"])),
         "role": ", ".join(roles),
-        "whose": ", ".join(f"{role}: {ROLES[role]}" for role in roles if role in ROLES),
+        "whose": " and ".join(ROLES[role] for role in roles if role in ROLES),
         "split": "; ".join(part for part in parts if part),
     }
 
@@ -265,17 +249,14 @@ def groups(result: dict) -> list[dict]:
         if rows:
             axis = _axis(rows)
             rows = [row | {"strip": _strip(row, axis)} for row in rows]
-            found.append(
-                {"sources": sources, "title": title, "note": note, "rows": rows, "axis": axis}
-            )
+            found.append({"top": "top" in sources, "title": title, "note": note, "rows": rows})
+            found[-1]["axis"] = axis
     return found
 
 
 def _axis(rows: list[dict]) -> tuple[float, float]:
-    keys = ("value", "low", "high", "baseline", "baseline_low", "baseline_high")
-    known = [row[key] for row in rows for key in keys if row[key] is not None]
-    low, high = min([0.0, *known]), max([1.0, *known])
-    return math.floor(10 * low) / 10, math.ceil(10 * high) / 10
+    known = [row[key] for row in rows for key in ENDS if row[key] is not None]
+    return math.floor(10 * min([0.0, *known])) / 10, math.ceil(10 * max([1.0, *known])) / 10
 
 
 def _strip(row: dict, axis: tuple[float, float]) -> dict:
@@ -285,8 +266,9 @@ def _strip(row: dict, axis: tuple[float, float]) -> dict:
     for name, prefix in (("value", ""), ("baseline", "baseline_")):
         low, high, value = (row[key] for key in (f"{prefix}low", f"{prefix}high", name))
         strip[name] = None if value is None else round(at(value), 2)
-        known = low is not None and high is not None
-        strip[f"{name}_span"] = (round(at(low), 2), round(at(high) - at(low), 2)) if known else None
+        strip[f"{name}_span"] = None
+        if low is not None and high is not None:
+            strip[f"{name}_span"] = (round(at(low), 2), round(at(high) - at(low), 2))
     return strip
 
 
@@ -311,16 +293,14 @@ def shares(result: dict) -> list[dict]:
 
 
 def mistakes(tested: pd.DataFrame) -> list[dict]:
-    """The rows where most probability went to a label that is not modal, surest first."""
+    """The rows where a label that is not modal was given most probability, surest first."""
     wrong = [
-        label != "" and truth != "" and label not in truth.split(";")
+        bool(label and truth) and label not in truth.split(";")
         for label, truth in zip(tested["emotion"], tested["emotion_true"], strict=True)
     ]
-    sure = tested[[f"p_{i}" for i in range(len(constants.EMOTIONS))]].max(axis=1)
-    rows = tested.assign(sure=sure)[np.array(wrong, bool)]
-    rows = rows.sort_values("sure", ascending=False, kind="stable")
-    columns = ["segment", "emotion_true", "emotion", "sure"]
-    return rows[columns].head(MISTAKES).to_dict("records")
+    rows = tested.assign(sure=tested[list(metric.PROBABILITIES)].max(axis=1))[np.array(wrong, bool)]
+    rows = rows.sort_values("sure", ascending=False, kind="stable").head(MISTAKES)
+    return rows[["segment", "emotion_true", "emotion", "sure"]].to_dict("records")
 
 
 def flat(configuration: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -346,7 +326,9 @@ def curve(log: list[dict]) -> dict | None:
     y, ticks_y = _scale(min([0.0, *known]), max([0.0, *known]), PLOT["bottom"], PLOT["top"])
     series = []
     for name, values in lines.items():
-        points = [(x(e), y(v)) if math.isfinite(v) else None for e, v in zip(epochs, values)]
+        points = [
+            (x(e), y(v)) if math.isfinite(v) else None for e, v in zip(epochs, values, strict=True)
+        ]
         drawn = [point for point in points if point]
         series.append(
             {"name": name, "path": _path(points), "end": drawn[-1] if drawn else None}
@@ -404,11 +386,11 @@ def _scale(low: float, high: float, start: float, end: float, whole: bool = Fals
 
 def _path(points: list[tuple[float, float] | None]) -> str:
     """SVG path through the points; None lifts the pen."""
-    pairs = zip([None, *points], points)
+    pairs = zip([None, *points[:-1]], points, strict=True)
     return "".join(f"{'L' if before else 'M'}{p[0]} {p[1]}" for before, p in pairs if p)
 
 
-# --- pictures as files ------------------------------------------------------------------------------
+# --- pictures as files ----------------------------------------------------------------------
 
 
 def loss_png(log: list[dict]) -> bytes:
@@ -417,10 +399,8 @@ def loss_png(log: list[dict]) -> bytes:
     def draw(axes) -> None:
         epochs, lines = loss_lines(log)
         for name, values in lines.items():
-            style = {"linewidth": 2.2 if name == "loss" else 1.2, "linestyle": "-"}
-            if name == "val/loss":
-                style["linestyle"] = "--"
-            axes.plot(epochs, values, label=name, marker="o", markersize=2.5, **style)
+            style = {"linewidth": 2.2 if name == "loss" else 1.2, "marker": "o", "markersize": 2.5}
+            axes.plot(epochs, values, "--" if name == "val/loss" else "-", label=name, **style)
         axes.set(xlabel="epoch", ylabel="loss", title="Training loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)

@@ -37,7 +37,7 @@ def parameters(settings: Any) -> dict:
     if path.suffix == ".npy" and path.is_file():
         return found | {"encoder": str(path.resolve()), "content": _content([path])}
     if path.is_dir():
-        files = {file for pattern in FILES + WEIGHTS for file in path.glob(pattern)}
+        files = {f for pattern in FILES + WEIGHTS for f in path.glob(pattern) if f.is_file()}
         return found | {"encoder": str(path.resolve()), "content": _content(sorted(files))}
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", encoder) or path.suffix == ".npy":
         raise UserError(f"--text_encoder: no file or folder {encoder!r}")

@@ -275,7 +275,7 @@ def cut(path: Path, size: int) -> None:
 
 
 @examples(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.floats(0, 1), index=st.floats(0, 1), rest=st.binary(max_size=30), mark=st.booleans())
 def test_extraction_goes_on_from_any_cut(tmp_path, calls, data, index, rest, mark):
@@ -437,7 +437,7 @@ def test_a_changed_statistic_in_the_index_is_found(tmp_path, calls):
 
 
 @examples(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(position=st.floats(0, 0.9999), name=st.sampled_from(["data.bin", "index.jsonl"]))
 def test_no_single_flipped_bit_is_ever_read(tmp_path, calls, position, name):

@@ -19,6 +19,7 @@ import transformers
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import HashingVectorizer
 
 import feature
 from feature import Unusable
@@ -73,6 +74,13 @@ def test_sentences_that_share_characters_are_nearer():
         "char-ngram", ["다 잘 될 거야.", "괜찮아, 다 잘 될 거야.", "왜 그래"], 768
     )
     assert line @ near > 2 * abs(line @ far)
+
+
+def test_hashed_characters_are_scikit_learns_over_their_length():
+    counts = HashingVectorizer(analyzer="char", ngram_range=(1, 3), lowercase=False, norm=None,
+                               n_features=DIM).transform(TEXTS).toarray()  # fmt: skip
+    expected = counts / np.sqrt((counts**2).mean(1, keepdims=True))
+    np.testing.assert_allclose(vectors("char-ngram", TEXTS), expected, rtol=1e-5)
 
 
 def test_hangul_in_parts_is_the_same_sentence():
@@ -327,7 +335,8 @@ def test_a_text_without_word_pieces_is_unusable(kobert):
 def test_spaces_quotes_accents_and_split_hangul_are_evened_out(kobert):
     pieces = _bert.Encoder(kobert).pieces
     assert pieces(f"  {unicodedata.normalize('NFD', TEXTS[0])}\t ") == pieces(TEXTS[0])
-    assert pieces("café ``네''") == pieces('cafe "네"')
+    assert pieces("ÁBC ``응''") == pieces('ABC "응"')
+    assert pieces("ABC") != pieces("BC")
 
 
 def test_weights_as_pytorch_model_bin_are_the_same(copy):

@@ -1,0 +1,453 @@
+"""Tests of report.py on run folders made here: scores by evidence.py, everything else invented."""
+
+import hashlib
+import html
+import json
+import math
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import evidence
+import metric
+import report
+from constants import EMOTIONS
+from utils import UserError, rng
+
+EVIL = "<script>alert('x')</script>"
+VOID = {"meta", "br", "link", "img", "input", "hr"}
+
+
+def predictions(n: int, seed: int = 1, present: int = 6) -> pd.DataFrame:
+    """(n rows) of a model that is right more often than not; only `present` classes are true."""
+    draw = rng(seed, "report")
+    truth = draw.choice(present, n, p=np.arange(present, 0, -1) / sum(range(present + 1)))
+    logits = draw.normal(0, 1, (n, 7)) + 1.6 * np.eye(7)[truth]
+    chance = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    second = draw.random(n) < 0.1
+    names = [EMOTIONS[t] + (f";{EMOTIONS[(t + 1) % present]}" if s and present > 1 else "")
+             for t, s in zip(truth, second, strict=True)]  # fmt: skip
+    valence, arousal = (np.clip(draw.normal(3, 0.7, n), 1, 5).round(1) for _ in "va")
+    rows = np.arange(n)
+    table = {
+        "corpus": "kemdy19", "role": "speaker", "session": 1 + rows % 4,
+        "segment": [f"Sess{1 + r % 4:02d}_script{1 + r // 4 % 6:02d}_F{r:03d}" for r in rows],
+        "dialogue": [f"Sess{1 + r % 4:02d}_script{1 + r // 4 % 6:02d}" for r in rows],
+        "speaker": [f"Sess{1 + r % 4:02d}_F" for r in rows],
+        "kind": np.where(rows // 4 % 6 < 4, "script", "impro"), "set": "test",
+        **{f"p_{i}": chance[:, i] for i in range(7)},
+        "arousal": np.clip(3 + 0.7 * (arousal - 3) + draw.normal(0, 0.4, n), 1, 5),
+        "valence": np.clip(3 + 0.5 * (valence - 3) + draw.normal(0, 0.5, n), 1, 5),
+        "emotion": np.array(EMOTIONS)[chance.argmax(axis=1)], "emotion_true": names,
+        **{f"votes_{e}": 10.0 * (truth == i) for i, e in enumerate(EMOTIONS)},
+        "arousal_true": arousal, "valence_true": valence,
+    }  # fmt: skip
+    return pd.DataFrame(table)
+
+
+def log_lines(epochs: int) -> list[dict]:
+    """A log of losses that fall, with the validation's."""
+    return [
+        {
+            "epoch": e, "loss": 0.5 + 1.4 / e, "loss/emotion": 0.4 + 1.0 / e,
+            "loss/arousal": 0.2 + 0.5 / e, "loss/valence": 0.3 + 0.4 / e,
+            "val/loss": 0.9 + 0.8 / e + 0.004 * e, "val/uar": 0.3, "lr": 1e-3, "seconds": 12.5,
+        }
+        for e in range(1, epochs + 1)
+    ]  # fmt: skip
+
+
+def configuration() -> dict:
+    return {
+        "model": "mate", "SorL": "speaker", "backbone": "lstm", "optim": "adam", "ws": 8,
+        "lam": 0.66, "beta": 0.99, "loss": "normal", "epochs": 50, "batch_size": 64, "lr": 1e-3,
+        "data": "data/KEMDy19", "text_encoder": "skt/kobert-base-v1", "modality": "both",
+        "bidirectional": False, "seed": 42, "git": "677903d-dirty", "gpu_id": None,
+        "command": "python main.py --SorL speaker --test_split [1,2,3,4]", "parameters": 31204567,
+        "versions": {"torch": "2.11.0", "numpy": "2.4.0"},
+        "corpus": {"name": "kemdy19", "folder": "/home/나/KEMDy19", "synthetic": False},
+        "split": {"train": list(range(5, 21)), "val": [], "test": [1, 2, 3, 4]},
+    }  # fmt: skip
+
+
+def make_run(
+    folder: Path,
+    table: pd.DataFrame,
+    *,
+    epochs: int = 50,
+    synthetic: bool = False,
+    change: dict | None = None,
+    reason: str = "stereo",
+    ties: str = "drop",
+) -> Path:
+    """A run folder as run.py leaves it before the report."""
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / "predictions.csv", index=False)
+    result = evidence.summary(table[table["set"] == "test"], ties, None, 42, 50)
+    result |= {
+        "synthetic": synthetic,
+        "preparation": [
+            {"treatment": "quarantined", "reason": "wav is truncated", "count": 3},
+            {"treatment": "masked", "reason": "transcript is missing", "count": 12},
+            {"treatment": "converted", "reason": reason, "count": 1204},
+        ],
+        "rows": {"read": 10285, "kept": 10282},
+        "warnings": ["96 of 412 test lines have the words of a training line"],
+    }
+    (folder / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    written = json.dumps(configuration() | (change or {}))
+    (folder / "configuration.json").write_text(written, encoding="utf-8")
+    if epochs:
+        lines = "".join(json.dumps(line) + "\n" for line in log_lines(epochs))
+        (folder / "train_loss.log").write_text(lines, encoding="utf-8")
+    return folder
+
+
+def result_of(folder: Path) -> dict:
+    return json.loads((folder / "result.json").read_text(encoding="utf-8"))
+
+
+class Page(HTMLParser):
+    """What a page holds; fails on a tag that is not closed in its turn."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.open, self.tags, self.links, self.text = [], [], [], []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.text.append(data)
+
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def page_of(folder: Path) -> Page:
+    return Page(report.write(folder).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    table = pd.concat(
+        [predictions(412), predictions(30, 2).assign(set="val", segment="validation row")]
+    )
+    return make_run(tmp_path_factory.mktemp("exp") / "lstm_speaker_adam_8", table)
+
+
+@pytest.fixture(scope="module")
+def page(run) -> Page:
+    return page_of(run)
+
+
+# --- the page ---------------------------------------------------------------------------------
+
+
+def test_every_score_stands_with_its_interval_and_its_baseline(run, page):
+    words = page.words().replace("\N{MINUS SIGN}", "-")
+    for name, score in result_of(run)["scores"].items():
+        row = f"{name} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] "
+        row += (
+            f"{score['baseline']:.3f} [{score['baseline_low']:.3f}, {score['baseline_high']:.3f}]"
+        )
+        assert f"{row} {score['n']}" in words
+
+
+def test_every_score_is_explained_in_the_words_of_metric(page):
+    for score in metric.SCORES.values():
+        assert score.definition in page.words()
+
+
+def test_the_head_says_model_role_and_split(page):
+    start = page.words()
+    assert "mate on kemdy19 speaker Emotion of the one who talks; tested on 412 utterances of 24 dialogues, sessions 1-4" in start
+    assert "trained on sessions 5-20" in start
+
+
+def test_absent_classes_are_named(page):
+    assert "over 6 of 7 classes; absent from the truth: happy" in page.words()
+
+
+def test_nothing_is_fetched_and_nothing_runs(page):
+    assert page.links == []
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+
+
+def test_the_confusion_matrix_shows_counts_and_shares_of_the_row(run, page):
+    matrix = np.array(result_of(run)["confusion"])
+    share = matrix[0, 0] / matrix[0].sum()
+    assert f"disgust 혐오 {matrix[0, 0]} {share:.0%}".replace("%", " %") in page.words()
+
+
+def test_both_scatters_carry_their_ccc_and_all_test_rows(run, page):
+    for head in ("arousal", "valence"):
+        value = result_of(run)["scores"][f"ccc_{head}"]["value"]
+        assert f"{head.capitalize()} CCC {value:.3f}" in page.words()
+    ends = 5  # a circle ends each line of the training curve
+    assert page.tags.count("circle") == 2 * 412 + ends
+
+
+def test_validation_rows_are_not_shown(run, page):
+    assert "validation row" not in page.words()
+
+
+def test_the_surest_mistake_is_no_modal_label(run, page):
+    table = report.read_predictions(run / "predictions.csv")
+    rows = report.mistakes(table[table["set"] == "test"])
+    assert rows[0]["segment"] in page.words()
+    assert all(row["emotion"] not in row["emotion_true"].split(";") for row in rows)
+    assert [row["sure"] for row in rows] == sorted((row["sure"] for row in rows), reverse=True)
+
+
+def test_configuration_and_command_and_preparation_are_there(page):
+    words = page.words()
+    for text in (
+        "python main.py --SorL speaker --test_split [1,2,3,4]", "versions.torch 2.11.0",
+        "gpu_id null", "corpus.folder /home/나/KEMDy19", "kept of 10285 rows read 10282",
+        "converted stereo 1204", "96 of 412 test lines",
+    ):  # fmt: skip
+        assert text in words
+
+
+@pytest.mark.parametrize("synthetic", [True, False])
+def test_a_synthetic_corpus_is_marked_in_the_head_and_a_real_one_is_not(tmp_path, synthetic):
+    folder = make_run(tmp_path / "run", predictions(40), synthetic=synthetic)
+    text = report.write(folder).read_text(encoding="utf-8")
+    head = text.split("<h2>")[0]
+    assert (f">{report.NOT_A_RESULT}<" in head) == synthetic
+    assert ("<title>[synthetic]" in head) == synthetic
+    assert (report.NOT_A_RESULT in report.console(result_of(folder))) == synthetic
+
+
+def test_strings_from_data_are_escaped(tmp_path):
+    table = predictions(60).assign(segment=EVIL, corpus=EVIL, role=EVIL)
+    change = {"text_encoder": EVIL, "command": EVIL, "model": EVIL, EVIL: {EVIL: [EVIL]}}
+    folder = make_run(tmp_path / "<b>run", table, change=change, reason=EVIL)
+    result = result_of(folder)
+    result["warnings"] = [EVIL]
+    result["by_kind"] = {EVIL: {"n": 1, "uar": 0.5, "macro_f1": 0.5}}
+    (folder / "result.json").write_text(json.dumps(result))
+    line = json.dumps(log_lines(1)[0] | {f"loss/{EVIL}": 1.0}) + "\n"
+    (folder / "train_loss.log").write_text(line)
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert EVIL not in text and "<b>run" not in text
+    assert text.count(html.escape(EVIL).replace("&#x27;", "&#39;")) >= 12
+    assert "script" not in Page(text).tags
+
+
+def test_a_command_that_is_not_unicode_can_be_written(tmp_path):
+    folder = make_run(tmp_path / "run", predictions(20), change={"command": "main.py \udcff"})
+    assert "main.py \\udcff" in report.write(folder).read_text(encoding="utf-8")
+
+
+# --- runs that lack something ---------------------------------------------------------------------
+
+
+def test_a_test_without_training_has_no_curve(tmp_path):
+    folder = make_run(tmp_path / "test_20260101T000000Z", predictions(40), epochs=0)
+    assert "Training" not in page_of(folder).words()
+    assert not (folder / "loss_curve.png").exists()
+
+
+def test_one_epoch_is_drawn_as_a_point(tmp_path):
+    folder = make_run(tmp_path / "run", predictions(40).assign(arousal=np.nan), epochs=1)
+    assert "Mean loss of each of 1 epoch." in page_of(folder).words()
+    chart = report.curve(log_lines(1))
+    assert [line["end"][0] for line in chart["series"]] == [237.0] * 5  # the middle of the axis
+
+
+def test_a_loss_that_is_missing_lifts_the_pen():
+    lines = log_lines(5)
+    lines[2]["loss"], lines[3]["loss/arousal"] = float("nan"), None
+    paths = {line["name"]: line["path"] for line in report.curve(lines)["series"]}
+    assert paths["loss"].count("M") == 2 and "nan" not in paths["loss"]
+    assert paths["loss/arousal"].count("M") == 2 and paths["loss/emotion"].count("M") == 1
+
+
+def test_a_run_without_arousal_and_valence_shows_dashes_and_no_scatter(tmp_path):
+    table = predictions(40).assign(arousal=np.nan, valence=np.nan)
+    words = page_of(make_run(tmp_path / "run", table)).words()
+    assert "ccc_arousal - - 0" in words.replace("\N{MINUS SIGN}", "-")
+    assert "Dashed: prediction equals truth" not in words
+
+
+def test_a_run_without_emotion_has_no_matrix(tmp_path):
+    gone = {name: np.nan for name in metric.PROBABILITIES}
+    folder = make_run(tmp_path / "run", predictions(40).assign(emotion="", **gone))
+    words = page_of(folder).words()
+    assert "Confusion" not in words and "Dashed: prediction equals truth" in words
+    assert not (folder / "confusion.png").exists() and not (folder / "confusion.csv").exists()
+
+
+@pytest.mark.parametrize(("n", "present"), [(1, 1), (30, 1), (2, 2), (300, 7)])
+def test_few_rows_and_few_classes_make_a_whole_page(tmp_path, n, present):
+    folder = make_run(tmp_path / "run", predictions(n, present=present))
+    page_of(folder)
+    assert max(map(len, report.console(result_of(folder)).splitlines())) <= 80
+
+
+def test_many_points_are_thinned_and_it_says_so():
+    table, value = predictions(9001), {"value": 0.5, "low": 0.4, "high": 0.6}
+    chart = report.scatter(table, "arousal", {"scores": {"ccc_arousal": value}})
+    assert (chart["n"], chart["step"], len(chart["points"])) == (9001, 3, 3001)
+
+
+def test_the_identity_line_is_where_truth_and_prediction_are_equal():
+    table = predictions(3).assign(arousal=[1.0, 3.0, 5.0], arousal_true=[1.0, 3.0, 5.0])
+    chart = report.scatter(table, "arousal", {"scores": {"ccc_arousal": {}}})
+    box = report.SQUARE
+    middle = ((box["left"] + box["right"]) / 2, (box["top"] + box["bottom"]) / 2)
+    ends = [(box["left"], box["bottom"]), middle, (box["right"], box["top"])]
+    assert chart["points"] == ends
+
+
+def test_soft_ties_show_parts_of_rows(tmp_path):
+    table = predictions(40)
+    table.loc[0, ["votes_disgust", "votes_angry"]] = [7.0, 3.0]
+    table.loc[0, [f"votes_{e}" for e in EMOTIONS[2:]]] = 0.0
+    folder = make_run(tmp_path / "run", table, ties="soft")
+    page_of(folder)
+    kept = pd.read_csv(folder / "confusion.csv", index_col="truth")
+    assert not float(kept.loc["angry"].sum()).is_integer()
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_confusion_csv_has_the_truth_in_its_rows(run):
+    report.write(run)
+    table = pd.read_csv(run / "confusion.csv", index_col="truth")
+    assert tuple(table.index) == tuple(table.columns) == EMOTIONS
+    tested = report.read_predictions(run / "predictions.csv").query("set == 'test'")
+    here = tested.query("emotion_true == 'disgust' and emotion == 'sad'")
+    assert table.loc["disgust", "sad"] == len(here)
+
+
+def test_equal_runs_give_equal_bytes(tmp_path):
+    prints = []
+    for place in ("a", "b"):
+        folder = make_run(tmp_path / place / "run", predictions(50))
+        report.write(folder)
+        names = ("report.html", "confusion.csv", "confusion.png", "loss_curve.png")
+        prints.append([hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names])
+    assert prints[0] == prints[1]
+
+
+def test_the_pictures_are_png_without_a_version_or_a_date(run):
+    report.write(run)
+    for name in ("confusion.png", "loss_curve.png"):
+        data = (run / name).read_bytes()
+        assert data.startswith(b"\x89PNG") and b"atplotlib" not in data and b"tIME" not in data
+
+
+def test_importing_report_does_not_start_matplotlib():
+    code = "import sys, report; sys.exit(bool({'matplotlib', 'jinja2'} & set(sys.modules)))"
+    root = Path(report.__file__).parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+def test_a_segment_called_na_stays_a_text(tmp_path):
+    folder = make_run(tmp_path / "run", predictions(3).assign(segment=["NA", "007", "null"]))
+    assert list(report.read_predictions(folder / "predictions.csv")["segment"]) == [
+        "NA",
+        "007",
+        "null",
+    ]
+
+
+# --- bad files ------------------------------------------------------------------------------------
+
+
+def test_a_broken_line_of_the_log_is_named(tmp_path):
+    path = tmp_path / "train_loss.log"
+    path.write_text('{"epoch": 1, "loss": 1.0}\n{"epoch": 2, "lo')
+    with pytest.raises(UserError, match=r"line 2, should be a JSON object .* is '\{\"epoch\": 2"):
+        report.read_log(path)
+
+
+def test_predictions_without_a_column_name_it(tmp_path):
+    path = tmp_path / "predictions.csv"
+    predictions(3).drop(columns="p_3").to_csv(path, index=False)
+    with pytest.raises(UserError, match="lacks the columns p_3; it has corpus, role"):
+        report.read_predictions(path)
+
+
+def test_predictions_that_are_no_numbers_are_refused(tmp_path):
+    path = tmp_path / "predictions.csv"
+    predictions(3).assign(arousal="high").to_csv(path, index=False)
+    with pytest.raises(UserError, match="needs numbers in p_0.*high"):
+        report.read_predictions(path)
+
+
+@pytest.mark.parametrize("name", ["predictions.csv", "result.json", "configuration.json"])
+def test_a_missing_file_is_named_and_nothing_is_written(tmp_path, name):
+    folder = make_run(tmp_path / "run", predictions(10))
+    (folder / name).unlink()
+    with pytest.raises(UserError, match=name):
+        report.write(folder)
+    assert not (folder / "report.html").exists()
+
+
+# --- the console ----------------------------------------------------------------------------------
+
+
+def test_the_console_fits_80_columns_and_its_numbers_are_aligned(run):
+    lines = report.console(result_of(run)).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = [line for line in lines if line.split(" ")[0] in metric.SCORES]
+    assert len(rows) == len(metric.SCORES)
+    assert len({line.index(".") for line in rows}) == 1
+    assert len({len(line) for line in rows}) == 1
+
+
+def test_the_console_has_the_baseline_beside_the_score(run):
+    score = result_of(run)["scores"]["uar"]
+    line = next(x for x in report.console(result_of(run)).splitlines() if x.startswith("uar"))
+    parts = line.replace("[", "").replace("]", "").replace(",", "").split()
+    keys = ("value", "low", "high", "baseline", "baseline_low", "baseline_high")
+    assert parts[1:-1] == [f"{score[key]:.3f}" for key in keys]
+    assert parts[-1] == str(score["n"])
+
+
+def test_the_console_names_absent_classes(run):
+    assert "over 6 of 7 classes; absent from the truth: happy" in report.console(result_of(run))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.12345, "0.123"), (-0.5, "-0.500"), (-0.0001, "0.000"), (None, "-"), (math.nan, "-")],
+)
+def test_numbers_have_three_decimals_and_no_negative_zero(value, text):
+    assert report.number(value) == text
+
+
+def test_session_runs_are_joined():
+    assert report.sessions([3, 1, 2, 7, 9, 10]) == "1-3, 7, 9-10"
+
+
+def test_a_score_below_zero_widens_the_axis_of_its_group():
+    score = {"low": -0.21, "high": 0.3, "n": 9, "baseline": 0.0, "value": 0.1}
+    score |= {"baseline_low": 0.0, "baseline_high": 0.0}
+    group = report.groups({"scores": {"ccc_arousal": score}})[0]
+    assert group["axis"] == (-0.3, 1.0)
+    assert group["rows"][0]["strip"]["value_span"] == (
+        pytest.approx(100 * 0.09 / 1.3, abs=0.01), pytest.approx(100 * 0.51 / 1.3, abs=0.01)
+    )  # fmt: skip
