@@ -19,24 +19,19 @@ import constants
 import metric
 from utils import ROOT, UserError, read_json, write_atomic
 
+SCALES = tuple(name for name, head in constants.HEADS.items() if head.kind == "scale")
 GROUPS = {  # sources of metric.SCORES -> heading and what stands under it
     ("confusion",): ("Emotion", "pooled over the rows that --ties keeps"),
-    ("arousal", "valence"): ("Arousal and valence", "pooled over all rows"),
+    SCALES: (" and ".join(SCALES).capitalize(), "pooled over all rows"),
     ("top",): (
         "Top-k and 2022 scores, on all rows",
         f"a tied label is a hit; legacy_f1 is F1@1 averaged over batches of {metric.LEGACY_BATCH} "
         "in file order, as in the tables of 2022: near accuracy, not a macro F1",
     ),
 }
-TREATMENTS = {
-    "converted": "read after conversion, used",
-    "masked": "one modality left out, row used",
-    "quarantined": "never a target; keeps its place in the dialogue",
-    "reported": "used as it is",
-}
 ROLES = {"speaker": "the one who talks", "listener": "the partner who listens"}
 TEXTS = ("corpus", "role", "segment", "set", "emotion", "emotion_true")
-NUMBERS = (*metric.PROBABILITIES, "arousal", "arousal_true", "valence", "valence_true")
+NUMBERS = (*metric.PROBABILITIES, *SCALES, *(f"{head}_true" for head in SCALES))
 ENDS = ("value", "low", "high", "baseline", "baseline_low", "baseline_high")
 INTERVAL = f"{100 * constants.CONFIDENCE:g} % interval"
 NOT_A_RESULT = "synthetic corpus: not a result"
@@ -62,7 +57,9 @@ def write(run_folder: Path | str) -> Path:
     log = read_log(folder / "train_loss.log")
     if has_emotion(result):
         table = pd.DataFrame(result["confusion"], constants.EMOTIONS, constants.EMOTIONS)
-        write_atomic(folder / "confusion.csv", table.to_csv(index_label="truth"))
+        write_atomic(
+            folder / "confusion.csv", table.to_csv(index_label="truth", float_format="%.10g")
+        )
         write_atomic(folder / "confusion.png", confusion_png(result["confusion"]))
     if log:
         write_atomic(folder / "loss_curve.png", loss_png(log))
@@ -90,7 +87,7 @@ def read_log(path: Path) -> list[dict]:
     """A dict an epoch from train_loss.log; [] where there is none (a test without training)."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     return [_epoch(path, number, line) for number, line in enumerate(lines, 1)]
 
 
@@ -159,7 +156,7 @@ def console(result: dict) -> str:
     head = f"{'score':<15}  {'value':>6}  {INTERVAL:<16}  {'majority baseline':<23}  {'n':>6}"
     lines = [head.rstrip(), "-" * len(head)]
     for group in groups(result):
-        if group["top"]:
+        if group["title"] == GROUPS[("top",)][0]:
             lines += ["", *textwrap.wrap(f"{group['title']}: {group['note']}", 80)]
         lines += [_console_row(row) for row in group["rows"]]
     lines += ["", *textwrap.wrap(present_line(result), 80, subsequent_indent="  ")]
@@ -192,6 +189,7 @@ def page(
     )
     environment.filters |= {"number": _minus(number), "interval": _minus(interval), "count": count}
     tested = predictions[predictions["set"] != "val"]  # validation rows chose the epoch
+    scored = has_emotion(result)
     return environment.get_template("report.html.j2").render(
         name=name,
         result=result,
@@ -202,12 +200,10 @@ def page(
         present=present_line(result),
         groups=groups(result),
         curve=curve(log),
-        classes=classes(result),
-        matrix=shares(result),
-        scatters=[s for head in ("arousal", "valence") if (s := scatter(tested, head, result))],
+        matrix=list(zip(constants.EMOTIONS, result["confusion"], strict=True)) if scored else [],
+        scatters=[s for head in SCALES if (s := scatter(tested, head, result))],
         mistakes=mistakes(tested),
         settings=list(flat(configuration)),
-        treatments=TREATMENTS,
         korean=constants.KOREAN,
     )
 
@@ -249,8 +245,7 @@ def groups(result: dict) -> list[dict]:
         if rows:
             axis = _axis(rows)
             rows = [row | {"strip": _strip(row, axis)} for row in rows]
-            found.append({"top": "top" in sources, "title": title, "note": note, "rows": rows})
-            found[-1]["axis"] = axis
+            found.append({"title": title, "note": note, "axis": axis, "rows": rows})
     return found
 
 
@@ -270,26 +265,6 @@ def _strip(row: dict, axis: tuple[float, float]) -> dict:
         if low is not None and high is not None:
             strip[f"{name}_span"] = (round(at(low), 2), round(at(high) - at(low), 2))
     return strip
-
-
-def classes(result: dict) -> list[dict]:
-    """Rows of the per-class table, with the share of the largest support."""
-    if not has_emotion(result):
-        return []
-    most = max(row["support"] for row in result["per_class"]) or 1
-    return [row | {"share": row["support"] / most} for row in result["per_class"]]
-
-
-def shares(result: dict) -> list[dict]:
-    """Rows of the confusion matrix: the truth, its count, and (count, share of the row) a cell."""
-    if not has_emotion(result):
-        return []
-    rows = []
-    for emotion, row in zip(constants.EMOTIONS, result["confusion"], strict=True):
-        total = sum(row)
-        cells = [(value, value / total if total else None) for value in row]
-        rows.append({"emotion": emotion, "total": total, "cells": cells})
-    return rows
 
 
 def mistakes(tested: pd.DataFrame) -> list[dict]:
@@ -326,14 +301,10 @@ def curve(log: list[dict]) -> dict | None:
     y, ticks_y = _scale(min([0.0, *known]), max([0.0, *known]), PLOT["bottom"], PLOT["top"])
     series = []
     for name, values in lines.items():
-        points = [
-            (x(e), y(v)) if math.isfinite(v) else None for e, v in zip(epochs, values, strict=True)
-        ]
-        drawn = [point for point in points if point]
-        series.append(
-            {"name": name, "path": _path(points), "end": drawn[-1] if drawn else None}
-            | {"last": next((v for v in reversed(values) if math.isfinite(v)), None)}
-        )
+        pairs = zip(epochs, values, strict=True)
+        points = [(x(e), y(v)) if math.isfinite(v) else None for e, v in pairs]
+        line = {"name": name, "path": _path(points), "end": points[-1], "last": values[-1]}
+        series.append(line)
     return {"series": series, "x": ticks_x, "y": ticks_y, "box": PLOT, "epochs": len(log)}
 
 
@@ -380,14 +351,14 @@ def _scale(low: float, high: float, start: float, end: float, whole: bool = Fals
         low, high = low - 0.5, high + 0.5
     place = _line((low, high), (start, end))
     ticks = MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=whole).tick_values(low, high)
-    inside = [t for t in ticks if low - 1e-9 <= t <= high + 1e-9]
+    inside = [t for t in ticks if low <= t <= high and (not whole or t.is_integer())]
     return lambda v: round(place(v), 1), [(round(place(t), 1), f"{t:.6g}") for t in inside]
 
 
 def _path(points: list[tuple[float, float] | None]) -> str:
-    """SVG path through the points; None lifts the pen."""
+    """SVG path through the points; None lifts the pen, a point alone is a dot."""
     pairs = zip([None, *points[:-1]], points, strict=True)
-    return "".join(f"{'L' if before else 'M'}{p[0]} {p[1]}" for before, p in pairs if p)
+    return "".join(f"L{p[0]} {p[1]}" if before else f"M{p[0]} {p[1]}h0" for before, p in pairs if p)
 
 
 # --- pictures as files ----------------------------------------------------------------------

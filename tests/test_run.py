@@ -20,7 +20,7 @@ import constants
 import dataset
 import main
 import run
-from utils import UserError, write_json
+from utils import UserError, leaf, write_json
 
 DATA = ["--data", "corpus", "--test_split", "[3,4]", "--text_encoder", "char-ngram"]
 SMALL = [*DATA, "--hidden_size", "8", "--batch_size", "8", "--precision", "float32",
@@ -29,13 +29,40 @@ TEXT = [*SMALL, "--modality", "text", "--epochs", "1"]
 VOTES = "disgust angry sad fear surprise neutral happy".split()
 
 
+def furnished(folder: Path, workplace: Path) -> Path:
+    """A folder to work in, with a link to the corpus, and its tables and features."""
+    (folder / "corpus").symlink_to(workplace / "corpus")
+    shutil.copytree(workplace / "data", folder / "data")
+    return folder
+
+
 @pytest.fixture
 def place(workplace, run_folder, tmp_path):
-    """A folder of its own to work in, with a link to the corpus, and its tables and features."""
-    (tmp_path / "corpus").symlink_to(workplace / "corpus")
-    shutil.copytree(workplace / "data", tmp_path / "data")
-    with contextlib.chdir(tmp_path):
+    """A folder of its own to work in."""
+    with contextlib.chdir(furnished(tmp_path, workplace)):
         yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def finished(workplace, run_folder, tmp_path_factory) -> Path:
+    """A run on text alone, not to be written to."""
+    with contextlib.chdir(furnished(tmp_path_factory.mktemp("finished"), workplace)):
+        return trained().resolve()
+
+
+@pytest.fixture
+def text_run(finished, place) -> Path:
+    """A copy of that run, in a folder of its own to work in."""
+    Path("exp").mkdir()
+    return Path(shutil.copytree(finished, Path("exp", finished.name)))
+
+
+@pytest.fixture(scope="module")
+def mini(tmp_path_factory) -> Path:
+    """A smaller corpus: three utterances to train on in session 1, three to test on in 2."""
+    folder = tmp_path_factory.mktemp("mini")
+    leaf("corpora", "sample").write(folder / "corpus", sessions=2, dialogues=1, utterances=3)
+    return folder
 
 
 def trained(*words: str, save_path: str = "exp") -> Path:
@@ -207,7 +234,7 @@ def test_the_training_rows_are_listed_without_the_test_rows(run_folder):
 
 def test_run_folders_of_the_same_second_never_collide(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "_now", lambda: "20260101T000000Z")
-    settings = argparse.Namespace(backbone="gru", SorL="listener", optim="sgd", ws=4)
+    settings = argparse.Namespace(model="mate", backbone="gru", SorL="listener", optim="sgd", ws=4)
     make = lambda _: run.new_folder(str(tmp_path / "exp"), settings, {})  # noqa: E731
     with ThreadPoolExecutor(8) as pool:
         names = {folder.name for folder in pool.map(make, range(24))}
@@ -294,7 +321,7 @@ def test_a_last_batch_of_one_is_trained_without_and_tested(place, monkeypatch):
     assert main.main(["--test_only", folder.name, "--data", "corpus", "--batch_size", "5"]) == 0
     [again] = folder.glob("test_*/predictions.csv")
     columns = [*[f"p_{i}" for i in range(7)], "arousal", "valence"]
-    np.testing.assert_allclose(pd.read_csv(again)[columns], whole[columns], atol=1e-5)
+    np.testing.assert_allclose(pd.read_csv(again)[columns], whole[columns], atol=1e-3)
 
 
 def scripted(monkeypatch, scores: list[float], name: str = "macro_f1") -> None:
@@ -309,9 +336,8 @@ VAL = ["--val_split", "[2]", "--lr_decay", "1"]
 
 @pytest.mark.parametrize(
     ("select", "scores"),
-    [("macro_f1", [0.1, 0.6, 0.5]), ("uar", [0.1, 0.6, 0.6]), ("ccc", [-0.3, -0.1, -0.2]),
-     ("loss", [2.0, 1.0, 1.5])],
-)  # fmt: skip
+    [("macro_f1", [0.1, 0.6, 0.6]), ("ccc", [-0.3, -0.1, -0.2]), ("loss", [2.0, 1.0, 1.5])],
+)
 def test_with_val_split_the_best_epoch_is_kept(select, scores, place, monkeypatch):
     scripted(monkeypatch, scores, select)
     best = trained(*VAL, "--epochs", "3", "--select", select)
@@ -375,8 +401,9 @@ def test_one_training_window_is_too_few(place):
         "--ties soft",
     ],
 )
-def test_every_variant_runs_an_epoch_and_is_tested_again_alike(words, place):
-    folder = trained(*words.split())
+def test_every_variant_runs_an_epoch_and_is_tested_again_alike(words, mini, monkeypatch):
+    monkeypatch.chdir(mini)
+    folder = trained("--test_split", "[2]", *words.split())
     given = dict(zip(words.split()[::2], words.split()[1::2], strict=False))
     configuration = read(folder)
     for flag, value in given.items():
@@ -412,11 +439,10 @@ def test_the_class_weights_are_printed_and_saved_and_absent_classes_named(place,
 @pytest.mark.parametrize(
     "form",
     ["--test_only NAME", "--test_only exp/NAME", "--test_only ./exp/NAME", "--test_path NAME",
-     "--test_only --test_path NAME", "--test_only --NAME", "--test_only NAME --save_path exp",
-     "--test_only NAME --batch_size 4"],
+     "--test_only --test_path NAME", "--test_only --NAME", "--test_only NAME --save_path exp"],
 )  # fmt: skip
-def test_every_form_of_test_only_gives_the_scores_of_training(form, place):
-    folder = trained()
+def test_every_form_of_test_only_gives_the_scores_of_training(form, text_run, place):
+    folder = text_run
     before, prepared = files(folder), files(place / "data")
     words = form.replace("NAME", folder.name).split()
     assert main.main([*words, "--data", "corpus"]) == 0
@@ -427,11 +453,8 @@ def test_every_form_of_test_only_gives_the_scores_of_training(form, place):
     assert files(place / "data") == prepared
     assert [path.name for path in Path("exp").iterdir()] == [folder.name]
     [again] = folder.glob("test_*")
-    first, second = (pd.read_csv(path / "predictions.csv") for path in (folder, again))
-    pd.testing.assert_frame_equal(first, second, rtol=1e-5)
-    first, second = (read(path, "result.json") for path in (folder, again))
-    for name, score in first["scores"].items():
-        assert second["scores"][name] == pytest.approx(score, abs=1e-4)
+    assert (again / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
+    assert read(again, "result.json")["scores"] == read(folder, "result.json")["scores"]
 
 
 def test_a_run_with_sound_tested_again_gives_the_same_bytes(place, run_folder):
@@ -446,27 +469,25 @@ def test_a_run_with_sound_tested_again_gives_the_same_bytes(place, run_folder):
                      "confusion.png", "report.html"}  # fmt: skip
 
 
-def test_a_run_may_be_tested_on_a_part_of_its_sessions_and_with_other_ties(place):
-    folder = trained()
+def test_a_run_may_be_tested_on_a_part_of_its_sessions_and_with_other_ties(text_run):
+    folder = text_run
     words = ["--test_only", folder.name, "--data", "corpus", "--test_split", "[4]", "--ties", "any"]
     assert main.main(words) == 0
     [again] = folder.glob("test_*")
     rows = pd.read_csv(folder / "predictions.csv")
     wanted = rows[rows["session"] == 4].reset_index(drop=True)
     found = pd.read_csv(again / "predictions.csv")
-    pd.testing.assert_frame_equal(found, wanted, rtol=1e-5)
+    pd.testing.assert_frame_equal(found, wanted, rtol=1e-3)
     result = read(again, "result.json")
     assert (result["ties"], result["n"]["rows"], result["n"]["emotion"]) == ("any", 6, 6)
     assert read(again)["split"]["test"] == [4]
 
 
-def test_a_run_may_be_tested_on_all_of_another_corpus(place):
-    folder = trained()
-    other = place / "other"
-    main.leaf("corpora", "sample").write(other, sessions=2, dialogues=2, utterances=2, seed=9)
-    words = ["--test_only", folder.name, "--data", "other", "--test_split", "[1,2]"]
+def test_a_run_may_be_tested_on_all_of_another_corpus(text_run):
+    leaf("corpora", "sample").write(Path("other"), sessions=2, dialogues=2, utterances=2, seed=9)
+    words = ["--test_only", text_run.name, "--data", "other", "--test_split", "[1,2]"]
     assert main.main(words) == 0
-    [again] = folder.glob("test_*")
+    [again] = text_run.glob("test_*")
     assert len(pd.read_csv(again / "predictions.csv")) == 8
 
 
@@ -497,7 +518,8 @@ def test_a_folder_of_2022_is_tested_and_gives_the_predictions_of_2022(legacy):
     rows = pd.read_csv(again / "predictions.csv")
     assert set(rows["session"]) == {3, 4}
     windows = dataset.Windows(open_material(), "test", 8)
-    batch = windows.batch(np.arange(12))
+    some = np.array([0, 5])  # the first of a dialogue, and the last of another
+    batch, rows = windows.batch(some), rows.iloc[some]
     p, arousal, valence = reference(state, batch["log_mel"], batch["sentence"], hidden=8)
     np.testing.assert_allclose(rows[[f"p_{i}" for i in range(7)]], p, atol=1e-5)
     np.testing.assert_allclose(rows["arousal"], arousal, atol=1e-4)
@@ -606,7 +628,7 @@ def test_a_silent_or_wordless_utterance_loses_that_modality_only(place):
 
 
 def test_a_folder_that_cannot_hold_its_configuration_is_not_left_behind(tmp_path, monkeypatch):
-    settings = argparse.Namespace(backbone="gru", SorL="listener", optim="sgd", ws=4)
+    settings = argparse.Namespace(model="mate", backbone="gru", SorL="listener", optim="sgd", ws=4)
 
     def refuse(path, value):
         raise UserError(f"cannot write {path}: No space left on device")
