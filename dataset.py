@@ -198,10 +198,13 @@ def _check_bad(
 
 
 def _read_tables(prepared: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    words = dict.fromkeys(WORDS, str)
-    options = {"keep_default_na": False, "na_values": {c: [""] for c in ("start", "end", "arousal",
-               "valence", "duration", *VOTES)}, "float_precision": "round_trip"}  # fmt: skip
-    utterances = pd.read_csv(prepared / "annotation.csv", dtype=words, **options)
+    numbers = ("start", "end", "arousal", "valence", "duration", *VOTES)
+    utterances = pd.read_csv(
+        prepared / "annotation.csv",
+        dtype=dict.fromkeys(WORDS, str),
+        keep_default_na=False,  # "null" and "NA" may be said
+        na_values={name: [""] for name in numbers},
+    )
     troubles = pd.read_csv(prepared / "troubles.csv", dtype=str, keep_default_na=False)
     return utterances, troubles
 

@@ -118,7 +118,7 @@ def _protocol_flags(parser: Parser) -> None:
         "--text_encoder",
         default=None,
         metavar="ID",
-        help=f"hub id or folder of a BERT-like encoder, a {constants.TEXT_VECTORS}, or char-ngram "
+        help=f"hub id or folder of a BERT-like encoder, char-ngram, or an .npy file of vectors "
         f"(default: {constants.TEXT_VECTORS} in the corpus folder, else "
         f"{constants.TEXT_ENCODER})",
     )
@@ -212,7 +212,7 @@ def _model_flags(parser: Parser, model: str) -> None:
     for field in dataclasses.fields(leaf("models", model).Settings):
         name, said, default = field.name, field.metadata, field.default
         if field.type is bool:
-            flag, what = ("no_", "without: ") if default else ("", "")
+            flag, what = ("no_", "turn off: ") if default else ("", "")
             action = "store_false" if default else "store_true"
             add(f"--{flag}{name}", dest=name, action=action, help=what + said["help"])
         elif said["choices"]:

@@ -14,7 +14,7 @@ from utils import leaf
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 needs_shared = pytest.mark.skipif(
     not (SHARED / "real_speech").is_dir(),
-    reason=f"real speech is not at {SHARED / 'real_speech'}; it is licensed apart from this project",
+    reason=f"no {SHARED}: real speech is licensed apart from this project",
 )
 FLAGS = ["--text_encoder", "char-ngram", "--hidden_size", "8", "--epochs", "1",
          "--batch_size", "8", "--precision", "float32", "--gpu_id", "-1"]  # fmt: skip
