@@ -186,7 +186,6 @@ def signals(name: str, folder: Path, session: int) -> pd.DataFrame:
     """
     reader = leaf("corpora", name)
     empty = pd.DataFrame(columns=SIGNALS)
-    table = reader.signals(folder) if hasattr(reader, "signals") else empty
-    table = table[table["session"] == session]
+    table = reader.signals(folder, sessions=[session]) if hasattr(reader, "signals") else empty
     clock = pd.to_datetime(table["timestamp"], format="mixed")
     return table.assign(minutes=(clock - clock.min()).dt.total_seconds() / 60)

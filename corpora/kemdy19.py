@@ -60,18 +60,22 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return utterances, annotation.troubles(notes + of_files + of_rows)
 
 
-def signals(folder: Path, kinds: Iterable[str] = tuple(layout.BIO)) -> pd.DataFrame:
+def signals(
+    folder: Path, kinds: Iterable[str] = tuple(layout.BIO), sessions: Iterable[int] | None = None
+) -> pd.DataFrame:
     """Bio signals: session, subject, signal, time, value, timestamp, segment.
 
     `subject` wears the sensor ("Sess01_F"); `segment` is what is said meanwhile, by either, ""
     between utterances. ECG has a `time`, the others a `timestamp` only (NaN there). The whole ECG
-    is millions of rows: name the `kinds` that are wanted.
+    is tens of millions of rows: name the `kinds` and the `sessions` that are wanted.
     """
     columns = ["session", "subject", "signal", "time", "value", "timestamp", "segment"]
     tables = []
     for kind in kinds:
         names = ["time", "value", "timestamp"] if kind == "ECG" else ["value", "time", "timestamp"]
         for path in sorted(folder.glob(f"{kind}/Session*/Original/Sess[0-9][0-9][FM].csv")):
+            if sessions is not None and int(path.stem[4:6]) not in sessions:
+                continue
             table = annotation.read_signal(path, [*names, "segment"])
             subject = f"{path.stem[:6]}_{path.stem[6]}"
             table = table.assign(session=int(path.stem[4:6]), subject=subject, signal=kind)
