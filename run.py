@@ -507,6 +507,6 @@ def refuse_trained(folder: Path, material: Material, configuration: dict) -> Non
         sessions = f"all but {list(held_out)}"
     if len(rows):
         raise UserError(
-            f"{len(rows)} test rows were trained on (e.g. {rows['segment'].iloc[0]}); "
-            f"{folder.name} was trained on sessions {sessions}"
+            f"{len(rows)} test rows were used in training (e.g. {rows['segment'].iloc[0]}); "
+            f"{folder.name} was trained and validated on sessions {sessions}"
         )

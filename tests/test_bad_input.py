@@ -550,7 +550,7 @@ def test_a_flag_of_training_is_refused_when_testing(flag, run, untestable):
 
 @pytest.mark.parametrize("split", ["[1]", "[2,3]", "[1,2,3,4]"])
 def test_a_test_split_that_touches_trained_sessions_is_refused(split, run, untestable):
-    untestable(r"test rows were trained on \(e.g. Sess0\d_.*sessions \[1, 2\]", run,
+    untestable(r"test rows were used in training \(e.g. Sess0\d_.*sessions \[1, 2\]", run,
                "--test_split", split)  # fmt: skip
 
 
@@ -560,7 +560,7 @@ def test_trained_sessions_are_known_without_their_sound(say, refused, place):
     say(*TEXT, "--test_split", "[3,4]")
     [run] = place.glob("exp/*")
     before = files(run)
-    refused("test rows were trained on", "--test_only", run.name, "--data", "corpus",
+    refused("test rows were used in training", "--test_only", run.name, "--data", "corpus",
             "--test_split", "[1]")  # fmt: skip
     assert files(run) == before
 
