@@ -274,9 +274,10 @@ def train_or_test(arguments: list[str]) -> None:
 
         run.train(settings, command)
         return
+    import record
     import run
 
-    folder = run.find(name, settings.save_path)
+    folder = record.find(name, settings.save_path)
     if fixed := sorted(set(given) - set(TEST_FLAGS)):
         raise UserError(
             f"--{fixed[0]} was settled when {folder.name} was trained; with --test_only there may "

@@ -1,7 +1,7 @@
-"""A run: its folder, the one training loop, the one inference loop.
+"""A run: the one training loop, the one inference loop, and the files they write.
 
-`train` and `test` are what `main.py` calls; they write the files the README lists under
-"run folder". Models, losses and scores are elsewhere: nothing here knows their names.
+`train` and `test` are what `main.py` calls. The run folder itself is in `record.py`; models,
+losses and scores are elsewhere: nothing here knows their names.
 """
 
 import argparse
@@ -9,13 +9,8 @@ import contextlib
 import copy
 import json
 import math
-import os
-import platform
-import subprocess
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -28,17 +23,10 @@ import evidence
 import loss as losses
 import metric
 import model as models
+import record
 import report
 from dataset import VOTES, Material, Windows, open_material
-from utils import (
-    ROOT,
-    UserError,
-    keep_freed_memory,
-    make_folder,
-    rng,
-    write_atomic,
-    write_json,
-)
+from utils import UserError, keep_freed_memory, rng, write_atomic, write_json
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -51,7 +39,6 @@ SELECT = {
     "ccc": ("ccc_arousal", "ccc_valence"),
     "loss": ("loss",),
 }
-PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "scipy", "librosa", "transformers")
 
 
 # --- where it runs ---------------------------------------------------------------------------
@@ -85,7 +72,7 @@ def use_bf16(precision: str, device: torch.device) -> bool:
 def train(settings: argparse.Namespace, command: str) -> Path:
     """Train, keep and test one model; returns the run folder."""
     device = pick_device(settings.gpu_id)
-    check_place(settings.save_path)
+    record.check_place(settings.save_path)
     keep_freed_memory()
     model = models.build(settings.model, vars(settings), settings.seed).to(device)
     material = open_material(settings, models.inputs(settings.model, vars(settings)))
@@ -95,9 +82,9 @@ def train(settings: argparse.Namespace, command: str) -> Path:
     criterion = losses.build(
         settings.loss, settings.lam, settings.beta, windows.class_counts(), settings.cb_counts
     ).to(device)
-    configuration = describe(settings, command, material, windows, model, criterion)
-    folder = new_folder(settings.save_path, settings, configuration)
-    write_atomic(folder / "training.csv", _training_rows(windows).to_csv(index=False))
+    configuration = record.describe(settings, command, material, windows, model, criterion)
+    folder = record.new_folder(settings.save_path, settings, configuration)
+    write_atomic(folder / "training.csv", record.training_rows(windows).to_csv(index=False))
     print(f"run {folder}: {len(windows)} windows, {configuration['parameters']:,} parameters")
     _say_weights(criterion)
     fit(model, criterion, windows, material, settings, folder)
@@ -351,162 +338,21 @@ def write_scores(folder: Path, model, material: Material, configuration: dict, s
     print(f"report: {page}")
 
 
-# --- the folder ------------------------------------------------------------------------------
-
-
-def check_place(save_path: str) -> None:
-    """A UserError where no run folder can be made; better now than after hours of extraction."""
-    path = Path(save_path).absolute()
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        what = "cannot be written" if there.is_dir() else "is no folder"
-        raise UserError(f"cannot make a folder for runs, --save_path {save_path}: {there} {what}")
-
-
-def new_folder(save_path: str, settings: argparse.Namespace, configuration: dict) -> Path:
-    """`<save_path>/<backbone>_<role>_<optim>_<ws>_<UTC time>`, never one that exists."""
-    kind = getattr(settings, "backbone", settings.model)
-    name = f"{kind}_{settings.SorL}_{settings.optim}_{settings.ws}_{_now()}"
-    return _fresh(make_folder(save_path), name, configuration)
-
-
-def _fresh(parent: Path, name: str, configuration: dict) -> Path:
-    """A new folder `name` in `parent`; `name-2`, `name-3`, ... when that second is taken.
-
-    It holds configuration.json; where that cannot be written, there is no folder either.
-    """
-    for extra in ("", *(f"-{n}" for n in range(2, 1000))):
-        folder = parent / f"{name}{extra}"
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise UserError(f"cannot make {folder}: {error.strerror}") from error
-        try:
-            write_json(folder / "configuration.json", configuration)
-        except UserError:
-            folder.rmdir()
-            raise
-        return folder
-    raise UserError(f"{parent} already holds a thousand folders named {name}")
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-
-
-def describe(settings, command: str, material: Material, windows: Windows, model, criterion):
-    """configuration.json: every flag, and what is needed to do it again."""
-    truth = windows.utterances.iloc[windows.rows]
-    counts = windows.class_counts()
-    return {
-        **{name: value for name, value in vars(settings).items()},
-        "command": command,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": _git_revision(),
-        "versions": {name: version(name) for name in PACKAGES}
-        | {"python": platform.python_version()},
-        "threads": torch.get_num_threads(),
-        "parameters": models.count(model),
-        "corpus": {
-            "name": material.corpus.name,
-            "folder": str(material.corpus.folder),
-            "fingerprint": material.corpus.fingerprint,
-            "synthetic": material.corpus.synthetic,
-        },
-        "split": material.sets._asdict(),
-        "class_counts": dict(zip(constants.EMOTIONS, map(int, counts), strict=True)),
-        "class_weights": criterion.weights.tolist() if hasattr(criterion, "weights") else None,
-        "majority": {
-            "emotion": constants.EMOTIONS[int(counts.argmax())],
-            "arousal": _mean(truth["arousal"]),
-            "valence": _mean(truth["valence"]),
-        },
-    }
-
-
-def _mean(values: pd.Series) -> float | None:
-    return float(values.mean()) if values.notna().any() else None
-
-
-def _git_revision() -> str | None:
-    try:
-        answer = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT,
-                                capture_output=True, text=True, timeout=10)  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None
-
-
-def _training_rows(windows: Windows) -> pd.DataFrame:
-    """What the model has heard: context rows included."""
-    rows = np.unique(windows.index[windows.index >= 0])
-    return windows.utterances.iloc[rows][["segment", "session", "speaker", "wav_hash"]]
-
-
 # --- testing a finished run ------------------------------------------------------------------
-
-
-def find(name: str, save_path: str) -> Path:
-    """The run folder called `NAME`, `exp/NAME` or `./exp/NAME`; never one outside `save_path`."""
-    parent = Path(save_path)
-    given = Path(name)
-    for folder in (given, parent / given):
-        inside = (
-            folder.resolve().is_relative_to(parent.resolve())
-            and folder.resolve() != parent.resolve()
-        )
-        if inside and (folder / "configuration.json").is_file():
-            return folder
-    if (parent / given).resolve().is_relative_to(parent.resolve()) is False:
-        raise UserError(f"{name!r} lies outside --save_path {save_path}; runs are tested in there")
-    runs = sorted(p.parent.name for p in parent.glob("*/configuration.json"))
-    raise UserError(f"no run {name!r} in {save_path}; there are: {', '.join(runs) or 'none'}")
 
 
 def test(folder: Path, settings: argparse.Namespace, given: dict, command: str) -> Path:
     """Score a finished run again; writes `<run>/test_<UTC time>/` and nothing else."""
     device = pick_device(settings.gpu_id)
     model, configuration = models.load(folder, device)
-    _check_settled(folder, configuration)
+    record.check_settled(folder, configuration)
     merged = argparse.Namespace(**{**vars(settings), **configuration, **given})
     merged.gpu_id, merged.save_path = settings.gpu_id, settings.save_path
     merged.val_split = ()
     material = open_material(merged, models.inputs(merged.model, vars(merged)), train=False)
-    refuse_trained(folder, material, configuration)
-    place = _fresh(folder, f"test_{_now()}", configuration | given | {
+    record.refuse_trained(folder, material, configuration)
+    place = record.fresh(folder, f"test_{record.now()}", configuration | given | {
         "command": command, "tested": str(folder), "split": material.sets._asdict() | {"train": []},
     })  # fmt: skip
     write_scores(place, model, material, configuration, merged)
     return place
-
-
-def _check_settled(folder: Path, configuration: dict) -> None:
-    """A UserError when the configuration does not say what was trained, and on what."""
-    needed = ["SorL", "test_split", "ws"]
-    needed += ["split", "corpus"] if (folder / "training.csv").exists() else []
-    if absent := [name for name in needed if name not in configuration]:
-        raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
-
-
-def refuse_trained(folder: Path, material: Material, configuration: dict) -> None:
-    """A UserError when a test row is one the run was trained on, or its epoch chosen by."""
-    utterances = material.utterances[material.sets.of(material.utterances["session"]) == "test"]
-    heard = folder / "training.csv"
-    if heard.exists():
-        sessions = sorted(configuration["split"]["train"] + configuration["split"]["val"])
-        known = set(pd.read_csv(heard, dtype=str)["wav_hash"].dropna())
-        seen = utterances["wav_hash"].isin(known) & ~utterances["silent"]
-        if Path(configuration["corpus"]["folder"]).resolve() == material.corpus.folder.resolve():
-            seen |= utterances["session"].isin(sessions)
-        rows = utterances[seen]
-    else:  # a 2022 folder says only which sessions it held out
-        held_out = configuration["test_split"]
-        rows = utterances[~utterances["session"].isin(held_out)]
-        sessions = f"all but {list(held_out)}"
-    if len(rows):
-        raise UserError(
-            f"{len(rows)} test rows were used in training (e.g. {rows['segment'].iloc[0]}); "
-            f"{folder.name} was trained and validated on sessions {sessions}"
-        )

@@ -19,6 +19,7 @@ from test_mate import write as write_legacy
 import constants
 import dataset
 import main
+import record
 import run
 from utils import UserError, leaf, write_json
 
@@ -233,9 +234,9 @@ def test_the_training_rows_are_listed_without_the_test_rows(run_folder):
 
 
 def test_run_folders_of_the_same_second_never_collide(tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "_now", lambda: "20260101T000000Z")
+    monkeypatch.setattr(record, "now", lambda: "20260101T000000Z")
     settings = argparse.Namespace(model="mate", backbone="gru", SorL="listener", optim="sgd", ws=4)
-    make = lambda _: run.new_folder(str(tmp_path / "exp"), settings, {})  # noqa: E731
+    make = lambda _: record.new_folder(str(tmp_path / "exp"), settings, {})  # noqa: E731
     with ThreadPoolExecutor(8) as pool:
         names = {folder.name for folder in pool.map(make, range(24))}
     first = "gru_listener_sgd_4_20260101T000000Z"
@@ -635,9 +636,9 @@ def test_a_folder_that_cannot_hold_its_configuration_is_not_left_behind(tmp_path
     def refuse(path, value):
         raise UserError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(run, "write_json", refuse)
+    monkeypatch.setattr(record, "write_json", refuse)
     with pytest.raises(UserError, match="No space left"):
-        run.new_folder(str(tmp_path), settings, {})
+        record.new_folder(str(tmp_path), settings, {})
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(run, "write_json", write_json)
-    assert read(run.new_folder(str(tmp_path), settings, {"ws": 4})) == {"ws": 4}
+    monkeypatch.setattr(record, "write_json", write_json)
+    assert read(record.new_folder(str(tmp_path), settings, {"ws": 4})) == {"ws": 4}
