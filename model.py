@@ -15,6 +15,7 @@ Losses are in loss.py, the training loop in run.py.
 import contextlib
 import dataclasses
 import io
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,9 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     try:
-        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of pickle protocols that are refused anyway
+            warnings.simplefilter("ignore")
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged archive or pickle fails in too many ways to list
         raise UserError(
             f"{path} should hold a state dict of torch; it is damaged or something else "

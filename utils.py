@@ -81,12 +81,12 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
+        _fsync_folder(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
-    _fsync_folder(path.parent)
 
 
 def _fsync_folder(folder: Path) -> None:
