@@ -1,13 +1,17 @@
-"""What annotation folders have in common: tables read by position, transcripts, ratings, troubles.
+"""What annotation folders have in common: files, tables, transcripts, ratings, troubles.
 
 Every corpus leaf returns a table of COLUMNS and a table of troubles. Which files a corpus has, and
-what its names mean, stands in its leaf; sound is opened in dataset.py alone.
+what its names mean, stands in its leaf, which finds them with `files` alone; sound is opened
+elsewhere.
 """
 
 import csv
 import io
+import os
 import re
+import unicodedata
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +31,8 @@ SPELLINGS = {"disqust": "disgust"}  # as KEMDy20 spells it
 
 NO_PATTERN = "Segment ID fits no pattern"
 NO_FILES = "neither wav nor txt"
+OUTSIDE = "unreadable: it leads out of the corpus folder"
+NO_FILE = "unreadable: not a regular file"
 
 
 def troubles(rows: Sequence[tuple]) -> pd.DataFrame:
@@ -44,6 +50,77 @@ def printable(segment: str) -> str:
 
 
 # --- files ---------------------------------------------------------------------------------------
+
+
+class File(NamedTuple):
+    """A file of a corpus: its `path` from the corpus folder, spelt as on disk ("": there is none),
+    and why it must not be opened."""
+
+    path: str
+    bad: str = ""
+
+
+def files(folder: Path, pattern: str) -> dict[str, File]:
+    """What stands at a pattern such as "wav/*/*/*.wav", by its name in NFC; nothing is opened.
+
+    What a table says never becomes a path: a leaf looks its names up here. A link may lead anywhere
+    in the corpus folder, which may be a link itself; what it leads to outside is bad, as are pipes,
+    devices and folders. A name that is not UTF-8 is left out, since no table can say it. Where two
+    names differ in normal form alone, the one in NFC is taken. Raises UserError for a folder that
+    cannot be listed.
+    """
+    root, (*folders, last) = Path(os.path.realpath(folder)), pattern.split("/")
+    places = [("", "")]
+    for part in folders:
+        places = [
+            (f"{name}{composed}/", f"{path}{entry.name}/")
+            for name, path in places
+            for composed, entry in _entries(folder / path, part)
+        ]
+    found: dict[str, File] = {}
+    for name, path in places:
+        inside = _is_inside(folder / path, root)
+        for composed, entry in _entries(folder / path, last):
+            file = File(path + entry.name, _fault(entry, root) if inside else OUTSIDE)
+            found.setdefault(name + composed, file)
+    return found
+
+
+def _entries(folder: Path, pattern: str) -> list[tuple[str, os.DirEntry]]:
+    """Names in NFC and entries that match, in order; none where `folder` is no folder."""
+    try:
+        with os.scandir(folder) as entries:
+            named = [(unicodedata.normalize("NFC", entry.name), entry) for entry in entries]
+    except NotADirectoryError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot list {folder}: {error.strerror}") from error
+    fits = [pair for pair in named if fnmatchcase(pair[0], pattern) and _is_utf8(pair[0])]
+    return sorted(fits, key=lambda pair: (pair[0], pair[1].name != pair[0]))
+
+
+def _is_utf8(name: str) -> bool:
+    return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)
+
+
+def _fault(entry: os.DirEntry, root: Path) -> str:
+    """Why an entry of a folder that is inside must not be opened; "" for a link to nowhere."""
+    if entry.is_file(follow_symlinks=False):
+        return ""
+    if entry.is_symlink() and not _is_inside(entry.path, root):
+        return OUTSIDE
+    return NO_FILE if os.path.exists(entry.path) and not os.path.isfile(entry.path) else ""
+
+
+def _is_inside(path: Path | str, root: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(root)
+
+
+def allowed(folder: Path, file: File) -> Path:
+    """The path of a file that stands for no row; a UserError where it must not be opened."""
+    if file.bad:
+        raise UserError(f"{folder / file.path} is {file.bad}; put the file itself there")
+    return folder / file.path
 
 
 class Text(NamedTuple):
@@ -80,11 +157,17 @@ def read_text(path: Path) -> Text:
         return Text("", bad=f"unreadable: {error.strerror}")
 
 
-def read_table(path: Path, header: Sequence[Sequence[str]]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """(N, columns) cells under the header rows, stripped, and how the file was converted.
+def read_words(folder: Path, file: File) -> Text:
+    """`read_text` of a file of a corpus, unless it must not be opened; "" if there is none."""
+    if file.bad or not file.path:
+        return Text("", bad=file.bad)
+    return read_text(folder / file.path)
 
-    The header is compared cell by cell after stripping: it is the only proof that positions mean
-    what they should. Raises UserError for another header or number of columns.
+
+def read_rows(path: Path, width: int | None = None) -> tuple[list[list[str]], tuple[str, ...]]:
+    """Stripped cells of a comma-separated file, and how it was converted.
+
+    Raises UserError where a row that is not empty has not `width` cells, or as many as the first.
     """
     file = read_text(path)
     if file.bad:
@@ -93,19 +176,30 @@ def read_table(path: Path, header: Sequence[Sequence[str]]) -> tuple[np.ndarray,
         rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(file.text, ""))]
     except csv.Error as error:
         raise UserError(f"{path} should be comma-separated; {error}") from error
-    width = len(header[0])
+    width = len(rows[0]) if rows and width is None else width
     for line, row in enumerate(rows, start=1):
         if any(row) and len(row) != width:
             raise UserError(f"{path} needs {width} columns, line {line} has {len(row)}")
+    return rows, file.converted
+
+
+def read_table(path: Path, header: Sequence[Sequence[str]]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """(N, columns) cells under the header rows, stripped, and how the file was converted.
+
+    The header is compared cell by cell after stripping: it is the only proof that positions mean
+    what they should. Raises UserError for another header or number of columns.
+    """
+    width = len(header[0])
+    rows, converted = read_rows(path, width)
     if len(rows) < len(header):
         raise UserError(f"{path} needs {len(header)} header rows, it has {len(rows)} lines")
     for line, (wanted, came) in enumerate(zip(header, rows, strict=False), start=1):
         for column, (want, have) in enumerate(zip(wanted, came, strict=False), start=1):
             if want != have:
                 where = f"line {line} column {column}"
-                raise UserError(f"{path} needs {want!r} at {where} (header), it has {have!r}")
+                raise UserError(f"{path} needs {want!r} at {where} (header), it has {have[:80]!r}")
     body = [row for row in rows[len(header) :] if any(row)]
-    return np.array(body, dtype=object).reshape(len(body), width), file.converted
+    return np.array(body, dtype=object).reshape(len(body), width), converted
 
 
 def read_signal(path: Path, names: Sequence[str], skip: int = 0) -> pd.DataFrame:

@@ -76,6 +76,7 @@ BACKBONE = "lstm"
 HIDDEN_SIZE = 512
 SEED = 42
 SAVE_PATH = "./exp"
+SAVE_MINUTES = 10.0  # what a kill can cost at most; an epoch's end is always kept
 TIES = "drop"  # which test rows count in the emotion scores; design: README, "scores"
 
 # --- evidence -------------------------------------------------------------------------------

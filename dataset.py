@@ -1,39 +1,34 @@
 """A corpus made ready, and windows of it as batches.
 
-`open_corpus` recognises a folder, reads its tables through the corpus's leaf, listens to every wav
-once and writes the result under data/prepared/. `Windows` turns one role of it into batches.
+`open_corpus` recognises a folder, has its corpus's leaf read it and `audit.py` listen to it, and
+keeps the tables under data/prepared/. `Windows` turns one role of it into batches.
 Splits and window indices are in `protocol.py`, cached features in `feature.py`.
 """
 
 import argparse
-import hashlib
-import io
+import logging
+import math
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import soundfile
 import torch
-from tqdm import tqdm
 
-import annotation
+import audit
 import constants
 import feature
 import protocol
 from annotation import VOTES
-from utils import UserError, digest, leaf, leaves, make_folder, read_json, write_atomic, write_json
+from utils import UserError, digest, leaf, leaves, lock, make_folder, write_atomic
 
-VERSION = 1  # of the prepared tables; a change prepares every corpus again
+VERSION = 2  # of the prepared tables; a change prepares every corpus again
 MARK = "SYNTHETIC.json"  # written last into a folder that a leaf synthesised
-STREAMED = 0xFFFFFFFF  # the size a program writes when it cannot know it yet
-WORDS = ("corpus", "role", "segment", "dialogue", "speaker", "kind", "wav", "text", "emotion",
-         "quarantine", "wav_hash")  # fmt: skip
-TABLES = {"annotation.csv": None, "df_speaker.csv": "speaker", "df_listener.csv": "listener"}
+CHUNK = 64 << 20  # bytes of blocks gathered at once on their way to a device
+
+log = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -102,10 +97,16 @@ def open_corpus(data: str, tables: str = "raw", max_bad: float = constants.MAX_B
     name, folder = recognise(data, tables)
     reader = leaf("corpora", name)
     prepared = Path(constants.PREPARED) / f"{name}-{digest(str(folder.resolve()))}"
-    state = fingerprint(reader.sources(folder), folder)
-    if not _is_prepared(prepared, state):
-        _prepare(reader, folder, prepared, state, max_bad)
-    utterances, troubles = _read_tables(prepared)
+    state, tables, _ = _prepared(reader, folder, prepared)
+    if tables is None:
+        with lock(make_folder(prepared) / "lock", f"preparing {folder}"):
+            state, tables, damage = _prepared(reader, folder, prepared)  # by the one waited for
+            if damage:
+                log.warning("%s; prepared again", damage)
+            if tables is None:
+                _prepare(reader, folder, prepared, state, max_bad)
+                tables = audit.read_tables(prepared, state)
+    utterances, troubles = tables
     _check_bad(utterances, troubles, folder, prepared, max_bad)  # it may be another by now
     synthetic = (folder / MARK).exists()
     return Corpus(name, folder, prepared, utterances, troubles, state, synthetic)
@@ -143,7 +144,9 @@ def _existing(name: str, folder: Path) -> tuple[str, Path]:
 def _made(name: str, folder: Path) -> tuple[str, Path]:
     """Write a synthetic corpus unless it is there, whole; then it is read like any other."""
     if not (folder / MARK).exists():
-        leaf("corpora", name).write(make_folder(folder))
+        with lock(make_folder(folder.parent) / f".{folder.name}.lock", f"writing {folder}"):
+            if not (folder / MARK).exists():  # still: not by the one waited for
+                leaf("corpora", name).write(make_folder(folder))
     return recognise(str(folder))
 
 
@@ -162,25 +165,26 @@ def _stat(path: Path) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _is_prepared(prepared: Path, state: str) -> bool:
-    mark = prepared / "fingerprint.json"
-    return mark.exists() and read_json(mark).get("fingerprint") == state
+def _prepared(
+    reader: ModuleType, folder: Path, prepared: Path
+) -> tuple[str, tuple[pd.DataFrame, pd.DataFrame] | None, str]:
+    """The state a corpus is in, its tables if they were prepared from that, and their damage."""
+    state = fingerprint(reader.sources(folder), folder)
+    try:
+        return state, audit.read_tables(prepared, state), ""
+    except UserError as error:
+        return state, None, str(error)
 
 
 def _prepare(reader: ModuleType, folder: Path, prepared: Path, state: str, max_bad: float) -> None:
-    """Read, audit and write the tables; the fingerprint is written last: it means 'whole'."""
+    """Read, audit and write the tables, unless too many rows are bad: then quarantine.csv alone."""
     utterances, troubles = reader.read(folder)
-    utterances, heard = audit(utterances, folder)
+    utterances, heard = audit.audit(utterances, folder)
     troubles = pd.concat([troubles, heard], ignore_index=True)
-    make_folder(prepared)
-    bad = troubles[troubles["treatment"] == "quarantined"]
-    write_atomic(prepared / "quarantine.csv", bad.to_csv(index=False))
+    files = audit.tables(utterances, troubles)
+    write_atomic(prepared / "quarantine.csv", files["quarantine.csv"])
     _check_bad(utterances, troubles, folder, prepared, max_bad)
-    for name, role in TABLES.items():
-        table = utterances if role is None else utterances[utterances["role"] == role]
-        write_atomic(prepared / name, table.to_csv(index=False))
-    write_atomic(prepared / "troubles.csv", troubles.to_csv(index=False))
-    write_json(prepared / "fingerprint.json", {"fingerprint": state, "folder": str(folder)})
+    audit.write_tables(prepared, files, state, folder)
 
 
 def _check_bad(
@@ -197,102 +201,6 @@ def _check_bad(
         )
 
 
-def _read_tables(prepared: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    numbers = ("start", "end", "arousal", "valence", "duration", *VOTES)
-    utterances = pd.read_csv(
-        prepared / "annotation.csv",
-        dtype=dict.fromkeys(WORDS, str),
-        keep_default_na=False,  # "null" and "NA" may be said
-        na_values={name: [""] for name in numbers},
-    )
-    troubles = pd.read_csv(prepared / "troubles.csv", dtype=str, keep_default_na=False)
-    return utterances, troubles
-
-
-# --- every wav heard once ------------------------------------------------------------------------
-
-
-class Sound(NamedTuple):
-    """What one wav is: bytes, content hash, seconds, all-zero or not, and why it is unusable."""
-
-    size: int
-    hash: str
-    duration: float
-    silent: bool
-    converted: tuple[str, ...] = ()
-    bad: str = ""
-
-
-def audit(utterances: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Open every wav once. Adds wav_size, wav_hash, duration, silent; returns (rows, troubles)."""
-    names = [name for name in utterances["wav"].unique() if name]
-    with ThreadPoolExecutor(2) as pool:
-        heard = pool.map(lambda name: listen(folder / name), names)
-        heard = tqdm(heard, "listening", len(names), leave=False, unit="wav")
-        sounds = dict(zip(names, heard, strict=True))
-    sounds[""] = Sound(0, "", float("nan"), False)
-    table = pd.DataFrame([sounds[name] for name in utterances["wav"]], index=utterances.index)
-    bad = (table["bad"] != "") & (utterances["quarantine"] == "")
-    utterances = utterances.assign(
-        wav_size=table["size"], wav_hash=table["hash"], duration=table["duration"],
-        silent=table["silent"], quarantine=utterances["quarantine"].mask(bad, table["bad"]),
-    )  # fmt: skip
-    return utterances, _heard_troubles(utterances, sounds)
-
-
-def _heard_troubles(utterances: pd.DataFrame, sounds: dict[str, Sound]) -> pd.DataFrame:
-    rows = []
-    for row in utterances.itertuples():
-        sound = sounds[row.wav]
-        where = (row.role, row.segment, row.wav)
-        if sound.bad:
-            rows.append(("quarantined", sound.bad, *where))
-        if sound.silent:
-            rows.append(("masked", "silent wav", *where))
-        rows += [("converted", reason, *where) for reason in sound.converted]
-    return annotation.troubles(rows)
-
-
-def listen(path: Path) -> Sound:
-    """Read one sound file whole and say what it is; never raises for what is in it."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        return Sound(0, "", float("nan"), False, bad=f"unreadable wav: {error.strerror}")
-    key = hashlib.blake2b(data, digest_size=16).hexdigest()
-    unusable = Sound(len(data), key, float("nan"), False)
-    if not data:
-        return unusable._replace(bad="empty wav")
-    if _is_truncated(data):
-        return unusable._replace(bad="truncated wav")
-    try:
-        with soundfile.SoundFile(io.BytesIO(data)) as file:
-            samples = file.read(dtype="float32", always_2d=True)
-            rate, channels = file.samplerate, file.channels
-    except (soundfile.LibsndfileError, RuntimeError, ValueError):
-        return unusable._replace(bad="not audio")
-    if not len(samples):
-        return unusable._replace(bad="empty wav")
-    if not np.isfinite(samples).all():
-        return unusable._replace(bad="not audio: infinite or NaN samples")
-    converted = (f"{channels} channels to 1",) if channels > 1 else ()
-    converted += (f"{rate} Hz to {constants.SAMPLE_RATE}",) if rate != constants.SAMPLE_RATE else ()
-    return Sound(len(data), key, len(samples) / rate, not samples.any(), converted)
-
-
-def _is_truncated(data: bytes) -> bool:
-    """A RIFF wave whose data chunk promises more bytes than there are."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
-        return False
-    at = 12
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
-        if data[at : at + 4] == b"data":
-            return size != STREAMED and at + 8 + size > len(data)
-        at += 8 + size + size % 2  # chunks are padded to even length
-    return True
-
-
 # --- windows, as batches -------------------------------------------------------------------------
 
 
@@ -305,6 +213,7 @@ class Material:
     stores: dict[str, feature.Store]
     sets: protocol.Split
     warnings: list[str] = field(default_factory=list)
+    resident: dict[torch.device, "Resident"] = field(default_factory=dict)  # see Windows.keep_on
 
     def masked(self) -> list[dict]:
         """What the features could not use, counted like `Corpus.counts`."""
@@ -351,6 +260,7 @@ class Windows(torch.utils.data.Dataset):
         self.index = protocol.windows(self.utterances["dialogue"], ws)[self.rows]
         self.visible = (self.utterances["quarantine"] == "").to_numpy()
         self.truth = _truth(self.utterances)
+        self.shared, self.resident = material.resident, None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -358,19 +268,37 @@ class Windows(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> dict[str, torch.Tensor]:
         return {name: tensor[0] for name, tensor in self.batch(np.array([i])).items()}
 
-    def batch(self, indices: np.ndarray, crop: np.random.Generator | None = None) -> dict:
-        """(B,) window numbers -> batch (README, "batch"). `crop` draws where long clips are cut;
-        without it they are cut in the middle."""
-        index = self.index[indices]
-        seen = (index >= 0) & self.visible[index]
-        batch = {"mask": torch.from_numpy(seen), "row": torch.from_numpy(self.rows[indices])}
+    def batch(self, indices: np.ndarray, cut: np.ndarray | None = None) -> dict:
+        """(B,) window numbers -> batch (README, "batch"), on the CPU unless `keep_on` says else.
+
+        `cut` (B, ws), each in [0, 1): where in its spare length a long clip is cut; None: in the
+        middle. What a window holds depends on nothing but its number and its cuts.
+        """
+        index, targets = self.index[indices], self.rows[indices]
+        rows = np.where((index >= 0) & self.visible[index], index, -1)
+        if self.resident is not None:
+            return self.resident.batch(rows, targets, cut)
+        batch = {"mask": torch.from_numpy(rows >= 0), "row": torch.from_numpy(targets)}
         for name, store in self.stores.items():
-            rows = np.where(seen, index, -1)
-            batch[name] = torch.from_numpy(store.gather(rows, crop))
+            batch[name] = torch.from_numpy(store.gather(rows, cut))
             batch[f"{name}_mask"] = torch.from_numpy((rows >= 0) & store.available[rows])
-        for name, values in self.truth.items():
-            batch[name] = torch.from_numpy(values[self.rows[indices]])
-        return batch
+        return batch | {n: torch.from_numpy(values[targets]) for n, values in self.truth.items()}
+
+    def keep_on(self, device: torch.device, room: int | None = None) -> bool:
+        """Hold all utterances on `device`, from where batches come then, equal to those before.
+
+        Held once for all Windows of one material; each asks for itself. False, and nothing has
+        changed, if that needs more than `room` bytes. By default: half of what is free on a GPU,
+        and 0 elsewhere, since the cache is in the CPU's memory as it is.
+        """
+        if device not in self.shared:
+            if room is None:
+                room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 0
+            if Resident.size(self.stores) > room:
+                return False
+            self.shared[device] = Resident(self.stores, self.truth, device)
+        self.resident = self.shared[device]
+        return True
 
     def class_counts(self) -> np.ndarray:
         """(7,) windows whose last utterance has the label; a tie counts in each of its labels."""
@@ -389,6 +317,56 @@ def _truth(utterances: pd.DataFrame) -> dict[str, np.ndarray]:
         f"{name}_mask": np.isfinite(v).reshape(len(v), -1).all(axis=1) for name, v in truth.items()
     }
     return {name: np.nan_to_num(values) for name, values in truth.items()} | known
+
+
+class Resident:
+    """All rows of a role on a device: the ready blocks of each feature, masks and truth.
+
+    A batch is an index into them. Row N, all zeros and unseen, stands for padding.
+    """
+
+    def __init__(
+        self, stores: dict[str, feature.Store], truth: dict[str, np.ndarray], device: torch.device
+    ):
+        self.stores, self.device, self.n = stores, device, len(truth["emotion"])
+        self.blocks = {name: _blocks(store, device) for name, store in stores.items()}
+        self.masks = {f"{name}_mask": self._put(np.append(store.available, False))
+                      for name, store in stores.items()}  # fmt: skip
+        self.truth = {name: self._put(values) for name, values in truth.items()}
+        self.is_cut = {name: np.append(store.is_cut, False) for name, store in stores.items()}
+
+    @staticmethod
+    def size(stores: dict[str, feature.Store]) -> int:
+        """Bytes that the blocks of some stores need, in float32."""
+        return sum(4 * (len(store) + 1) * math.prod(store.shape) for store in stores.values())
+
+    def _put(self, array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device, non_blocking=True)
+
+    def batch(self, rows: np.ndarray, targets: np.ndarray, cut: np.ndarray | None) -> dict:
+        """(B, W) row numbers, -1 for padding, and the (B,) judged ones -> `Windows.batch`."""
+        rows = np.where(rows < 0, self.n, rows)
+        at, judged = self._put(rows), self._put(targets)
+        batch = {"mask": at < self.n, "row": judged}
+        for name, blocks in self.blocks.items():
+            batch[name] = blocks.index_select(0, at.flatten()).view(*at.shape, *blocks.shape[1:])
+            batch[f"{name}_mask"] = self.masks[f"{name}_mask"][at]
+            again = self.is_cut[name][rows]
+            if cut is not None and again.any():  # held as cut in the middle: gathered on the host
+                where = tuple(self._put(axis) for axis in again.nonzero())
+                fresh = self.stores[name].gather(rows[again], cut[again])
+                batch[name][where] = self._put(fresh)
+        return batch | {name: values[judged] for name, values in self.truth.items()}
+
+
+def _blocks(store: feature.Store, device: torch.device) -> torch.Tensor:
+    """(N + 1, ...) float32: every row of a store, and zeros; through little memory of the host."""
+    held = torch.zeros((len(store) + 1, *store.shape), device=device)
+    step = max(1, CHUNK // (4 * math.prod(store.shape)))
+    for start in range(0, len(store), step):
+        rows = np.arange(start, min(start + step, len(store)))
+        held[start : start + len(rows)] = torch.from_numpy(store.gather(rows))
+    return held
 
 
 class KEMDy19(Windows):

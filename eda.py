@@ -43,8 +43,9 @@ def heatmap(axes, table: pd.DataFrame, form: str = "{:.2f}", high: float | None 
         axes.text(column, row, form.format(value), ha="center", va="center", color=colour)
     slanted = max(len(str(name)) for name in table.columns) > 3
     turned = {"rotation": 35, "ha": "right"} if slanted else {}
-    axes.set_xticks(range(table.shape[1]), table.columns, **turned)
-    axes.set_yticks(range(table.shape[0]), table.index)
+    # a "$" in a name is no formula
+    axes.set_xticks(range(table.shape[1]), table.columns, parse_math=False, **turned)
+    axes.set_yticks(range(table.shape[0]), table.index, parse_math=False)
     axes.spines[:].set_visible(False)
 
 

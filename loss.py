@@ -34,14 +34,22 @@ class EmotionLoss(nn.Module):
             raise UserError(f"lam should lie in [0, 1], it is {lam}")
         self.lam = lam
 
-    def forward(self, prediction: dict[str, Tensor], batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Total and parts, each a number with a gradient."""
+    def forward(
+        self, prediction: dict[str, Tensor], batch: dict[str, Tensor],
+        counts: dict[str, int] | None = None,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Total and parts, each a number with a gradient.
+
+        `counts`: rows with that truth in the whole batch of which this one is a part; the sum
+        over the parts is then the loss of the whole.
+        """
         losses, total = {}, 0
         for name, head in HEADS.items():
-            predicted, truth = _rows(name, prediction, batch)
+            predicted, truth, known = _rows(name, prediction, batch)
             distribution = head.kind == "distribution"
             each = self.divergence(predicted, truth) if distribution else (predicted - truth) ** 2
-            losses[f"loss/{name}"] = each.sum() / max(len(each), 1)
+            n = known.sum() if counts is None else torch.tensor(counts[name])
+            losses[f"loss/{name}"] = torch.where(known, each, 0).sum() / n.clamp(min=1)
             weight = self.lam if distribution else 1 - self.lam
             total = total + weight * losses[f"loss/{name}"]
         return {"loss": total, **losses}
@@ -122,18 +130,21 @@ def build(
 
 def _rows(
     name: str, prediction: dict[str, Tensor], batch: dict[str, Tensor]
-) -> tuple[Tensor, Tensor]:
-    """Prediction and truth of the rows that have that truth, in float32 at least."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Prediction and truth in float32 at least, and which rows (B,) have that truth; the truth of
+    the others, which may be NaN, is 0."""
     predicted, truth = prediction[name], batch[name]
     if predicted.shape != truth.shape:  # (N, 1) against (N,) would quietly broadcast to (N, N)
         raise ValueError(
             f"{name}: prediction {tuple(predicted.shape)} and truth {tuple(truth.shape)} differ"
         )
-    mask = batch.get(f"{name}_mask")
-    if mask is not None:
-        predicted, truth = predicted[mask], truth[mask]
+    known = batch.get(f"{name}_mask")
+    if known is None:
+        known = torch.ones(len(truth), dtype=torch.bool, device=truth.device)
     kind = torch.promote_types(predicted.dtype, torch.float32)
-    return predicted.to(kind), truth.to(kind)
+    rows = known.reshape(known.shape + (1,) * (truth.ndim - 1))
+    # no row is picked out: on a GPU that would wait for all that was begun
+    return predicted.to(kind), torch.where(rows, truth, 0).to(kind), known
 
 
 def _times(weight: Tensor, log_p: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
     python main.py --SorL speaker --test_split [13,14,15,16]     train and test
     python main.py --test_only NAME                              test again
+    python main.py --resume NAME                                 go on with one that was killed
     python main.py VERB ...                                      a file of commands/
     python main.py @exp/speaker.txt                              flags from a file
 
@@ -11,6 +12,7 @@ In zsh, put quotes round brackets: --test_split "[13,14,15,16]".
 import argparse
 import dataclasses
 import math
+import os
 import shlex
 import sys
 import warnings
@@ -23,6 +25,7 @@ TEST_FLAGS = (  # what may be said together with --test_only
     "test_only", "test_path", "data", "tables", "max_bad", "test_split", "ties", "batch_size",
     "gpu_id", "save_path", "text_encoder",
 )  # fmt: skip
+RESUME_FLAGS = ("resume", "save_path", "save_minutes", "gpu_id")  # the same with --resume
 
 
 class Parser(argparse.ArgumentParser):
@@ -132,6 +135,25 @@ def _protocol_flags(parser: Parser) -> None:
     )
     add("--test_path", default=None, metavar="RUN", help="the same, as the 2022 code named it")
     add("--save_path", default=constants.SAVE_PATH, help="where run folders are made")
+    add(
+        "--save_name",
+        default=None,
+        metavar="NAME",
+        help="name of the run folder; the same command again goes on with a run that was killed",
+    )
+    add(
+        "--resume",
+        default=None,
+        metavar="RUN",
+        help="go on with a run that was stopped, with its own flags: its folder or its name",
+    )
+    add(
+        "--save_minutes",
+        type=number(float, 0),
+        default=constants.SAVE_MINUTES,
+        metavar="MINUTES",
+        help="a checkpoint after every epoch, and in it when this long has passed",
+    )
 
 
 def _training_flags(parser: Parser) -> None:
@@ -194,6 +216,11 @@ def _training_flags(parser: Parser) -> None:
         default="recomputed",
         help="what BatchNorm tests with: averages over the training windows, computed when "
         "training ends, or the running averages, as in 2022",
+    )
+    add(
+        "--deterministic",
+        action="store_true",
+        help="the same bytes at every run on a GPU too, which is slower; on a CPU they always are",
     )
     add("--seed", type=number(int, 0), default=constants.SEED, help="of everything random")
     add(
@@ -269,21 +296,27 @@ def train_or_test(arguments: list[str]) -> None:
     if name is None:
         if extra:
             raise UserError(f"unknown: {' '.join(extra)}; python main.py --help lists the flags")
-        _warn(settings)
+        import record
         import run
 
+        if settings.resume is not None:
+            _refuse(given, RESUME_FLAGS, "settled when that run was begun; with --resume")
+            settings = record.resumed(settings)
+        _warn(settings)
         run.train(settings, command)
         return
     import record
     import run
 
     folder = record.find(name, settings.save_path)
-    if fixed := sorted(set(given) - set(TEST_FLAGS)):
-        raise UserError(
-            f"--{fixed[0]} was settled when {folder.name} was trained; with --test_only there may "
-            f"be: {', '.join('--' + flag for flag in TEST_FLAGS)}"
-        )
+    _refuse(given, TEST_FLAGS, f"settled when {folder.name} was trained; with --test_only")
     run.test(folder, settings, given, command)
+
+
+def _refuse(given: dict, allowed: tuple[str, ...], why: str) -> None:
+    if fixed := sorted(set(given) - set(allowed)):
+        there = ", ".join("--" + flag for flag in allowed)
+        raise UserError(f"--{fixed[0]} was {why} there may be: {there}")
 
 
 def _warn(settings: argparse.Namespace) -> None:
@@ -308,6 +341,9 @@ def run_verb(name: str, arguments: list[str]) -> None:
 def main(arguments: list[str]) -> int:
     """Exit code: 0 done, 2 something the user can mend, 130 interrupted."""
     warnings.filterwarnings("ignore", "Can't initialize NVML")
+    number = int(os.environ.get("RANK", 0))  # of this process, where several train together
+    if number:  # the first one speaks for all, but for errors
+        os.environ["TQDM_DISABLE"], sys.stdout = "1", open(os.devnull, "w")
     try:
         if arguments and arguments[0] in leaves("commands"):
             run_verb(arguments[0], arguments[1:])
@@ -316,10 +352,10 @@ def main(arguments: list[str]) -> int:
         else:
             train_or_test(arguments)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {error}" + f" (process {number})" * (number > 0), file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print("interrupted" + f" {stop}" * bool(str(stop)), file=sys.stderr)
         return 130
     return 0
 

@@ -15,7 +15,10 @@ Losses are in loss.py, the training loop in run.py.
 import contextlib
 import dataclasses
 import io
+import pickletools
+import re
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,15 @@ from utils import UserError
 
 CONFIGURATION = "configuration.json"
 WEIGHTS = "model.pth"
+# what torch.save writes for a dict of tensors, and a pickle may hold nothing else
+OPCODES = set(
+    "PROTO EMPTY_DICT EMPTY_TUPLE BINPUT LONG_BINPUT BINGET LONG_BINGET MARK BINUNICODE GLOBAL "
+    "TUPLE TUPLE1 TUPLE2 TUPLE3 BINPERSID BININT BININT1 BININT2 LONG1 NEWTRUE NEWFALSE NONE "
+    "REDUCE SETITEM SETITEMS BUILD STOP".split()
+)
+GLOBALS = re.compile(
+    r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_(tensor_v2|parameter)"
+)
 NAMED = 3  # tensors named in a message; a wrong setting can misfit a hundred
 
 Batch = dict[str, Tensor]
@@ -114,18 +126,23 @@ def save(folder: Path | str, model: nn.Module, configuration: dict[str, Any]) ->
     """Write `configuration.json`, then `model.pth`; the same weights give the same bytes."""
     folder = utils.make_folder(folder)
     utils.write_json(folder / CONFIGURATION, configuration)
-    utils.write_atomic(folder / WEIGHTS, serialise(model.state_dict()))
+    utils.write_sealed(folder / WEIGHTS, serialise(model.state_dict()))
 
 
-def serialise(state: dict[str, Tensor]) -> bytes:
-    """A state dict as bytes, on the CPU and in plain memory order, whatever the model runs on."""
-    plain = {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        for name, tensor in state.items()
-    }
+def serialise(state: Any) -> memoryview:
+    """Tensors, in dicts and lists, as bytes: on the CPU and in plain memory order, whatever the
+    model runs on. The same values give the same bytes."""
     buffer = io.BytesIO()  # in memory first: torch.save writes a file's name into its bytes
-    torch.save(plain, buffer)
-    return buffer.getvalue()
+    torch.save(_plain(state), buffer)
+    return buffer.getbuffer()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list) else value
 
 
 def load(
@@ -150,11 +167,10 @@ def load(
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
+    """The dict of plain tensors in a file, none of them larger than what the file holds."""
+    data = utils.read_sealed(path)
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    try:
+        _check_archive(data)
         with warnings.catch_warnings():  # of pickle protocols that are refused anyway
             warnings.simplefilter("ignore")
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
@@ -163,9 +179,49 @@ def _read_state(path: Path) -> dict[str, Tensor]:
             f"{path} should hold a state dict of torch; it is damaged or something else "
             f"({len(data)} bytes, {type(error).__name__})"
         ) from error
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in state.items()
+    ):
         raise UserError(f"{path} should hold a dict of tensors, it holds a {type(state).__name__}")
-    return state
+    if not all(map(_is_plain, state.values())):
+        raise UserError(f"{path} should hold dense tensors alone; it holds others")
+    size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+    if size > len(data):  # a few numbers, repeated: a model of that size would fill the memory
+        raise UserError(f"{path} has {len(data)} bytes, its tensors should have {size}")
+    return dict(state)
+
+
+def _check_archive(data: bytes) -> None:
+    """A ValueError for an archive that may be more than tensors, before torch reads it.
+
+    Torch executes no code of a pickle; it does unpack, count and hash what it is told to, without
+    an end where one object is named again and again. It writes archives without packing.
+    """
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        parts = archive.infolist()
+        if sum(part.file_size for part in parts) > len(data):
+            raise ValueError("packed")
+        [pickled] = [part for part in parts if part.filename.endswith("/data.pkl")]
+        operations = pickletools.genops(archive.read(pickled))
+    tuples, before = set(), ""
+    for operation, argument, _ in operations:
+        name = operation.name
+        if name not in OPCODES or (name == "GLOBAL" and not GLOBALS.fullmatch(argument)):
+            raise ValueError(f"{name} {argument}")
+        if name.endswith("BINPUT") and before.startswith("TUPLE"):
+            tuples.add(argument)
+        if name.endswith("BINGET") and argument in tuples:  # a key of such takes for ever to hash
+            raise ValueError("a tuple twice")
+        before = name
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return (
+        not tensor.is_nested
+        and tensor.layout == torch.strided
+        and tensor.device.type == "cpu"
+        and not tensor.is_quantized
+    )
 
 
 def _blank(configuration: dict[str, Any], folder: Path) -> dict[str, Tensor]:
@@ -173,17 +229,23 @@ def _blank(configuration: dict[str, Any], folder: Path) -> dict[str, Tensor]:
     try:
         with torch.device("meta"):
             return build(configuration["model"], configuration, seed=0).state_dict()
-    except RuntimeError as error:
-        raise UserError(f"no model can be built from {folder / CONFIGURATION}: {error}") from error
+    except (RuntimeError, TypeError, OverflowError) as error:  # sizes that torch cannot count
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"no model can be built from {folder / CONFIGURATION}: {reason}") from error
 
 
 def _check_fit(state: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path) -> None:
     wrong = [f"{name} is missing" for name in wanted if name not in state]
-    wrong += [f"{name} is unknown" for name in state if name not in wanted]
+    wrong += [f"{ascii(name)[1:-1][:80]} is unknown" for name in state if name not in wanted]
     wrong += [
         f"{name} is {_shape(state[name])}, should be {_shape(wanted[name])}"
         for name in wanted
         if name in state and state[name].shape != wanted[name].shape
+    ]
+    wrong += [
+        f"{name} is {state[name].dtype}, should be {wanted[name].dtype}"
+        for name in wanted
+        if name in state and state[name].is_floating_point() != wanted[name].is_floating_point()
     ]
     if wrong:
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
@@ -214,19 +276,22 @@ def masked(batch: Batch, feature: str) -> Tensor:
 
 
 def drop_modality(
-    batch: Batch, features: tuple[str, ...], p: float, generator: np.random.Generator
-) -> Batch:
+    batch: Batch, features: tuple[str, ...], p: float, generator: np.random.Generator,
+    total: int | None = None, share: slice = slice(None),
+) -> Batch:  # fmt: skip
     """Masks `<feature>_mask` in which a window has lost one whole feature with probability `p`.
 
     Which one is drawn evenly. A window that would be left with nothing keeps what it has, so a
-    model of one feature is left as it is. Two draws a window, whatever the batch holds; the batch
-    is not changed: `batch | drop_modality(...)`.
+    model of one feature is left as it is. Two draws a window, whatever the batch holds; a batch
+    that is a `share` of one of `total` windows loses what it would there. The batch is not
+    changed: `batch | drop_modality(...)`.
     """
     masks = {feature: mask_of(batch, feature) for feature in features}
     present = torch.stack([mask.flatten(1).any(1) for mask in masks.values()])  # (features, B)
     rows = present.shape[1]
-    chosen = torch.from_numpy(generator.integers(len(features), size=rows))
-    chosen[torch.from_numpy(generator.random(rows) >= p)] = -1
+    total = rows if total is None else total
+    chosen = torch.from_numpy(generator.integers(len(features), size=total)[share])
+    chosen[torch.from_numpy(generator.random(total)[share] >= p)] = -1
     chosen = chosen.to(present.device)
     kept = {}
     for i, (feature, mask) in enumerate(masks.items()):

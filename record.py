@@ -4,9 +4,12 @@ What is written into it by training and testing is in `run.py`.
 """
 
 import argparse
+import json
 import os
 import platform
+import re
 import subprocess
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -18,8 +21,10 @@ import torch
 import constants
 import model as models
 from dataset import Material, Windows
-from utils import ROOT, UserError, make_folder, write_json
+from utils import ROOT, UserError, make_folder, read_json, write_json
 
+# what may differ when a run is gone on with: nothing that its numbers depend on
+FREE = ("save_path", "save_name", "save_minutes", "resume", "gpu_id", "test_only", "test_path")
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "scipy", "librosa", "transformers")
 
 
@@ -30,6 +35,63 @@ def check_place(save_path: str) -> None:
     if not there.is_dir() or not os.access(there, os.W_OK):
         what = "cannot be written" if there.is_dir() else "is no folder"
         raise UserError(f"cannot make a folder for runs, --save_path {save_path}: {there} {what}")
+
+
+def begin(settings: argparse.Namespace, configuration: dict) -> Path:
+    """The folder of a run: a new one, or with `--save_name` the one that was begun by that name.
+
+    A UserError where that one was begun with other flags, on another corpus, or is no run.
+    """
+    if settings.save_name is None:
+        return new_folder(settings.save_path, settings, configuration)
+    if not re.fullmatch(r"\w[\w.+-]*", settings.save_name):
+        raise UserError(f"--save_name needs letters, digits and -_.+, got {settings.save_name!r}")
+    folder = Path(settings.save_path, settings.save_name)
+    if not (folder / "configuration.json").exists():
+        make_folder(folder)
+        if others := sorted(path.name for path in folder.iterdir() if path.suffix != ".tmp"):
+            raise UserError(f"{folder} is no run, it holds {', '.join(others[:3])}; take another "
+                            f"--save_name")  # fmt: skip
+        write_json(folder / "configuration.json", configuration)
+    refuse_another(folder, settings, configuration)
+    return folder
+
+
+def refuse_another(folder: Path, settings: argparse.Namespace, configuration: dict) -> None:
+    """A UserError when a run was begun with other flags or on another corpus than these."""
+    begun = read_json(folder / "configuration.json")
+    now = json.loads(json.dumps(configuration))
+    flags = [name for name in vars(settings) if name not in FREE and name in begun]
+    if other := [name for name in flags if begun[name] != now[name]]:
+        name = other[0]
+        raise UserError(
+            f"{folder} was begun with {name} {begun[name]!r}, now it is {now[name]!r}; take "
+            f"another --save_name, or go on with --resume {folder.name}"
+        )
+    if begun["corpus"]["fingerprint"] != now["corpus"]["fingerprint"]:
+        raise UserError(f"{now['corpus']['folder']} has changed since {folder} was begun")
+    for name in ("threads", "processes", "versions"):
+        if begun.get(name) != now[name]:
+            line = f"{name} {begun.get(name)} when {folder.name} was begun, now {now[name]}"
+            print(f"warning: {line}: the last digits may differ", file=sys.stderr)
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run was trained and scored; the page is written last."""
+    return (folder / "report.html").exists()
+
+
+def resumed(settings: argparse.Namespace) -> argparse.Namespace:
+    """The settings of the run that `--resume` names, but for what may be said with it."""
+    folder = find(settings.resume, settings.save_path)
+    begun = read_json(folder / "configuration.json")
+    if absent := [name for name in ("model", "SorL", "corpus") if name not in begun]:
+        raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
+    flags = {name: begun[name] for name in vars(settings) if name in begun and name not in FREE}
+    flags |= vars(models.settings(begun["model"], begun))
+    tuples = {name: tuple(value) for name, value in flags.items() if isinstance(value, list)}
+    place = {"save_path": str(folder.parent), "save_name": folder.name}
+    return argparse.Namespace(**vars(settings) | flags | tuples | place)
 
 
 def new_folder(save_path: str, settings: argparse.Namespace, configuration: dict) -> Path:
@@ -68,7 +130,9 @@ def now() -> str:
 # --- what is written before training ---------------------------------------------------------
 
 
-def describe(settings, command: str, material: Material, windows: Windows, model, criterion):
+def describe(
+    settings, command: str, material: Material, windows: Windows, model, criterion, processes: int
+) -> dict:
     """configuration.json: every flag, and what is needed to do it again."""
     truth = windows.utterances.iloc[windows.rows]
     counts = windows.class_counts()
@@ -80,6 +144,7 @@ def describe(settings, command: str, material: Material, windows: Windows, model
         "versions": {name: version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         "threads": torch.get_num_threads(),
+        "processes": processes,
         "parameters": models.count(model),
         "corpus": {
             "name": material.corpus.name,
@@ -135,6 +200,13 @@ def find(name: str, save_path: str) -> Path:
         raise UserError(f"{name!r} lies outside --save_path {save_path}; runs are tested in there")
     runs = sorted(p.parent.name for p in parent.glob("*/configuration.json"))
     raise UserError(f"no run {name!r} in {save_path}; there are: {', '.join(runs) or 'none'}")
+
+
+def check_trained(folder: Path) -> None:
+    """A UserError for a run that was stopped before it had its weights."""
+    if not (folder / models.WEIGHTS).exists():
+        raise UserError(f"{folder} has no {models.WEIGHTS}: its training did not end; go on with "
+                        f"--resume {folder.name}")  # fmt: skip
 
 
 def check_settled(folder: Path, configuration: dict) -> None:

@@ -10,6 +10,7 @@ import json
 import math
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -30,8 +31,9 @@ GROUPS = {  # sources of metric.SCORES -> heading and what stands under it
     ),
 }
 ROLES = {"speaker": "the one who talks", "listener": "the partner who listens"}
-TEXTS = ("corpus", "role", "segment", "set", "emotion", "emotion_true")
-NUMBERS = (*metric.PROBABILITIES, *SCALES, *(f"{head}_true" for head in SCALES))
+TEXTS = ("corpus", "role", "segment", "session", "dialogue", "kind", "set", "emotion",
+         "emotion_true")  # fmt: skip
+NUMBERS = (*metric.PROBABILITIES, *SCALES, *(f"{head}_true" for head in SCALES), *metric.VOTES)
 ENDS = ("value", "low", "high", "baseline", "baseline_low", "baseline_high")
 INTERVAL = f"{100 * constants.CONFIDENCE:g} % interval"
 NOT_A_RESULT = "synthetic corpus: not a result"
@@ -55,18 +57,34 @@ def write(run_folder: Path | str) -> Path:
     result = read_json(folder / "result.json")
     predictions = read_predictions(folder / "predictions.csv")
     log = read_log(folder / "train_loss.log")
-    if has_emotion(result):
-        table = pd.DataFrame(result["confusion"], constants.EMOTIONS, constants.EMOTIONS)
-        write_atomic(
-            folder / "confusion.csv", table.to_csv(index_label="truth", float_format="%.10g")
-        )
-        write_atomic(folder / "confusion.png", confusion_png(result["confusion"]))
-    if log:
-        write_atomic(folder / "loss_curve.png", loss_png(log))
-    html = page(configuration, result, predictions, log, folder.resolve().name)
+    with _written_by_a_run(folder):
+        if has_emotion(result):
+            table = pd.DataFrame(result["confusion"], constants.EMOTIONS, constants.EMOTIONS)
+            cells = table.to_csv(index_label="truth", float_format="%.10g")
+            write_atomic(folder / "confusion.csv", cells)
+            write_atomic(folder / "confusion.png", confusion_png(result["confusion"]))
+        if log:
+            write_atomic(folder / "loss_curve.png", loss_png(log))
+        html = page(configuration, result, predictions, log, folder.resolve().name)
     # an argument that is not UTF-8 reaches the command as lone surrogates
     write_atomic(folder / "report.html", html.encode("utf-8", "backslashreplace"))
     return folder / "report.html"
+
+
+@contextmanager
+def _written_by_a_run(folder: Path) -> Iterator[None]:
+    """A UserError where the files of a run, which anybody may have edited, cannot be shown."""
+    import jinja2
+
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+            jinja2.TemplateError) as error:  # fmt: skip
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UserError(f"{folder} needs the configuration.json, result.json and train_loss.log "
+                        f"that a run wrote; they are others: {reason}") from error  # fmt: skip
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -74,27 +92,35 @@ def read_predictions(path: Path) -> pd.DataFrame:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {path} as a table of predictions: {error}") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"cannot read {path} as a table of predictions: {reason}") from error
     if missing := [name for name in (*TEXTS, *NUMBERS) if name not in table]:
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(table)}")
+        have = ", ".join(ascii(name)[1:-1] for name in table)
+        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {have}")
+    if table.isna().any(axis=None) or not isinstance(table.index, pd.RangeIndex):
+        raise UserError(f"{path} needs {table.shape[1]} cells in each line; some have others")
     try:
         return table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS})
     except ValueError as error:
-        raise UserError(f"{path} needs numbers in {', '.join(NUMBERS)}: {error}") from error
+        reason = ascii(str(error))[1:-1]
+        raise UserError(f"{path} needs numbers in {', '.join(NUMBERS)}: {reason}") from error
 
 
 def read_log(path: Path) -> list[dict]:
     """A dict an epoch from train_loss.log; [] where there is none (a test without training)."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
     return [_epoch(path, number, line) for number, line in enumerate(lines, 1)]
 
 
 def _epoch(path: Path, number: int, line: str) -> dict:
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict) or not {"epoch", "loss"} <= value.keys():
         raise UserError(
@@ -403,7 +429,8 @@ def _png(draw: Callable, inches: tuple[float, float]) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(matplotlib.rcParamsDefault):
+    plain = {**matplotlib.rcParamsDefault, "text.parse_math": False}  # a "$" is no formula
+    with matplotlib.rc_context(plain):
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure.subplots())
         buffer = io.BytesIO()

@@ -4,15 +4,20 @@ import ctypes
 import hashlib
 import importlib
 import json
+import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent
+
+log = logging.getLogger(__name__)
 
 
 class UserError(ValueError):
@@ -66,7 +71,7 @@ def keep_freed_memory() -> None:
 # --- files --------------------------------------------------------------------------------------
 
 
-def write_atomic(path: Path | str, data: bytes | str) -> None:
+def write_atomic(path: Path | str, data: bytes | memoryview | str) -> None:
     """Write the whole file or nothing: temporary name, fsync, rename, fsync of the folder."""
     path = Path(path)
     data = data.encode() if isinstance(data, str) else data
@@ -81,7 +86,7 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-        _fsync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from error
     finally:
@@ -89,13 +94,54 @@ def write_atomic(path: Path | str, data: bytes | str) -> None:
             os.unlink(temporary)
 
 
-def _fsync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make renames and deletions in a folder outlast a power cut."""
     if os.name == "posix":  # Windows cannot open a folder
         handle = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def write_sealed(path: Path | str, data: bytes | memoryview) -> None:
+    """`write_atomic`, with the checksum beside it, read back: a UserError if it came out wrong."""
+    path = Path(path)
+    line = f"{checksum(data)}  {path.name}\n"
+    old = _seal(path).read_text() if _seal(path).exists() else ""
+    write_atomic(_seal(path), line + old)  # a kill or a full disk from here on leaves either whole
+    write_atomic(path, data)
+    if checksum(path.read_bytes()) != checksum(data):
+        raise UserError(f"{path} reads back differently than it was written; is the disk sound?")
+    write_atomic(_seal(path), line)
+
+
+def read_sealed(path: Path | str) -> bytes:
+    """The file, if its checksum is the one beside it or none lies there; else a UserError."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+        seal = _seal(path).read_bytes() if _seal(path).exists() else None
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    if seal is not None and checksum(data).encode() not in seal.split():
+        raise UserError(f"{path} is damaged: {_seal(path).name} holds the checksum of other bytes")
+    return data
+
+
+def remove_sealed(path: Path) -> None:
+    """Delete a file and its checksum."""
+    path.unlink(missing_ok=True)
+    _seal(path).unlink(missing_ok=True)
+
+
+def checksum(data: bytes | memoryview) -> str:
+    """BLAKE2b of 512 bits, as `b2sum` prints it."""
+    return hashlib.blake2b(data).hexdigest()
+
+
+def _seal(path: Path) -> Path:
+    return path.with_name(path.name + ".b2sum")  # `b2sum -c model.pth.b2sum` checks it, too
 
 
 def write_json(path: Path | str, value: object) -> None:
@@ -128,3 +174,29 @@ def digest(value: object, length: int = 8) -> str:
     """Hex digest of anything JSON can hold; keys sorted, so equal values give equal digests."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.blake2b(text.encode(), digest_size=32).hexdigest()[:length]
+
+
+@contextmanager
+def lock(path: Path | str, doing: str) -> Iterator[None]:
+    """Held by one process at a time; one that has to wait says that another process is `doing`.
+
+    The system frees it when its process dies, however that was: a file left behind is no lock.
+    Without flock(2) (ENOSYS) filelock warns and takes a file that names process, start and host;
+    one whose process is dead is taken over on the same host, and on another it has to be removed
+    by hand. UserError where it cannot be taken at all.
+    """
+    import filelock  # 40 ms that reading what is prepared need not pay
+
+    held = filelock.FileLock(path)
+    try:
+        try:
+            held.acquire(timeout=0)
+        except filelock.Timeout:
+            log.warning("another process is %s; waiting for it (%s)", doing, path)
+            held.acquire()
+    except OSError as error:
+        raise UserError(f"cannot lock {path}: {error.strerror}") from error
+    try:
+        yield
+    finally:
+        held.release()

@@ -3,7 +3,6 @@
 Reading is in kemdy19.py.
 """
 
-import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import annotation
 import constants
 from corpora import _writing
 from utils import UserError
@@ -45,51 +45,47 @@ def recording(segment: str, ending: str) -> str:
     return f"wav/Session{segment[4:6]}/{segment[:-5]}/{segment}.{ending}"
 
 
-def annotations(folder: Path) -> dict[int, dict[str, Path]]:
-    """{session: {"F": path, "M": path}} of what there is."""
-    pairs: dict[int, dict[str, Path]] = {}
-    for path in sorted((folder / "annotation").glob("Session*_res.csv")):
-        if match := _FILE.fullmatch(path.name):
-            pairs.setdefault(int(match[1]), {})[match[2]] = path
+def annotations(folder: Path) -> dict[int, dict[str, annotation.File]]:
+    """{session: {"F": file, "M": file}} of what there is."""
+    pairs: dict[int, dict[str, annotation.File]] = {}
+    for name, file in annotation.files(folder, "annotation/Session*_res.csv").items():
+        if match := _FILE.fullmatch(name.rpartition("/")[2]):
+            pairs.setdefault(int(match[1]), {})[match[2]] = file
     return pairs
 
 
 def pairs(folder: Path) -> dict[int, dict[str, Path]]:
-    """`annotations`, or a UserError if there are none or one of a pair is missing."""
+    """`annotations`, or a UserError if there are none, or one is missing or must not be opened."""
     there = annotations(folder)
     if not there:
         needed = "annotation/SessionNN_F_res.csv and _M_res.csv"
         raise UserError(f"{folder} needs {needed}; it has none")
     for session, pair in there.items():
         if len(pair) == 1:
-            (path,) = pair.values()
+            (file,) = pair.values()
+            path = folder / file.path
             raise UserError(f"session {session} needs its F and its M file; there is {path} alone")
-    return there
+    return {
+        session: {letter: annotation.allowed(folder, file) for letter, file in pair.items()}
+        for session, pair in there.items()
+    }
 
 
-def recordings(folder: Path) -> dict[str, None]:
-    """POSIX paths of the wav and txt files that stand where their names say, in order."""
+def recordings(folder: Path) -> dict[str, annotation.File]:
+    """The wav and txt files that stand where their names say, by POSIX path, in order."""
+    if not (folder / "wav").is_dir():
+        raise UserError(f"KEMDy19 needs {folder / 'wav'}; there is no such folder")
     files = {}
-    for session in _scan(folder / "wav"):
-        for dialogue in _scan(folder / "wav" / session):
-            for name in _scan(folder / "wav" / session / dialogue):
-                stem, _, ending = name.rpartition(".")
-                path = f"wav/{session}/{dialogue}/{name}"
-                if ending in ("wav", "txt") and parse(stem) and path == recording(stem, ending):
-                    files[path] = None
+    for path, file in annotation.files(folder, "wav/*/*/*").items():
+        stem, _, ending = path.rpartition("/")[2].rpartition(".")
+        if ending in ("wav", "txt") and parse(stem) and path == recording(stem, ending):
+            files[path] = file
     return files
 
 
-def _scan(folder: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in os.scandir(folder))
-    except NotADirectoryError:
-        return []
-    except OSError as error:
-        raise UserError(f"KEMDy19 needs {folder}, cannot list it: {error.strerror}") from error
-
-
-def orphans(files: dict[str, None], tables: dict[tuple[int, str], np.ndarray]) -> list[tuple]:
+def orphans(
+    files: dict[str, annotation.File], tables: dict[tuple[int, str], np.ndarray]
+) -> list[tuple]:
     """Troubles: recordings that no row names."""
     listed = {segment for cells in tables.values() for segment in cells[:, SEGMENT]}
     names = sorted({Path(file).stem for file in files} - listed)

@@ -34,8 +34,8 @@ def matches(folder: Path) -> bool:
 
 def sources(folder: Path) -> list[Path]:
     """Annotation, wav and txt files."""
-    tables = [path for pair in layout.annotations(folder).values() for path in pair.values()]
-    return tables + [folder / path for path in sorted(layout.recordings(folder))]
+    tables = [file for pair in layout.annotations(folder).values() for file in pair.values()]
+    return [folder / file.path for file in (*tables, *layout.recordings(folder).values())]
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -73,7 +73,8 @@ def signals(
     tables = []
     for kind in kinds:
         names = ["time", "value", "timestamp"] if kind == "ECG" else ["value", "time", "timestamp"]
-        for path in sorted(folder.glob(f"{kind}/Session*/Original/Sess[0-9][0-9][FM].csv")):
+        there = annotation.files(folder, f"{kind}/Session*/Original/Sess[0-9][0-9][FM].csv")
+        for path in (annotation.allowed(folder, file) for file in there.values()):
             if sessions is not None and int(path.stem[4:6]) not in sessions:
                 continue
             table = annotation.read_signal(path, [*names, "segment"])
@@ -105,7 +106,7 @@ class Segment(NamedTuple):
 
 
 def _session(
-    session: int, women: np.ndarray, men: np.ndarray, files: dict[str, None]
+    session: int, women: np.ndarray, men: np.ndarray, files: dict[str, annotation.File]
 ) -> tuple[list[Segment], list[tuple]]:
     """Both tables of a session as one sequence of segments, and the rows that were left out."""
 
@@ -137,28 +138,31 @@ def _talker(name: str) -> str:
 
 
 def _spoken(
-    folder: Path, segments: list[Segment], files: dict[str, None]
+    folder: Path, segments: list[Segment], files: dict[str, annotation.File]
 ) -> tuple[pd.DataFrame, list[tuple]]:
     """What both roles share: a row a segment, and troubles of its wav and txt."""
-    rows, notes = [], []
+    rows, notes, nothing = [], [], annotation.File("")
     for name, session, dialogue, talker, _ in segments:
         fits = parse(name) is not None and parse(name)[0] == dialogue
         wav, txt = (
-            path if fits and (path := recording(name, ending)) in files else ""
+            files.get(recording(name, ending), nothing) if fits else nothing
             for ending in ("wav", "txt")
         )
-        text = annotation.read_text(folder / txt) if txt else annotation.Text("")
+        text = annotation.read_words(folder, txt)
         clean = annotation.clean_transcript(text.text)
-        fault = annotation.NO_PATTERN if not fits else "" if wav or txt else annotation.NO_FILES
-        fault = fault or (text.bad and f"txt {text.bad}")
+        fault = annotation.NO_PATTERN if not fits else ""
+        fault = fault or ("" if wav.path or txt.path else annotation.NO_FILES)
+        fault = fault or (wav.bad and f"wav {wav.bad}") or (text.bad and f"txt {text.bad}")
         what = [("converted", f"txt {how}") for how in text.converted]
         if not fault:
-            what += [] if wav else [("masked", "wav missing")]
-            what += [] if clean else [("masked", "txt without words" if txt else "txt missing")]
+            empty = "txt without words" if txt.path else "txt missing"
+            what += [] if wav.path else [("masked", "wav missing")]
+            what += [] if clean else [("masked", empty)]
         notes += [(*trouble, role, name, "") for role in ROLES for trouble in what]
         speaker = f"Sess{session:02d}_{talker}" if talker else ""
         kind = dialogue[7:-2]
-        rows.append((name, session, dialogue, speaker, kind, wav, clean, fault))
+        path = "" if wav.bad else wav.path
+        rows.append((name, session, dialogue, speaker, kind, path, clean, fault))
     names = ["segment", "session", "dialogue", "speaker", "kind", "wav", "text", "quarantine"]
     return pd.DataFrame(rows, columns=names), notes
 

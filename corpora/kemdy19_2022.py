@@ -4,8 +4,8 @@ Read where the raw annotation/ is absent, or with --tables 2022. The corpus is n
 what was trained on either is comparable row by row.
 """
 
-import io
 import re
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -34,12 +34,13 @@ _SEGMENT = re.compile(r"(Sess([0-9]{2})_([a-z]+)[0-9]{2})_([FM])[0-9]{3}")
 
 def matches(folder: Path) -> bool:
     """Is there a table of 2022? (Those that are written today have no column "Segment ID".)"""
-    return any("Segment ID" in _first_line(path) for path in _tables(folder))
+    there = _tables(folder)
+    return any(file.bad or "Segment ID" in _first_line(folder / file.path) for file in there)
 
 
 def sources(folder: Path) -> list[Path]:
     """The tables, and the wav files in audio/ and wav/."""
-    return _tables(folder) + [p for g in WAVS for p in sorted(folder.glob(g))]
+    return [folder / file.path for file in (*_tables(folder), *_wavs(folder).values())]
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -48,7 +49,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises UserError for a table that lacks a column. A repeated row is left out, the first stays.
     """
     raw, notes = [], []
-    for path in _tables(folder):
+    for path in [annotation.allowed(folder, file) for file in _tables(folder)]:
         table, converted = _table(path)
         notes += [("converted", f"table {how}", "", "", path.name) for how in converted]
         raw.append(table)
@@ -57,9 +58,10 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = pd.concat(raw, ignore_index=True)
     repeated = table.duplicated(["role", "Segment ID"])
     for name, role in table.loc[repeated, ["Segment ID", "role"]].itertuples(index=False):
-        notes.append(("reported", "repeated row left out", role, name, ""))
+        segment = annotation.printable(name)
+        notes.append(("reported", "repeated row left out", role, segment, ""))
     table = table[~repeated].reset_index(drop=True)
-    rows, of_rows = _rows(table, {p.relative_to(folder).as_posix() for p in sources(folder)})
+    rows, of_rows = _rows(table, _wavs(folder))
     ratings, rated = annotation.ratings(table[RATINGS].to_numpy(object))
     for what, reason, i, detail in rated:
         if rows["quarantine"][i] == "":
@@ -68,48 +70,74 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     return utterances[annotation.COLUMNS], annotation.troubles(notes + of_rows)
 
 
-def _tables(folder: Path) -> list[Path]:
+def _tables(folder: Path) -> list[annotation.File]:
     """The two tables of one role each, else the one of both."""
-    single = [folder / name for name in FILES.values() if (folder / name).is_file()]
-    return single or [path for path in [folder / BOTH] if path.is_file()]
+    there = {
+        name: file
+        for name, file in annotation.files(folder, "*.csv").items()
+        if file.bad == annotation.OUTSIDE or (folder / file.path).is_file()
+    }
+    single = [there[name] for name in FILES.values() if name in there]
+    return single or [there[name] for name in [BOTH] if name in there]
+
+
+def _wavs(folder: Path) -> dict[str, annotation.File]:
+    return {name: file for place in WAVS for name, file in annotation.files(folder, place).items()}
 
 
 def _first_line(path: Path) -> str:
-    with path.open("rb") as file:
-        return file.readline(10_000).decode("utf-8", errors="replace")
+    try:
+        with path.open("rb") as file:
+            return file.readline(10_000).decode("utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _table(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Every cell as text; a table of one role gets the column `role`."""
-    file = annotation.read_text(path)
-    if file.bad:
-        raise UserError(f"{path} should be UTF-8 or CP949 text; it is {file.bad}")
-    try:
-        table = pd.read_csv(io.StringIO(file.text), dtype=str, keep_default_na=False)
-    except ValueError as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path} should be comma-separated: {error}") from error
+    rows, converted = annotation.read_rows(path)
+    if not rows:
+        raise UserError(f"{path} needs a header, it is empty")
+    header = _numbered(rows[0])
+    table = pd.DataFrame([row for row in rows[1:] if any(row)], columns=header, dtype=object)
     roles = [role for role, name in FILES.items() if name == path.name]
     needed = NEEDED + ([] if roles else ["role"])
     if missing := [name for name in needed if name not in table]:
-        raise UserError(f"{path} needs the columns {', '.join(missing)}; "
-                        f"it has {', '.join(table.columns[:8])}, ...")  # fmt: skip
+        have = ", ".join(annotation.printable(name) for name in header[:8])
+        raise UserError(f"{path} needs the columns {', '.join(missing)}; it has {have}, ...")
+    if repeated := [name for name in needed if header.count(name) > 1]:
+        raise UserError(f"{path} needs each column once; it repeats {', '.join(repeated)}")
     table = table.assign(role=roles[0]) if roles else table
     if odd := sorted(set(table["role"]) - set(ROLES)):
-        raise UserError(f"{path} needs the roles {' and '.join(ROLES)}, it has {odd[0]!r}")
-    return table, file.converted
+        raise UserError(f"{path} needs the roles {' and '.join(ROLES)}, it has {odd[0][:80]!r}")
+    return table, converted
 
 
-def _rows(table: pd.DataFrame, wavs: set[str]) -> tuple[pd.DataFrame, list[tuple]]:
+def _numbered(names: list[str]) -> list[str]:
+    """Emotion, Emotion.1, ...: how the code of 2022 told columns of one name apart."""
+    before: Counter = Counter()
+    numbered = []
+    for name in names:
+        numbered.append(f"{name}.{before[name]}" if before[name] else name)
+        before[name] += 1
+    return numbered
+
+
+def _rows(
+    table: pd.DataFrame, wavs: dict[str, annotation.File]
+) -> tuple[pd.DataFrame, list[tuple]]:
     """Everything but the ratings, and troubles of it."""
     rows, notes = [], []
     for name, role, text in table[["Segment ID", "role", "text"]].itertuples(index=False):
         match = _SEGMENT.fullmatch(name)
         dialogue, number, kind, letter = match.groups() if match else ("", "0", "", "")
         places = [place.format(name, number, dialogue) for place in PLACES] if match else []
-        wav = next((place for place in places if place in wavs), "")
+        file = next((wavs[place] for place in places if place in wavs), annotation.File(""))
+        wav = "" if file.bad else file.path
         clean = annotation.clean_transcript(text)
         fault = "" if match else annotation.NO_PATTERN
-        fault = fault or ("" if wav or clean else annotation.NO_FILES)
+        fault = fault or ("" if file.path or clean else annotation.NO_FILES)
+        fault = fault or (file.bad and f"wav {file.bad}")
         segment = name if match else annotation.printable(name)
         what = [("quarantined", fault)] if fault else []
         what += [] if wav or fault else [("masked", "wav missing")]

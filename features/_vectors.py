@@ -4,7 +4,10 @@ The file is data, whoever wrote it: no name in it is looked up, and no array is 
 pickle says. Stand-ins note what was written; the vectors are made from their bytes afterwards.
 """
 
+import io
 import pickle
+import pickletools
+import warnings
 from pathlib import Path
 from tokenize import TokenError  # what NumPy raises for some damaged headers
 from typing import BinaryIO
@@ -13,18 +16,50 @@ import numpy as np
 
 from utils import UserError
 
+# what NumPy writes, and a pickle may hold nothing else: the others make it possible to name one
+# tuple again and again, and a key of such takes for ever to hash
+OPCODES = set(
+    "PROTO FRAME EMPTY_DICT EMPTY_LIST EMPTY_TUPLE MARK STOP GLOBAL STACK_GLOBAL REDUCE BUILD "
+    "TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS MEMOIZE BINPUT LONG_BINPUT BINGET "
+    "LONG_BINGET BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES BININT BININT1 BININT2 LONG1 "
+    "BINFLOAT NONE NEWTRUE NEWFALSE".split()
+)
+
 
 def read_vectors(path: Path) -> dict[str, np.ndarray]:
     """The dict of float32 vectors in a .npy file; nothing in it is executed. Raises UserError."""
     try:
-        with path.open("rb") as file:
+        file = io.BytesIO(path.read_bytes())  # no size that it names is more than it has
+        with warnings.catch_warnings():  # of headers in Python 2, which are refused or fine
+            warnings.simplefilter("ignore")
             _read_header(file)
-            held = _Unpickler(file).load().item()
-            return {name: vector.numbers(name) for name, vector in held.items()}
+        _check(file.getvalue()[file.tell() :])
+        held = _Unpickler(file).load().item()
+        return {name: vector.numbers(name) for name, vector in held.items()}
     except (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError,
-            ArithmeticError, TokenError, pickle.UnpicklingError) as error:  # fmt: skip
+            ArithmeticError, RecursionError, TokenError,
+            pickle.UnpicklingError) as error:  # fmt: skip
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(f"{path} should hold a dict of vectors, <segment>.txt: array; it does not: "
-                        f"{str(error) or type(error).__name__}") from error  # fmt: skip
+                        f"{reason}") from error  # fmt: skip
+
+
+def _check(pickled: bytes) -> None:
+    """A ValueError for a pickle that takes more memory or time than its length says."""
+    tuples, memo, before = set(), 0, ""
+    for operation, argument, _ in pickletools.genops(pickled):
+        name = operation.name
+        if name not in OPCODES:
+            raise ValueError(f"{name} is refused, only arrays are read")
+        if name in ("MEMOIZE", "BINPUT", "LONG_BINPUT"):
+            place = memo if argument is None else argument
+            if place > len(pickled):  # the memo is a list as long as its largest place
+                raise ValueError(f"{name} {place} in {len(pickled)} bytes")
+            memo += 1
+            tuples |= {place} if before.startswith("TUPLE") else set()
+        if name in ("BINGET", "LONG_BINGET") and argument in tuples:
+            raise ValueError("a tuple twice")
+        before = name
 
 
 def _read_header(file: BinaryIO) -> None:
@@ -41,10 +76,17 @@ class _Dtype:
     """Stands for numpy.dtype while unpickling: what was written of it, unread."""
 
     def __init__(self, code: str, *_: object):
-        self.code = str(code)
+        self.code = _text(code)
 
     def __setstate__(self, state: tuple) -> None:
-        self.code = str(state[1]) + self.code  # byte order
+        self.code = _text(state[1]) + self.code  # byte order
+
+
+def _text(value: object) -> str:
+    """A short string as it is; a ValueError for anything else, which may be endless as text."""
+    if not isinstance(value, str) or len(value) > 8:
+        raise ValueError(f"part of a dtype is a {type(value).__name__}")
+    return value
 
 
 class _Array:
@@ -88,5 +130,6 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> type:
         if (module, name) not in self.NAMES:
-            raise pickle.UnpicklingError(f"{module}.{name} is refused, only arrays are read")
+            called = ascii(f"{module}.{name}")[1:-1][:80]
+            raise pickle.UnpicklingError(f"{called} is refused, only arrays are read")
         return self.NAMES[module, name]

@@ -101,7 +101,7 @@ def read(path: Path, rate: int) -> np.ndarray:
 
 def stats(array: np.ndarray, parameters: dict) -> list[float]:
     """What `standard` says of a stored clip; [] for a long one: it depends on the cut."""
-    return standard(array, parameters) if array.shape[1] <= shape(parameters)[1] else []
+    return [] if is_cut(array.shape, parameters) else standard(array, parameters)
 
 
 def standard(array: np.ndarray, parameters: dict) -> list[float]:
@@ -116,18 +116,23 @@ def standard(array: np.ndarray, parameters: dict) -> list[float]:
     return [float(mean), float(1 / np.sqrt(spread / cells + constants.STANDARDISE_EPS))]
 
 
+def is_cut(stored: tuple[int, int], parameters: dict) -> bool:
+    """Whether (229, T) frames are more than a block."""
+    return stored[1] > shape(parameters)[1]
+
+
 def gather(
     arrays: list[np.ndarray | None], stats: list[list[float] | None], parameters: dict,
-    rng: np.random.Generator | None, out: np.ndarray,
+    cut: np.ndarray | None, out: np.ndarray,
 ) -> None:  # fmt: skip
     """Stored dB -> standardised (N, 229, 313) float32 in `out`; zeros where there is nothing."""
     frames = shape(parameters)[1]
-    for array, known, block in zip(arrays, stats, out, strict=True):
+    for i, (array, known, block) in enumerate(zip(arrays, stats, out, strict=True)):
         if array is None:
             block[...] = 0
             continue
-        if array.shape[1] > frames:
-            array = _cut(array, frames, rng)
+        if is_cut(array.shape, parameters):
+            array = _cut(array, frames, None if cut is None else cut[i])
             known = standard(array, parameters)
         mean, scale = known
         block[:, : array.shape[1]] = array
@@ -136,8 +141,8 @@ def gather(
         block *= np.float32(scale)
 
 
-def _cut(array: np.ndarray, frames: int, rng: np.random.Generator | None) -> np.ndarray:
-    """Whole frames: from where `rng` says, else from the middle."""
+def _cut(array: np.ndarray, frames: int, cut: float | None) -> np.ndarray:
+    """Whole frames, at `cut` in [0, 1) of the places where they can begin; None: in the middle."""
     spare = array.shape[1] - frames
-    start = spare // 2 if rng is None else int(rng.integers(spare + 1))
+    start = spare // 2 if cut is None else int(cut * (spare + 1))
     return array[:, start : start + frames]

@@ -80,7 +80,7 @@ class Extractor:
 
 def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict,
-    rng: np.random.Generator | None, out: np.ndarray,
+    cut: None, out: np.ndarray,
 ) -> None:  # fmt: skip
     """Stored vectors -> (N, text_dim) float32 in `out`; zeros where there is nothing."""
     for array, block in zip(arrays, out, strict=True):

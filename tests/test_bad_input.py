@@ -25,7 +25,7 @@ import soundfile
 import torch
 
 import main
-import run as run_module
+import training
 
 FEMALE, MALE = "annotation/Session01_F_res.csv", "annotation/Session01_M_res.csv"
 SEGMENT, EMOTION, VALENCE, AROUSAL, RATER = 9, 10, 11, 12, 13  # columns, from 0
@@ -482,6 +482,7 @@ def untestable(refused):
 )
 def test_weights_that_are_something_else_are_refused(data, run, untestable):
     (run / "model.pth").write_bytes(data)
+    (run / "model.pth.b2sum").unlink()
     untestable(r"model.pth should hold a (state dict of torch; it is damaged|dict of tensors)", run)
 
 
@@ -489,19 +490,22 @@ def test_weights_that_are_something_else_are_refused(data, run, untestable):
 def test_truncated_weights_are_refused(share, run, untestable):
     data = (run / "model.pth").read_bytes()
     (run / "model.pth").write_bytes(data[: int(share * len(data))])
+    untestable(r"model.pth is damaged: model.pth.b2sum holds the checksum of other bytes", run)
+    (run / "model.pth.b2sum").unlink()
     untestable(r"model.pth should hold a state dict of torch; it is damaged", run)
 
 
 @pytest.mark.parametrize("value", [Code(), {"emotion.0.weight": Code()}], ids=["bare", "in a dict"])
 def test_weights_that_hold_code_are_refused_and_never_run(value, run, untestable):
     torch.save(value, run / "model.pth")
+    (run / "model.pth.b2sum").unlink()
     untestable(r"model.pth should hold a state dict of torch; it is damaged or something else", run)
     assert not Path("executed").exists()
 
 
 def test_a_run_without_weights_is_refused(run, untestable):
     (run / "model.pth").unlink()
-    untestable(r"cannot read exp/run/model.pth: No such file", run)
+    untestable(r"exp/run has no model.pth: its training did not end; .*--resume run", run)
 
 
 @pytest.mark.parametrize(
@@ -732,7 +736,7 @@ def test_a_disk_that_is_full_when_an_epoch_is_logged_is_one_line(say, ready, mon
     def opened(path, *how):
         return open("/dev/full" if Path(path).name == "train_loss.log" else path, *how)
 
-    monkeypatch.setattr(run_module, "open", opened, raising=False)
+    monkeypatch.setattr(training, "open", opened, raising=False)
     code, _, lines = say(*TEXT)
     assert (code, len(lines)) == (2, 1), lines
     assert re.search("^error: cannot write .*train_loss.log: No space left", lines[0]), lines

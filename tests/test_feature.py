@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import logging
+import math
 import os
 import pickle
 import shutil
@@ -24,6 +25,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+import cache
 import feature
 import utils
 
@@ -45,7 +47,7 @@ def counting(calls: list, **more) -> SimpleNamespace:
                 raise feature.Unusable("begins with bad")
             return [np.frombuffer(data, np.uint8).astype(np.float32)[None] * self.factor]
 
-    def gather(arrays, stats, parameters, rng, out):
+    def gather(arrays, stats, parameters, cut, out):
         for array, known, block in zip(arrays, stats, out, strict=True):
             block[...] = 0 if array is None else [array.shape[1], array.sum(), *known]
 
@@ -70,7 +72,9 @@ def table(folder: Path, contents: list[bytes]) -> pd.DataFrame:
     folder.mkdir(exist_ok=True)
     rows = []
     for i, content in enumerate(contents):
-        (folder / f"{i}.wav").write_bytes(content)
+        path = folder / f"{i}.wav"
+        if not path.exists() or path.read_bytes() != content:  # another process may be reading it
+            path.write_bytes(content)
         rows.append(
             {"role": "speaker", "segment": f"Sess01_F{i:03}", "wav": f"{i}.wav",
              "text": f"line {i}", "quarantine": "", "silent": False, "wav_size": len(content),
@@ -260,6 +264,25 @@ def test_rows_of_any_shape_are_gathered_with_zeros_for_padding(tmp_path, calls):
     np.testing.assert_array_equal(store.gather(np.int64(4)), expected[1][2])
 
 
+@pytest.mark.parametrize("longer", [None, lambda shape, parameters: shape[1] > 20])
+def test_a_leaf_is_told_where_to_cut_only_if_it_says_what_is_cut(tmp_path, monkeypatch, longer):
+    told = []
+
+    def gather(arrays, stats, parameters, cut, out):
+        told.append(cut if cut is None else cut.tolist())
+
+    more = {} if longer is None else {"is_cut": longer}
+    monkeypatch.setattr(utils, "leaf", lambda folder, name: counting([], gather=gather, **more))
+    held = several(6) + [b"bad one"]
+    store = extract(table(tmp_path / "corpus", held), tmp_path)
+    assert store.is_cut.tolist() == [bool(longer) and len(content) > 20 for content in held]
+    again = extract(table(tmp_path / "corpus", held), tmp_path)  # as read from the index
+    assert again.is_cut.tolist() == store.is_cut.tolist() and again.is_cut.dtype == bool
+    store.gather(np.array([[-1, 0], [1, 2]]), np.array([[0.1, 0.2], [0.3, 0.4]]))
+    store.gather(np.array([[-1, 0], [1, 2]]))
+    assert told == [[0.1, 0.2, 0.3, 0.4] if longer else None, None]
+
+
 def test_a_row_that_does_not_exist_is_an_error(tmp_path, calls):
     store = extract(table(tmp_path / "corpus", several(5)), tmp_path)
     with pytest.raises(IndexError):
@@ -316,7 +339,7 @@ import sys, time
 from pathlib import Path
 from types import SimpleNamespace
 sys.path[:0] = [{root!r}, {tests!r}]
-import feature, utils
+import cache, feature, utils
 from test_feature import counting, table, several
 
 def log(line):
@@ -330,7 +353,7 @@ class Calls(list):
 
 work = Path({work!r})
 utils.leaf = lambda folder, name: counting(Calls())
-feature.FLUSH = 1, 0.0
+cache.FLUSH = 1, 0.0
 utterances = table(work / "corpus", several({rows}))
 (work / {ready!r}).touch()
 feature.extract("bytes", utterances, work / "corpus", work, SimpleNamespace(factor=1.0), 2, False)
@@ -392,7 +415,7 @@ def test_waiting_for_another_process_is_said(tmp_path, calls, caplog, monkeypatc
     monkeypatch.setattr(filelock.FileLock, "acquire", busy_once)
     with caplog.at_level(logging.WARNING):
         extract(utterances, tmp_path)
-    assert "another process extracts" in caplog.text
+    assert f"another process is extracting into {store.folder}; waiting for it" in caplog.text
 
 
 def test_a_finished_cache_is_read_without_a_lock_or_a_write(tmp_path, calls, monkeypatch):
@@ -421,7 +444,7 @@ def test_a_flipped_bit_is_found_named_and_extracted_again(tmp_path, calls, caplo
     with caplog.at_level(logging.WARNING):
         again = extract(utterances, tmp_path)
     assert names(calls) == ["4.wav"] and contents(again) == several()
-    assert ": damaged, extracted again: Sess01_F004\n" in caplog.text
+    assert ": damaged: Sess01_F004; extracting 1 again\n" in caplog.text
     calls.clear()
     assert contents(extract(utterances, tmp_path)) == several() and calls == []
 
@@ -449,6 +472,121 @@ def test_no_single_flipped_bit_is_ever_read(tmp_path, calls, position, name):
     assert [e.stats for e in store.entries] == [[float(i + 1)] for i in range(12)]
 
 
+FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 100))  # more: 3000 take two minutes
+NONSENSE = [  # in place of a value of an index line
+    -1, 0, 1, 1.5, 7.0, 10**30, -(10**30), 2**63, True, None, "", "x", "\ud800", [], {}, {"a": 1},
+    [0], [-1], [1.5], [True], [None], ["1"], [[1]], [10**12] * 9, math.nan, math.inf, [math.nan],
+]  # fmt: skip
+LINES = [  # in place of an index line
+    b"", b"\n", b"\r", b"{}\n", b"[]\n", b"null\n", b"5\n", b'"key"\n', b"NaN\n", b"{\n", b"\xff\n",
+    b"[" * 100_000 + b"\n", b'{"key":' * 100_000 + b"\n", b"9" * 5000 + b"\n", b"\0" * 200,
+    b'{"key": "a", "offset": 0, "shape": [1], "crc32": 0, "stats": [], "unusable": ""}\n',
+    b'{"key": "a", "offset": 0, "shape": [], "crc32": 0, "stats": [], "unusable": "x"}\n',
+]  # fmt: skip
+
+
+@st.composite
+def damages(draw) -> tuple[str, tuple]:
+    """A file of a cache and what happens to it: see `damaged`."""
+    name = draw(st.sampled_from(["data.bin", "index.jsonl", "complete.json", "parameters.json"]))
+    kinds = {"cut": st.none(), "flip": st.integers(1, 255), "all": st.sampled_from(LINES),
+             "insert": st.binary(min_size=1, max_size=40)}  # fmt: skip
+    if name == "index.jsonl":
+        field = st.sampled_from(["key", "offset", "shape", "crc32", "stats", "unusable", "more"])
+        kinds |= {"field": st.tuples(field, st.sampled_from(NONSENSE)), "again": st.none(),
+                  "line": st.sampled_from(LINES), "swap": field, "without": field}  # fmt: skip
+    kind = draw(st.sampled_from(sorted(kinds)))
+    return name, (kind, draw(st.floats(0, 0.9999)), draw(kinds[kind]))
+
+
+def damaged(data: bytes, kind: str, where: float, value) -> bytes:
+    at, lines = int(where * len(data)), data.splitlines(keepends=True)
+    line = int(where * len(lines))
+    if kind == "cut":
+        return data[:at]
+    if kind == "flip":
+        return data[:at] + bytes([data[at] ^ value]) + data[at + 1 :]
+    if kind == "insert":
+        return data[:at] + value + data[at:]
+    if kind == "all":
+        return value
+    if kind != "line":
+        value = json.dumps(changed(kind, lines[line], lines[line - 1], value)).encode() + b"\n"
+    return b"".join([*lines[:line], value, *lines[line + (kind != "again") :]])
+
+
+def changed(kind: str, line: bytes, other: bytes, value) -> dict:
+    """The object of an index line, spoilt."""
+    entry = json.loads(line)
+    if kind == "field":
+        entry |= dict([value])
+    elif kind == "swap":
+        entry[value] = json.loads(other).get(value)
+    elif kind == "without":
+        entry.pop(value, None)
+    return entry
+
+
+def same(name: str, one: bytes, other: bytes) -> bool:
+    """Whether two contents of a file say the same; a tab for a space in an index is no damage."""
+    if one == other or name != "index.jsonl" or len(one) != len(other):
+        return one == other
+    try:
+        lines = [[json.loads(line) for line in data.splitlines()] for data in (one, other)]
+    except (ValueError, RecursionError):
+        return False
+    return lines[0] == lines[1]
+
+
+def test_a_cache_damaged_in_any_way_is_named_mended_and_read_as_before(tmp_path, calls, caplog):
+    utterances = table(tmp_path / "corpus", several())
+    store = extract(utterances, tmp_path)
+    pristine = {path.name: path.read_bytes() for path in store.folder.iterdir()}
+    rows = np.arange(-1, 12)
+    blocks, seen = store.gather(rows), []
+
+    @examples(max_examples=FUZZ_EXAMPLES, deadline=10_000, derandomize=True, database=None)
+    @given(st.lists(damages(), min_size=1, max_size=3))
+    def check(changes):
+        for name, data in pristine.items():
+            (store.folder / name).write_bytes(data)
+        for name, change in dict(changes).items():
+            (store.folder / name).write_bytes(damaged(pristine[name], *change))
+        wrong = {n for n, data in pristine.items()
+                 if not same(n, (store.folder / n).read_bytes(), data)}  # fmt: skip
+        caplog.clear()
+        again = extract(utterances, tmp_path)
+        assert contents(again) == several()
+        assert again.gather(rows).tobytes() == blocks.tobytes()
+        said = [record.getMessage() for record in caplog.records]
+        assert len(said) == bool(wrong), (said, wrong)
+        assert all("\n" not in line for line in said)
+        if len(wrong) == 1:
+            assert any(word in said[0] for word in (*wrong, "Sess01_F", "1 of other")), said
+        calls.clear()
+        caplog.clear()
+        third = extract(utterances, tmp_path)
+        assert contents(third) == several() and calls == [] and not caplog.records
+        seen.append(frozenset(wrong))
+
+    check()
+    assert len(set(seen)) > 8, "too tame"
+
+
+def test_a_cache_that_cannot_be_read_is_one_line(tmp_path, calls):
+    utterances = table(tmp_path / "corpus", several())
+    folder = extract(utterances, tmp_path).folder
+    for name in ("data.bin", "index.jsonl", "complete.json", "parameters.json"):
+        data = (folder / name).read_bytes()
+        (folder / name).unlink()
+        (folder / name).mkdir()
+        with pytest.raises(utils.UserError, match=rf"^cannot \w+ {folder}.*: Is a directory$"):
+            extract(utterances, tmp_path)
+        (folder / name).rmdir()
+        (folder / name).write_bytes(data)
+    assert contents(extract(utterances, tmp_path)) == several()
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing_false(tmp_path, calls, monkeypatch):
     utterances = table(tmp_path / "corpus", several())
     real, written = os.fsync, []
@@ -459,7 +597,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_false(tmp_path, calls, monke
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(handle)
 
-    monkeypatch.setattr(feature, "FLUSH", (1, 0.0))
+    monkeypatch.setattr(cache, "FLUSH", (1, 0.0))
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(utils.UserError, match=r"^cannot write .*: No space left on device$"):
         extract(utterances, tmp_path)
@@ -489,7 +627,7 @@ def test_memory_stays_flat_however_much_is_extracted(tmp_path, monkeypatch):
             return [np.zeros(500_000, np.float16)]  # 1 MB
 
     monkeypatch.setattr(utils, "leaf", lambda folder, name: counting([], Extractor=Extractor))
-    monkeypatch.setattr(feature, "FLUSH", (8 << 20, 60.0))
+    monkeypatch.setattr(cache, "FLUSH", (8 << 20, 60.0))
     utterances = table(tmp_path / "corpus", [str(i).encode() for i in range(200)])
     tracemalloc.start()
     store = extract(utterances, tmp_path, workers=2)

@@ -49,11 +49,12 @@ def standardised(db: np.ndarray) -> np.ndarray:
     return (db - db.mean()) / np.sqrt(db.var() + 1e-5)
 
 
-def block(db: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+def block(db: np.ndarray, cut: float | None = None) -> np.ndarray:
     """dB frames as the cache gives them back: rounded, then gathered."""
     stored = db.astype(log_mel.DTYPE)
     out = np.full((1, *log_mel.shape(PARAMETERS)), np.nan, np.float32)
-    log_mel.gather([stored], [log_mel.stats(stored, PARAMETERS)], PARAMETERS, rng, out)
+    cuts = None if cut is None else np.array([cut])
+    log_mel.gather([stored], [log_mel.stats(stored, PARAMETERS)], PARAMETERS, cuts, out)
     return out[0]
 
 
@@ -125,13 +126,32 @@ def start_of(cut: np.ndarray, db: np.ndarray) -> int:
     return int(np.argmin(errors))
 
 
-def test_in_training_a_long_clip_is_cut_where_the_generator_says():
+@pytest.mark.parametrize(
+    ("cut", "start"),
+    [(0.0, 0), (1 / 7 - 1e-9, 0), (1 / 7 + 1e-9, 1), (0.5, 3), (6 / 7 + 1e-9, 6),
+     (np.nextafter(1, 0), 6), (np.nextafter(np.float32(1), np.float32(0)), 6)],
+)  # fmt: skip
+def test_in_training_a_long_clip_is_cut_where_its_own_number_says(cut, start):
     db = EXTRACTOR.decibels(voice(163_000, 4))  # 319 frames: 7 places to cut
-    crop = utils.rng(7, "crop")
-    starts = [start_of(block(db, crop), db) for _ in range(60)]
-    again = utils.rng(7, "crop")
-    assert starts == [start_of(block(db, again), db) for _ in range(60)]
-    assert set(starts) == set(range(7))
+    assert start_of(block(db, cut), db) == start
+
+
+def test_every_place_to_cut_is_equally_likely():
+    db = EXTRACTOR.decibels(voice(163_000, 4))
+    starts = [start_of(block(db, cut), db) for cut in (np.arange(70) + 0.5) / 70]
+    assert np.bincount(starts).tolist() == [10] * 7
+
+
+def test_a_short_clip_has_nothing_to_cut():
+    db = EXTRACTOR.decibels(voice(100_000, 6))
+    np.testing.assert_array_equal(block(db, 0.9), block(db))
+
+
+@pytest.mark.parametrize(("samples", "longer"), [(159_999, False), (160_255, False),
+                                                 (160_256, True), (400_000, True)])  # fmt: skip
+def test_a_clip_is_cut_once_it_has_more_frames_than_a_block(samples, longer):
+    frames = 1 + samples // 512
+    assert log_mel.is_cut((229, frames), PARAMETERS) is longer
 
 
 def test_an_almost_even_block_is_divided_by_the_root_of_variance_and_1e_5():

@@ -277,7 +277,9 @@ def test_a_full_disk_leaves_the_old_weights(saved, monkeypatch):
     with pytest.raises(UserError, match="cannot write .*: No space left on device"):
         model.save(saved, model.build("mate", SMALL, seed=2), SMALL | {"model": "mate"})
     assert (saved / "model.pth").read_bytes() == before
-    assert sorted(p.name for p in saved.iterdir()) == ["configuration.json", "model.pth"]
+    assert model.load(saved)
+    names = sorted(p.name for p in saved.iterdir())
+    assert names == ["configuration.json", "model.pth", "model.pth.b2sum"]
 
 
 @pytest.mark.parametrize("missing", ["configuration.json", "model.pth"])
@@ -312,9 +314,19 @@ DAMAGES = {
 def test_damaged_weights_are_refused_in_one_line(saved, damage):
     path = saved / "model.pth"
     path.write_bytes(damage(path.read_bytes()))
+    (saved / "model.pth.b2sum").unlink()  # what it says is tested below
     with pytest.raises(UserError, match="model.pth should hold a .*dict") as caught:
         model.load(saved)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bit", [0, 12345, -1])
+def test_one_flipped_bit_in_the_weights_is_noticed(saved, bit):
+    data = bytearray((saved / "model.pth").read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    (saved / "model.pth").write_bytes(data)
+    with pytest.raises(UserError, match="model.pth is damaged: model.pth.b2sum holds the checksum"):
+        model.load(saved)
 
 
 class Touch:
@@ -329,6 +341,7 @@ class Touch:
 
 def test_code_in_the_weights_is_not_run(saved):
     (saved / "model.pth").write_bytes(torch_bytes({"weight": Touch(saved / "made")}))
+    (saved / "model.pth.b2sum").unlink()
     with pytest.raises(UserError, match="model.pth should hold a state dict"):
         model.load(saved)
     assert not (saved / "made").exists()

@@ -21,6 +21,7 @@ import dataset
 import main
 import record
 import run
+import training
 from utils import UserError, leaf, write_json
 
 DATA = ["--data", "corpus", "--test_split", "[3,4]", "--text_encoder", "char-ngram"]
@@ -96,7 +97,7 @@ def test_a_run_folder_is_named_by_what_was_run_and_when(run_folder):
 def test_a_run_folder_holds_every_file_and_no_other(run_folder):
     wanted = {"configuration.json", "training.csv", "model.pth", "train_loss.log",
               "loss_curve.png", "predictions.csv", "result.json", "confusion.csv",
-              "confusion.png", "report.html"}  # fmt: skip
+              "confusion.png", "report.html", "model.pth.b2sum"}  # fmt: skip
     names = {p.name for p in run_folder.iterdir() if p.is_file()}
     assert names >= wanted
     assert all(name.startswith("events.out.tfevents") for name in names - wanted)
@@ -213,8 +214,7 @@ def test_the_log_has_one_line_of_json_an_epoch(place):
     lines = log(trained("--epochs", "3"))
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     for line in lines:
-        assert set(line) == {"epoch", "loss", "loss/emotion", "loss/arousal", "loss/valence", "lr",
-                             "seconds"}  # fmt: skip
+        assert set(line) == {"epoch", "loss", "loss/emotion", "loss/arousal", "loss/valence", "lr"}
         parts = line["loss/arousal"] + line["loss/valence"]
         assert line["loss"] == pytest.approx(0.66 * line["loss/emotion"] + 0.34 * parts, rel=1e-5)
 
@@ -271,7 +271,7 @@ def test_the_learning_rate_follows_torch(epochs, decay):
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epochs // 3, epochs // 2], decay)
     for epoch in range(1, epochs + 1):
         [wanted] = schedule.get_last_lr()
-        assert run.learning_rate(settings, epoch) == pytest.approx(wanted, rel=1e-12)
+        assert training.learning_rate(settings, epoch) == pytest.approx(wanted, rel=1e-12)
         optimizer.step()
         schedule.step()
 
@@ -279,7 +279,7 @@ def test_the_learning_rate_follows_torch(epochs, decay):
 @pytest.mark.parametrize("epochs", [1, 2])
 def test_the_first_epoch_has_the_learning_rate_that_was_asked_for(epochs):
     settings = argparse.Namespace(lr=0.02, lr_decay=0.7, epochs=epochs)
-    assert run.learning_rate(settings, 1) == 0.02
+    assert training.learning_rate(settings, 1) == 0.02
 
 
 def test_lr_decay_is_what_the_rate_is_multiplied_by(place):
@@ -299,22 +299,22 @@ def test_nothing_is_learnt_once_the_rate_is_zero(place):
 @pytest.mark.parametrize("n", [2, 7, 8, 9, 16, 17, 33])
 def test_every_window_is_trained_on_once_an_epoch_but_a_last_one_alone(n):
     settings = argparse.Namespace(batch_size=8, seed=1)
-    batches = list(run.training_batches(n, settings, 1))
+    batches = list(training.training_batches(n, settings, 1))
     assert all(1 < len(batch) <= 8 for batch in batches)
     drawn = np.concatenate(batches).tolist()
     assert len(set(drawn)) == len(drawn) == (n - 1 if n % 8 == 1 else n)
-    other = np.concatenate(list(run.training_batches(n, settings, 2))).tolist()
+    other = np.concatenate(list(training.training_batches(n, settings, 2))).tolist()
     assert other != drawn or n == 2
 
 
 def test_a_last_batch_of_one_is_trained_without_and_tested(place, monkeypatch):
-    sizes, losses_of = [], run.losses_of
+    sizes, losses_of = [], training.losses_of
 
-    def counted(model, criterion, batch, settings):
+    def counted(model, criterion, batch, *others):
         sizes.append((model.training, len(batch["mask"])))
-        return losses_of(model, criterion, batch, settings)
+        return losses_of(model, criterion, batch, *others)
 
-    monkeypatch.setattr(run, "losses_of", counted)
+    monkeypatch.setattr(training, "losses_of", counted)
     folder = trained("--batch_size", "11")
     assert [size for training, size in sizes if training] == [11]  # of 12 windows
     whole = pd.read_csv(folder / "predictions.csv")
@@ -329,7 +329,7 @@ def scripted(monkeypatch, scores: list[float], name: str = "macro_f1") -> None:
     """Let the validation scores be these, epoch by epoch."""
     given = iter(scores)
     others = {"macro_f1": 0.0, "uar": 0.0, "ccc": 0.0, "loss": 0.0}
-    monkeypatch.setattr(run, "validate", lambda *_: others | {name: next(given)})
+    monkeypatch.setattr(training, "validate", lambda *_: others | {name: next(given)})
 
 
 VAL = ["--val_split", "[2]", "--lr_decay", "1"]

@@ -1,0 +1,534 @@
+"""Damaged files by the hundred: what comes out is a result or one line, in time and in memory.
+
+Real files of the synthetic corpus and of a run are changed as damage and mistakes change them. The
+examples are the same at every run; FUZZ_EXAMPLES=20 makes twenty times as many:
+`FUZZ_EXAMPLES=20 python -m pytest tests/test_fuzz.py`
+"""
+
+import contextlib
+import copy
+import csv
+import io
+import json
+import os
+import pickle
+import re
+import resource
+import shutil
+import struct
+import sys
+import zipfile
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_report import log_lines, make_run, predictions
+from test_security import SMALL, within
+
+import annotation
+import constants
+import dataset
+import evidence
+import feature
+import main
+import model
+import report
+from corpora import kemdy19, kemdy19_2022
+from features import _vectors
+from utils import UserError
+
+TIMES = int(os.environ.get("FUZZ_EXAMPLES", "1"))
+MEMORY = 2 << 30  # bytes that one example may take on top
+SECONDS = 20.0  # for one example; the slowest takes about one
+FEMALE = "annotation/Session01_F_res.csv"
+SPOILT = "wav/Session01/Sess01_script01/Sess01_script01_M001"
+PREPARE = ["prepare", "--data", "corpus", "--max_bad", "1"]
+
+
+def examples(count: int) -> Callable:
+    """The settings of a test: the same `count` examples each time, or TIMES as many."""
+    return settings(
+        derandomize=True, max_examples=count * TIMES, deadline=None, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def bounded() -> Iterator[None]:
+    """In SECONDS, and in MEMORY more than what the process has."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if os.name == "posix" else 0
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY, limits[1]))
+    try:
+        with within(SECONDS):
+            yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def command(*words: str) -> int:
+    """The exit code of a command line: 0, or 2 after one line that begins with "error: "."""
+    out, err = io.StringIO(), io.StringIO()
+    with bounded(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main.main(list(words))
+    *_, last = re.split(r"(?:^|\r|\n)error: ", err.getvalue())
+    assert code in (0, 2)
+    assert err.getvalue().count("error: ") == (code == 2) or code == 2
+    if code == 2:
+        assert last.strip() and "\n" not in last.strip(), last
+    return code
+
+
+def answers(call: Callable, *arguments: object) -> object:
+    """What a call returns; None if it was a UserError of one line."""
+    with bounded():
+        try:
+            return call(*arguments)
+        except UserError as error:
+            assert str(error) and "\n" not in str(error), str(error)
+            return None
+
+
+# --- how things are damaged ----------------------------------------------------------------------
+
+place = st.floats(0, 1, exclude_max=True)  # in a file or a list, as a share of its length
+TOKENS = [b"", b"\0", b"\0" * 64, b"\xff\xfe", b"\xef\xbb\xbf", b"\xff" * 9, b"\r", b"\n\n", b'"',
+          b",", b";",
+          b"\xb0\xa1", b"\xed\xa0\x80", b"-1", b"1e999", b"../", b"PK\5\6", b"RIFF", b"data",
+          b"\x7f\xff\xff\xff", b"\x80", b"\x00\x00\x00\x80"]  # fmt: skip
+bytes_changed = st.lists(
+    st.tuples(
+        st.sampled_from(["flip", "set", "cut", "drop", "twice", "insert", "over"]), place,
+        st.integers(0, 255), st.sampled_from(TOKENS),
+    ),
+    min_size=1, max_size=4,
+)  # fmt: skip
+
+
+def damaged(data: bytes, changes: list[tuple], part: float = 1.0) -> bytes:
+    """Bytes with each change made, all within the first `part` of them."""
+    data = bytearray(data)
+    for kind, where, value, token in changes:
+        at = int(where * part * len(data))
+        if kind == "flip" and data:
+            data[at] ^= 1 << value % 8
+        elif kind == "set" and data:
+            data[at] = value
+        elif kind == "cut":
+            del data[at:]
+        elif kind == "drop":
+            del data[at : at + value]
+        elif kind == "twice":
+            data[at:at] = data[at : at + value]
+        elif kind in ("insert", "over"):
+            data[at : at + (len(token) if kind == "over" else 0)] = token
+    return bytes(data)
+
+
+WORDS = [
+    "", " ", "nan", "NaN", "inf", "-inf", "1e400", "9" * 400, "-0", "0x1f", "1,5", "１", "true",
+    "1e-320", "\0", "\ufeff", "\u202e", "가", "\u1100\u1161", '"', 'a"b', "a\nb", "a\rb",
+    "angry;sad", ";", "angry;", "disqust", "joy", "../../x", "/etc/passwd", "=1+1", "x" * 140_000,
+    "Sess01_script01_M001", "Sess99_impro01_F001", "Sess01_script01_F٠٠١", "speaker", "5.0000001",
+]  # fmt: skip
+rows_changed = st.lists(
+    st.tuples(
+        st.sampled_from(["cell"] * 6 + ["less", "more", "gone", "twice", "last", "swap"]),
+        place, place, st.sampled_from(WORDS) | st.text(max_size=8),
+    ),
+    min_size=1, max_size=6,
+)  # fmt: skip
+
+
+def table_damaged(rows: list[list[str]], changes: list[tuple]) -> bytes:
+    """A table as CSV after each change: of a cell, of the number of cells, or of whole rows."""
+    rows = [list(row) for row in rows]
+    for kind, down, across, word in changes:
+        at = int(down * len(rows))
+        row = rows[at] if rows else []
+        cell = int(across * len(row))
+        if kind == "cell" and row:
+            row[cell] = word
+        elif kind == "less" and row:
+            del row[cell]
+        elif kind == "more":
+            row.insert(cell, word)
+        elif kind == "gone":
+            rows[at : at + 1] = []
+        elif kind in ("twice", "last"):
+            rows.insert(at if kind == "twice" else len(rows), list(row))
+        elif kind == "swap" and rows:
+            rows[at], rows[0 - at] = rows[0 - at], rows[at]
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue().encode("utf-8", "surrogatepass")
+
+
+def deep(depth: int) -> list:
+    value: list = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+VALUES = [
+    None, True, False, 0, 1, -1, 2, 0.5, 10**9, 10**19, 10**300, -(10**19), 1e308,
+    float("inf"), float("nan"),
+    "", "x", "1", "9" * 5000, "\ud800", "../..", "/", "\0", "a\nb", "char-ngram", "[1]", [], [[]],
+    [0], ["x"], [None], [10**19], [1e308], {}, {"a": {}}, {"x": [1]}, deep(400), deep(3000),
+]  # fmt: skip
+KEYS = ["", "self", "model", "x", "data", "text_encoder", "loss", "\ud800", "a\nb"]
+json_changed = st.lists(
+    st.tuples(
+        st.sampled_from(["value"] * 5 + ["gone", "key", "wrap", "half"]),
+        st.lists(place, min_size=1, max_size=4), st.sampled_from(VALUES), st.sampled_from(KEYS),
+    ),
+    min_size=1, max_size=3,
+)  # fmt: skip
+
+
+def json_damaged(value: object, changes: list[tuple]) -> str:
+    """JSON with values of other types, sizes and depths, and keys gone or new."""
+    value = copy.deepcopy(value)
+    for kind, way, new, key in changes:
+        at: object = value
+        for where in way[:-1]:
+            inner = list(at.values()) if isinstance(at, dict) else at
+            step = inner[int(where * len(inner))] if inner else None
+            at = step if isinstance(step, dict | list) and step else at
+        if not at:
+            continue
+        names = list(at) if isinstance(at, dict) else range(len(at))
+        name = names[int(way[-1] * len(names))]
+        if kind == "gone":
+            del at[name]
+        elif kind == "key" and isinstance(at, dict):
+            at[key] = new
+        elif kind == "half" and isinstance(at[name], list | str):
+            at[name] = at[name][: len(at[name]) // 2]
+        else:
+            at[name] = [at[name]] if kind == "wrap" else new
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(20_000)  # json.dumps is recursive, too
+    try:
+        return json.dumps(value)
+    finally:
+        sys.setrecursionlimit(before)
+
+
+# --- a corpus ------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def session(workplace, tmp_path_factory) -> Path:
+    """A folder with a small corpus: session 1 alone, no sensors."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    without = shutil.ignore_patterns("ECG", "EDA", "TEMP", "Session0[234]*")
+    shutil.copytree(workplace / "corpus", folder / "corpus", ignore=without)
+    return folder
+
+
+@pytest.fixture
+def corpus(session) -> Iterator[Path]:
+    """The small corpus, in a folder to work in; what is prepared stays for the next test."""
+    with contextlib.chdir(session):
+        yield session / "corpus"
+
+
+@contextlib.contextmanager
+def changed(path: Path, data: bytes) -> Iterator[None]:
+    """A file with other bytes, for a while."""
+    before = path.read_bytes() if path.exists() else None
+    path.write_bytes(data)
+    try:
+        yield
+    finally:
+        if before is None:
+            path.unlink()
+        else:
+            path.write_bytes(before)
+
+
+def check_tables() -> None:
+    """What was prepared holds labels, scores and paths that can be used, or says why not."""
+    [path] = Path("data/prepared").glob("*/annotation.csv")
+    rows = pd.read_csv(path, keep_default_na=False, dtype={"text": str})
+    good = rows[(rows["quarantine"] == "") & (rows["emotion"] != "")]
+    labels = {label for cell in good["emotion"] for label in cell.split(";")}
+    assert labels <= set(constants.EMOTIONS)
+    scores = good[["valence", "arousal"]].astype(float).to_numpy()
+    assert ((scores >= 1) & (scores <= 5)).all()
+    assert all(
+        re.fullmatch(r"|(wav/Session01/\w+|audio)/Sess01_\w+\.wav", wav) for wav in rows["wav"]
+    )
+    assert all(name.isprintable() and len(name) < 100 for name in rows["segment"])
+    assert all(text.isprintable() for text in rows["text"])
+
+
+@given(rows=rows_changed, data=st.none() | bytes_changed)
+@examples(50)
+def test_an_annotation_file(rows, data, corpus):
+    table = list(csv.reader(io.StringIO((corpus / FEMALE).read_bytes().decode(), "")))
+    text = table_damaged(table, rows)
+    with changed(corpus / FEMALE, damaged(text, data) if data else text):
+        if command(*PREPARE) == 0:
+            check_tables()
+
+
+@given(rows=rows_changed, data=st.none() | bytes_changed, role=st.sampled_from(["speaker", "both"]))
+@examples(40)
+def test_a_table_of_2022(rows, data, role, corpus):
+    utterances, _ = kemdy19.read(corpus)
+    header = [*kemdy19_2022.NEEDED, "role"]
+    table = [header]
+    for row in utterances.to_dict("records")[:5]:
+        ratings = [row["emotion"], str(row["valence"]), str(row["arousal"])] + [
+            "sad",
+            "2",
+            "3",
+        ] * 10
+        cells = [
+            str(row["start"]),
+            str(row["end"]),
+            row["segment"],
+            *ratings,
+            row["text"],
+            "speaker",
+        ]
+        table.append(cells)
+    text = table_damaged(table, rows)
+    name = "df_speaker.csv" if role == "speaker" else "annotation.csv"
+    with changed(corpus / name, damaged(text, data) if data else text):
+        if command(*PREPARE[:2], "kemdy19_2022:corpus", *PREPARE[3:]) == 0:
+            shutil.rmtree("data/prepared")
+
+
+SAID = ["안녕하세요 b/ (왜+뭐) l/", "", "a\r\nb\r\n", "가나다" * 50]
+
+
+@given(
+    said=st.sampled_from(SAID),
+    encoding=st.sampled_from(["utf-8", "cp949", "utf-16", "utf-8-sig"]),
+    changes=bytes_changed,
+)
+@examples(200)
+def test_a_transcript(said, encoding, changes):
+    text = annotation.decode(damaged(said.encode(encoding), changes))
+    assert text.text == "" or not text.bad
+    clean = annotation.clean_transcript(text.text)
+    assert clean.isprintable() and clean == clean.strip()
+
+
+@given(changes=bytes_changed)
+@examples(10)
+def test_a_transcript_of_a_corpus(changes, corpus):
+    path = corpus / f"{SPOILT}.txt"
+    with changed(path, damaged(path.read_bytes(), changes)):
+        assert command(*PREPARE) == 0
+        check_tables()
+
+
+# --- sound ---------------------------------------------------------------------------------------
+
+NUMBERS = [
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    255,
+    256,
+    4000,
+    16000,
+    65534,
+    65535,
+    65536,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+]
+
+
+@st.composite
+def waves(draw) -> bytes:
+    """A wav whose header says what it wants: format, channels, rate, width and sizes."""
+    kind = draw(st.sampled_from([b"RIFF", b"RIFF", b"RF64", b"RIFX", b"FORM"]))
+    code = draw(st.sampled_from([1, 1, 3, 3, 6, 7, 2, 0x11, 0x55, 0xFFFE, 0]))
+    channels = draw(st.sampled_from([1, 1, 1, 2, *NUMBERS])) & 0xFFFF
+    rate = draw(st.sampled_from([16_000, 16_000, *NUMBERS, 10**6, 192_000]))
+    bits = draw(st.sampled_from([16, 16, 8, 24, 32, 64, 0, 1, 12, 65535]))
+    align = draw(st.sampled_from([channels * bits // 8, 0, 1, 65535])) & 0xFFFF
+    body = draw(st.sampled_from([b"", b"\1\0" * 800, b"\xff" * 3200, b"\x00\x00\xc0\x7f" * 400]))
+    size = draw(st.sampled_from([len(body)] * 3 + NUMBERS))
+    head = struct.pack("<HHIIHH", code, channels, rate, rate * align & 0xFFFFFFFF, align, bits)
+    if code == 0xFFFE:
+        guid = draw(st.sampled_from([1, 3, 0])).to_bytes(2, "little")
+        head += (
+            struct.pack("<HHI", 22, bits, 4) + guid + b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"
+        )
+    extra = b"ds64" + struct.pack("<IQQQI", 28, 2**62, 2**62, 2**62, 0) if kind == b"RF64" else b""
+    parts = extra + b"fmt " + struct.pack("<I", len(head)) + head
+    return (
+        kind
+        + struct.pack("<I", 36 + len(body))
+        + b"WAVE"
+        + parts
+        + b"data"
+        + struct.pack("<I", size)
+        + body
+    )
+
+
+def heard(corpus: Path, data: bytes) -> None:
+    with changed(corpus / f"{SPOILT}.wav", data):
+        assert command(*PREPARE) == 0
+        check_tables()
+        found = dataset.open_corpus("corpus", max_bad=1)
+        rows = found.role("speaker")
+        settings = Namespace(sr=constants.SAMPLE_RATE)
+        with bounded():
+            store = feature.extract(
+                "log_mel", rows, corpus, found.prepared, settings, progress=False
+            )
+            assert np.isfinite(store.gather(np.arange(len(rows)))).all()
+
+
+@given(data=waves(), changes=st.none() | bytes_changed)
+@examples(50)
+def test_a_wav_of_any_header(data, changes, corpus):
+    heard(corpus, damaged(data, changes, part=0.05) if changes else data)
+
+
+@given(changes=bytes_changed)
+@examples(20)
+def test_a_damaged_wav(changes, corpus):
+    heard(corpus, damaged((corpus / f"{SPOILT}.wav").read_bytes(), changes, part=0.002))
+
+
+# --- a run ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tested(run_folder, workplace, tmp_path_factory) -> Path:
+    """A folder with a run that reads text alone, and a link to the corpus it is tested on."""
+    folder = tmp_path_factory.mktemp("tested")
+    written = json.loads((run_folder / "configuration.json").read_text())
+    written |= {"modality": "text", "hidden_size": 4, "text_dim": 8, "seed": 1}
+    model.save(folder / "exp/run", model.build("mate", written, seed=1), written)
+    shutil.copy(run_folder / "training.csv", folder / "exp/run")
+    (folder / "corpus").symlink_to(workplace / "corpus")
+    return folder
+
+
+@pytest.fixture
+def run(tested) -> Iterator[Path]:
+    """That run, in its folder."""
+    with contextlib.chdir(tested):
+        yield tested / "exp/run"
+
+
+@given(changes=json_changed, data=st.none() | bytes_changed)
+@examples(40)
+def test_a_configuration(changes, data, run):
+    path = run / "configuration.json"
+    text = json_damaged(json.loads(path.read_text()), changes).encode("utf-8", "surrogatepass")
+    with changed(path, damaged(text, data) if data else text):
+        command("--test_only", "run", "--data", "corpus")
+    for folder in run.glob("test_*"):
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    """A run of three small tensors, which fit no model: reading them is all that can go well."""
+    folder = tmp_path_factory.mktemp("weights")
+    (folder / "configuration.json").write_text(json.dumps(SMALL))
+    state = {f"a.{i}": torch.arange(4.0) + i for i in range(3)}
+    torch.save(state | {"n": torch.tensor(3)}, folder / "model.pth")
+    return folder
+
+
+def unloadable(folder: Path, data: bytes) -> None:
+    with changed(folder / "model.pth", data), bounded(), pytest.raises(UserError) as caught:
+        model.load(folder)
+    assert "\n" not in str(caught.value)
+
+
+@given(changes=bytes_changed)
+@examples(60)
+def test_weights(changes, weights):
+    unloadable(weights, damaged((weights / "model.pth").read_bytes(), changes))
+
+
+@given(name=st.sampled_from(["data.pkl", "data/0", "version", "byteorder"]), changes=bytes_changed)
+@examples(80)
+def test_weights_in_an_archive_that_is_whole(name, changes, weights):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(weights / "model.pth") as old, zipfile.ZipFile(buffer, "w") as new:
+        for part in old.namelist():
+            data = old.read(part)
+            new.writestr(part, damaged(data, changes) if part.endswith(name) else data)
+    unloadable(weights, buffer.getvalue())
+
+
+VECTORS = {f"Sess01_script01_F{i:03d}.txt": np.full(4, i, np.float32) for i in range(3)}
+
+
+@given(protocol=st.sampled_from([3, 4]), changes=bytes_changed)
+@examples(300)
+def test_a_file_of_vectors(protocol, changes, tmp_path_factory):
+    buffer = io.BytesIO()
+    array = np.array(VECTORS, dtype=object)
+    np.lib.format.write_array_header_1_0(
+        buffer, {"descr": "|O", "fortran_order": False, "shape": ()}
+    )
+    path = tmp_path_factory.getbasetemp() / "fuzzed.npy"
+    path.write_bytes(damaged(buffer.getvalue() + pickle.dumps(array, protocol), changes))
+    found = answers(_vectors.read_vectors, path)
+    assert found is None or all(vector.dtype == np.float32 for vector in found.values())
+
+
+# --- what a report is made from ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("scored") / "run", predictions(30), epochs=2)
+
+
+@given(rows=rows_changed, data=st.none() | bytes_changed)
+@examples(50)
+def test_predictions(rows, data, scored):
+    path = scored / "predictions.csv"
+    table = list(csv.reader(io.StringIO(path.read_text(), "")))
+    text = table_damaged(table[:8], rows)
+    with changed(path, damaged(text, data) if data else text):
+        found = answers(report.read_predictions, path)
+    if found is not None:
+        answers(lambda: evidence.summary(found, "drop", None, 1, 10))
+        answers(lambda: evidence.summary(found, "soft", None, 1, 10))
+
+
+@given(name=st.sampled_from(["result.json", "configuration.json"]), changes=json_changed)
+@examples(30)
+def test_the_files_of_a_report(name, changes, scored):
+    path = scored / name
+    text = json_damaged(json.loads(path.read_text()), changes).encode("utf-8", "surrogatepass")
+    with changed(path, text):
+        answers(report.write, scored)
+
+
+@given(changes=json_changed, data=st.none() | bytes_changed)
+@examples(20)
+def test_a_log_of_losses(changes, data, scored):
+    lines = [json_damaged(log_lines(1)[0], changes).encode(), json.dumps(log_lines(2)[1]).encode()]
+    text = b"\n".join(lines)
+    with changed(scored / "train_loss.log", damaged(text, data) if data else text):
+        answers(report.write, scored)

@@ -1,0 +1,394 @@
+"""The one training loop: on one device or many, and safe to kill at any moment.
+
+Everything random is drawn from (seed, purpose, epoch, step), so weights, optimizer and how far
+the run is are all that has to be kept to go on as if nothing had happened. Checkpoints are written
+by checkpoint.py, processes joined by devices.py; no model, loss or score is named here.
+"""
+
+import argparse
+import contextlib
+import copy
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+import checkpoint
+import loss as losses
+import metric
+import model as models
+from constants import HEADS
+from dataset import Windows
+from devices import Processes, share_batchnorm, use_bf16
+from inference import frame_of, outputs, to
+from utils import UserError, rng, seed_of, write_atomic
+
+OPTIMIZERS = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adagrad": torch.optim.Adagrad,
+}
+SELECT = {
+    "macro_f1": ("macro_f1",),
+    "uar": ("uar",),
+    "ccc": ("ccc_arousal", "ccc_valence"),
+    "loss": ("loss",),
+}
+UNREAD = 16  # steps whose losses may wait on a GPU: reading them waits for all that was begun
+TIMED = 3  # steps after which the time to come is told; the first one is slow
+LOSSES = ("loss", *(f"loss/{head}" for head in HEADS))
+LOG = "train_loss.log"
+
+
+@dataclass
+class Progress:
+    """How far a run is; with the weights and the optimizer, all there is to keep."""
+
+    epoch: int = 1  # the one under way
+    step: int = 0  # steps of it that are done
+    totals: list[float] = field(default_factory=lambda: [0.0] * len(LOSSES))  # of these steps
+    seen: int = 0  # windows in them
+    history: list[dict[str, float]] = field(default_factory=list)  # the lines of the log
+    best: float = -math.inf  # validation score so far, and the weights that reached it
+    kept: dict[str, Tensor] | None = None
+
+
+class Training:
+    """One model being trained. `fit` leaves it as it is to be tested."""
+
+    def __init__(
+        self, model: torch.nn.Module, criterion: losses.EmotionLoss, windows: Windows,
+        validation: Windows | None, settings: argparse.Namespace, processes: Processes,
+        folder: Path,
+    ):  # fmt: skip
+        self.settings, self.processes, self.folder = settings, processes, folder
+        self.model, self.criterion = share_batchnorm(model, processes), criterion
+        self.windows, self.validation = windows, validation
+        self.optimizer = OPTIMIZERS[settings.optim](
+            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+        )
+        self.progress = Progress()
+        self.bf16 = use_bf16(settings.precision, processes.device)
+        self.stop, self.saved = checkpoint.Stop(), time.monotonic()
+        self.begun: tuple[float, int] | None = None  # time and step from which steps are timed
+        self.told = False
+
+    # --- epochs ------------------------------------------------------------------------------
+
+    def fit(self) -> None:
+        """Train to the last epoch, from where a killed run was. Ctrl-C saves and ends it."""
+        self.restore()
+        self.parallel = self.processes.wrap(self.model)
+        self._say_what_comes()
+        with self.stop, self._keeping() as keeper, self._logging() as log:
+            while self.progress.epoch <= self.settings.epochs:
+                start = time.perf_counter()
+                self.one_epoch(keeper)
+                line = self._line() | (self.validate() if self.validation is not None else {})
+                log(line, time.perf_counter() - start)
+                self.progress.history.append(line)
+                self._next_epoch()
+                self.save(keeper)
+        self._finish()
+
+    def one_epoch(self, keeper: checkpoint.Keeper | None) -> None:
+        """The steps of this epoch that are not done yet."""
+        progress, settings = self.progress, self.settings
+        self.parallel.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, progress.epoch)
+        batches = list(self.batches(progress.epoch))
+        unread: list[Tensor] = []
+        title = f"epoch {progress.epoch}/{settings.epochs}"
+        done, n = progress.step, len(batches)
+        with tqdm(total=n, desc=title, initial=done, leave=False, unit="step") as bar:
+            for indices in batches[done:]:
+                unread.append(self.one_step(indices))
+                progress.step += 1
+                bar.update()
+                if len(unread) == self._wait_for or progress.step == n:
+                    self._read(unread, batches, keeper)
+                    if progress.step < n and self._is_due():
+                        self.save(keeper)
+
+    def one_step(self, indices: np.ndarray) -> Tensor:
+        """Learn from one batch; returns this process's part of its losses, in order of LOSSES."""
+        epoch, step = self.progress.epoch, self.progress.step
+        torch.manual_seed(seed_of(self.settings.seed, "model", epoch, step, self.processes.rank))
+        batch = self.batch(indices, epoch, step)
+        values = losses_of(self.parallel, self.criterion, batch, self.bf16, self.counts(indices))
+        self.optimizer.zero_grad(set_to_none=True)
+        self.processes.backward(values["loss"])
+        self.optimizer.step()
+        return torch.stack([values[name].detach() for name in LOSSES])
+
+    def batches(self, epoch: int) -> Iterator[np.ndarray]:
+        """Window numbers of each step of an epoch, for all processes together."""
+        return training_batches(len(self.windows), self.settings, epoch, self.processes.count)
+
+    def batch(self, indices: np.ndarray, epoch: int, step: int) -> dict[str, Tensor]:
+        """This process's share of a batch, cut and masked as drawn for that step."""
+        settings, share = self.settings, self.processes.share(len(indices))
+        cut = rng(settings.seed, "crop", epoch, step).random((len(indices), settings.ws))
+        batch = to(self.windows.batch(indices[share], cut[share]), self.processes.device)
+        if settings.modality_dropout:
+            draw = rng(settings.seed, "modality", epoch, step)
+            batch |= models.drop_modality(
+                batch, tuple(self.windows.stores), settings.modality_dropout, draw,
+                len(indices), share,
+            )  # fmt: skip
+        return batch
+
+    def counts(self, indices: np.ndarray) -> dict[str, int]:
+        """How many windows of a batch have a truth for each head."""
+        rows, truth = self.windows.rows[indices], self.windows.truth
+        return {head: int(truth[f"{head}_mask"][rows].sum()) for head in HEADS}
+
+    def settle_batchnorm(self) -> None:
+        """Give BatchNorm the averages of the weights as they now are, over all training windows.
+
+        Its running averages belong to weights of the last dozens of steps. The recurrent outputs
+        of MATE are nearly constant, so their mean moves by many standard deviations meanwhile, and
+        a model that fits its training data answers one class when tested (exp/LOG.md, 2026-11-21).
+        Averages over the training set: Wu and Johnson 2021, arXiv:2105.07576, section 3.
+        """
+        if self.settings.bn == "recomputed":
+            steps = enumerate(self.batches(0))
+            batches = (self.batch(indices, 0, step) for step, indices in steps)
+            torch.optim.swa_utils.update_bn(batches, self.model)  # float32, as in testing
+
+    def validate(self) -> dict[str, float]:
+        """The scores of the validation sessions; weights that reached the best one are kept."""
+        self.settle_batchnorm()
+        scores = validate(
+            self.model, self.criterion, self.validation, self.settings, self.processes
+        )
+        select = self.settings.select
+        value = scores[select] * (-1 if select == "loss" else 1)
+        if value > self.progress.best:
+            self.progress.best, self.progress.kept = value, copy.deepcopy(self.model.state_dict())
+        return {f"val/{name}": number for name, number in scores.items()}
+
+    def _line(self) -> dict[str, float]:
+        progress, rate = self.progress, learning_rate(self.settings, self.progress.epoch)
+        means = [total / progress.seen for total in progress.totals]
+        return {"epoch": progress.epoch, **dict(zip(LOSSES, means, strict=True)), "lr": rate}
+
+    def _next_epoch(self) -> None:
+        fresh = Progress(self.progress.epoch + 1)
+        self.progress.epoch, self.progress.step = fresh.epoch, fresh.step
+        self.progress.totals, self.progress.seen = fresh.totals, fresh.seen
+
+    def _finish(self) -> None:
+        if self.progress.kept is not None:
+            self.model.load_state_dict(self.progress.kept)
+        else:
+            if self.validation is not None:
+                _warn(f"--select {self.settings.select} was undefined in every epoch: the last "
+                      f"one is kept")  # fmt: skip
+            self.settle_batchnorm()
+
+    # --- steps, read and kept ----------------------------------------------------------------
+
+    @property
+    def _wait_for(self) -> int:
+        return 1 if self.processes.device.type == "cpu" else UNREAD
+
+    def _read(self, unread: list[Tensor], batches: list, keeper: checkpoint.Keeper | None) -> None:
+        """Add up the losses of all processes; stop on one that is no number, or when asked to."""
+        asked = torch.tensor([float(self.stop.asked)], dtype=torch.float64)
+        mine = torch.cat([torch.stack(unread).double().flatten(), asked.to(unread[0].device)])
+        *values, stop = self.processes.total(mine).tolist()
+        first = self.progress.step - len(unread)
+        unread.clear()
+        for at in range(0, len(values), len(LOSSES)):
+            step = first + at // len(LOSSES)
+            self._check_finite(values[at], step, batches[step])
+            for i, value in enumerate(values[at : at + len(LOSSES)]):
+                self.progress.totals[i] += value * len(batches[step])
+            self.progress.seen += len(batches[step])
+        self._say_how_long(len(batches))
+        if stop:
+            self.save(keeper)
+            where = f"epoch {self.progress.epoch}, step {self.progress.step} of {len(batches)}"
+            raise KeyboardInterrupt(f"in {where}; saved")
+
+    def _check_finite(self, value: float, step: int, indices: np.ndarray) -> None:
+        if not math.isfinite(value):
+            segments = self.windows.utterances["segment"].iloc[self.windows.rows[indices]]
+            raise UserError(
+                f"the loss became {value} in epoch {self.progress.epoch}, step {step + 1} "
+                f"(segments {', '.join(segments[:3])}, ...); try a smaller --lr"
+            )
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self.saved >= 60 * self.settings.save_minutes
+
+    def save(self, keeper: checkpoint.Keeper | None) -> None:
+        """Keep where the run is, unless a weight is no number; the main process does."""
+        self.saved = time.monotonic()
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            raise UserError(
+                f"weights are infinite or NaN after {self.progress.epoch - 1} epochs and "
+                f"{self.progress.step} steps; try a smaller --lr"
+            )
+        if keeper is not None:
+            keeper.save(self.progress.epoch - 1, self.progress.step, self.state())
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": vars(self.progress),
+        }
+
+    def restore(self) -> None:
+        """Go on from the newest whole checkpoint of the folder, if it has any."""
+        state, damaged = checkpoint.read(self.folder)
+        for line in damaged:
+            _warn(line)
+        if state is not None:
+            try:
+                self.model.load_state_dict(state["model"])
+                self.optimizer.load_state_dict(state["optimizer"])
+                self.progress = Progress(**state["progress"])
+            except (RuntimeError, ValueError, TypeError, LookupError) as error:
+                raise UserError(f"the checkpoint in {self.folder} is another model's") from error
+            _lay_out_like_the_weights(self.optimizer)
+        self.processes.agree(f"{self.progress.epoch}/{self.progress.step}", "the checkpoint")
+
+    @contextlib.contextmanager
+    def _keeping(self) -> Iterator[checkpoint.Keeper | None]:
+        if not self.processes.is_main:
+            yield None
+            return
+        with checkpoint.Keeper(self.folder) as keeper:
+            yield keeper
+
+    # --- what is told ------------------------------------------------------------------------
+
+    def _say_what_comes(self) -> None:
+        settings, progress = self.settings, self.progress
+        steps = sum(1 for _ in self.batches(1)) * settings.epochs
+        kind = "bfloat16" if self.bf16 else "float32"
+        many = f"{self.processes.count} x " * (self.processes.count > 1)
+        where = f"{many}{self.processes.device} in {kind}"
+        print(f"{steps} steps of {settings.batch_size} windows on {where}")
+        if progress.epoch > 1 or progress.step:
+            print(f"going on in epoch {progress.epoch}, after {progress.step} steps of it")
+
+    def _say_how_long(self, steps: int) -> None:
+        """Once, when a few steps are done: how long the others will take."""
+        progress, now = self.progress, time.perf_counter()
+        if self.begun is None:
+            self.begun = (now, progress.step)
+        done = progress.step - self.begun[1]
+        if not self.told and done >= TIMED - 1:
+            self.told, seconds = True, (now - self.begun[0]) / done
+            left = (self.settings.epochs - progress.epoch + 1) * steps - progress.step
+            minutes = max(1, round(seconds * left / 60))
+            tqdm.write(f"{seconds:.2g} s a step: about {minutes} min", file=sys.stdout)
+
+    @contextlib.contextmanager
+    def _logging(self) -> Iterator[Any]:
+        """A function that tells and keeps the line of an epoch; lines of a future that was lost
+        in a kill are cut off first."""
+        if not self.processes.is_main:
+            yield lambda *_: None
+            return
+        from torch.utils.tensorboard import SummaryWriter  # two seconds testing need not pay
+
+        path = self.folder / LOG
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in self.progress.history))
+        events = SummaryWriter(self.folder, purge_step=self.progress.epoch)
+        with _written(path), events, open(path, "a") as log:
+
+            def tell(line: dict[str, float], seconds: float) -> None:
+                log.write(json.dumps(line) + "\n")
+                log.flush()
+                for name, value in (line | {"seconds": seconds}).items():
+                    events.add_scalar(name, value, line["epoch"])
+                print(_told(line, seconds, self.settings.epochs))
+
+            yield tell
+
+
+def _told(line: dict[str, float], seconds: float, epochs: int) -> str:
+    parts = [f"{name.split('/')[-1]} {line[name]:.3f}" for name in LOSSES]
+    parts += [f"val {line[f'val/{n}']:.3f} {n}" for n in ("macro_f1",) if f"val/{n}" in line]
+    return f"epoch {line['epoch']}/{epochs}  {'  '.join(parts)}  {seconds:.0f} s"
+
+
+def _warn(line: str) -> None:
+    print(f"warning: {line}", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _written(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+# --- parts of a step, for tests and benchmarks too ------------------------------------------------
+
+
+def learning_rate(settings: argparse.Namespace, epoch: int) -> float:
+    """The rate in epoch 1..: times `lr_decay` once 1/3, and again once 1/2, of them are done."""
+    steps = sum(epoch > max(1, settings.epochs // part) for part in (3, 2))
+    return settings.lr * settings.lr_decay**steps
+
+
+def training_batches(
+    n: int, settings: argparse.Namespace, epoch: int, processes: int = 1
+) -> Iterator[np.ndarray]:
+    """Window numbers in the order of this epoch. A last batch of one is dropped (BatchNorm), and
+    one with fewer windows than processes."""
+    order = rng(settings.seed, "order", epoch).permutation(n)
+    for at in range(0, n, settings.batch_size):
+        if len(indices := order[at : at + settings.batch_size]) >= max(2, processes):
+            yield indices
+
+
+def losses_of(
+    model: torch.nn.Module, criterion: losses.EmotionLoss, batch: dict[str, Tensor], bf16: bool,
+    counts: dict[str, int] | None = None,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Forward under autocast where that pays; losses in float32 at least."""
+    with torch.autocast(batch["mask"].device.type, torch.bfloat16, enabled=bf16):
+        prediction = model(batch)
+    prediction = {head: models.at_least_float32(value) for head, value in prediction.items()}
+    return criterion(prediction, batch, counts)
+
+
+def validate(
+    model: torch.nn.Module, criterion: losses.EmotionLoss, windows: Windows,
+    settings: argparse.Namespace, processes: Processes,
+) -> dict[str, float]:  # fmt: skip
+    """The scores that `--select` can choose by."""
+    output = outputs(model, windows, settings.batch_size, "val", processes)
+    arrays = {head: value.cpu().numpy() for head, value in output.items()}
+    frame = frame_of(windows.utterances.iloc[windows.rows], arrays, "val")
+    values = {name: score["value"] for name, score in metric.scores(frame, settings.ties).items()}
+    truth = {name: torch.from_numpy(value[windows.rows]) for name, value in windows.truth.items()}
+    values["loss"] = criterion(output, to(truth, processes.device))["loss"].item()
+    return {key: float(np.mean([values[n] for n in names])) for key, names in SELECT.items()}
+
+
+def _lay_out_like_the_weights(optimizer: torch.optim.Optimizer) -> None:
+    """Fused optimizers take memory as it lies: moments must lie as their weights do."""
+    for weight, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape and value.ndim:
+                state[name] = torch.empty_like(weight).copy_(value)
