@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import annotation
 import constants
 import metric
 from utils import ROOT, UserError, read_json, write_atomic
@@ -88,17 +89,13 @@ def _written_by_a_run(folder: Path) -> Iterator[None]:
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
-    """predictions.csv: texts as written ("" where empty), the columns of NUMBERS as floats."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot read {path} as a table of predictions: {reason}") from error
-    if missing := [name for name in (*TEXTS, *NUMBERS) if name not in table]:
-        have = ", ".join(ascii(name)[1:-1] for name in table)
+    """predictions.csv: texts ("" where empty), the columns of NUMBERS as floats."""
+    rows, _ = annotation.read_rows(path)  # all as wide as the first: none was cut short
+    header = rows[0] if rows else []
+    if missing := [name for name in (*TEXTS, *NUMBERS) if header.count(name) != 1]:
+        have = ", ".join(map(annotation.printable, header))
         raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {have}")
-    if table.isna().any(axis=None) or not isinstance(table.index, pd.RangeIndex):
-        raise UserError(f"{path} needs {table.shape[1]} cells in each line; some have others")
+    table = pd.DataFrame([row for row in rows[1:] if any(row)], columns=header, dtype=str)
     try:
         return table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS})
     except ValueError as error:

@@ -5,6 +5,7 @@ import hashlib
 import importlib
 import json
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -152,11 +153,18 @@ def write_json(path: Path | str, value: object) -> None:
 def read_json(path: Path | str) -> dict:
     """The object in a JSON file."""
     try:
-        value = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        value = json.loads(text, parse_float=_finite, parse_constant=_finite)
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path} as JSON: {error}") from error
     if not isinstance(value, dict):
         raise UserError(f"{path} should hold a JSON object, it holds a {type(value).__name__}")
+    return value
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no number of JSON")
     return value
 
 

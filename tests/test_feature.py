@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from hypothesis import HealthCheck, given
+from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
@@ -547,6 +547,8 @@ def test_a_cache_damaged_in_any_way_is_named_mended_and_read_as_before(tmp_path,
 
     @examples(max_examples=FUZZ_EXAMPLES, deadline=10_000, derandomize=True, database=None)
     @given(st.lists(damages(), min_size=1, max_size=3))
+    @example([("index.jsonl", ("line", 0.5, b"[" * 100_000 + b"\n"))])
+    @example([("complete.json", ("all", 0, b"[" * 100_000 + b"\n"))])
     def check(changes):
         for name, data in pristine.items():
             (store.folder / name).write_bytes(data)
@@ -571,6 +573,36 @@ def test_a_cache_damaged_in_any_way_is_named_mended_and_read_as_before(tmp_path,
 
     check()
     assert len(set(seen)) > 8, "too tame"
+
+
+def test_a_line_spoilt_in_the_middle_is_damage_with_or_without_a_mark(tmp_path, calls, caplog):
+    utterances = table(tmp_path / "corpus", several())
+    folder = extract(utterances, tmp_path).folder
+    (folder / "complete.json").unlink()
+    lines = (folder / "index.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "index.jsonl").write_bytes(b"".join([*lines[:5], b"\n", *lines[6:]]))
+    calls.clear()
+    assert contents(extract(utterances, tmp_path)) == several()
+    assert names(calls) == ["5.wav"]
+    assert caplog.messages == [f"{folder}: damaged: index.jsonl; extracting 1 again"]
+
+
+def test_an_interruption_is_no_damage(tmp_path, monkeypatch, caplog):
+    class Interrupted(list):
+        def append(self, source):
+            if source.name == "8.wav":
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(cache, "FLUSH", (1, 0.0))
+    monkeypatch.setattr(utils, "leaf", lambda folder, name: counting(Interrupted()))
+    table(tmp_path / "corpus", several())
+    extract(table(tmp_path / "corpus", several(6)), tmp_path)  # whole, and then there are more
+    with pytest.raises(KeyboardInterrupt):
+        extract(table(tmp_path / "corpus", several()), tmp_path, workers=1)
+    monkeypatch.setattr(utils, "leaf", lambda folder, name: counting([]))
+    store = extract(table(tmp_path / "corpus", several()), tmp_path)
+    assert contents(store) == several()
+    assert caplog.messages == []
 
 
 def test_a_cache_that_cannot_be_read_is_one_line(tmp_path, calls):

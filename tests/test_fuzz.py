@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from test_report import log_lines, make_run, predictions
 from test_security import SMALL, within
@@ -309,6 +309,13 @@ def test_a_table_of_2022(rows, data, role, corpus):
             shutil.rmtree("data/prepared")
 
 
+def test_a_table_of_2022_with_a_column_twice_is_refused(corpus):
+    header = [*kemdy19_2022.NEEDED, "Emotion"]  # which becomes Emotion.1, as pandas numbers them
+    with changed(corpus / "df_speaker.csv", table_damaged([header], [])):
+        with pytest.raises(UserError, match="needs each column once; it repeats Emotion.1"):
+            kemdy19_2022.read(corpus)
+
+
 SAID = ["안녕하세요 b/ (왜+뭐) l/", "", "a\r\nb\r\n", "가나다" * 50]
 
 
@@ -516,6 +523,13 @@ def test_predictions(rows, data, scored):
         answers(lambda: evidence.summary(found, "soft", None, 1, 10))
 
 
+def test_predictions_that_lack_cells_or_have_more_are_refused(scored):
+    path = scored / "predictions.csv"
+    for data in (path.read_bytes()[:-40], path.read_bytes() + b"x," * 40 + b"\n"):
+        with changed(path, data), pytest.raises(UserError, match="needs 28 columns"):
+            report.read_predictions(path)
+
+
 @given(name=st.sampled_from(["result.json", "configuration.json"]), changes=json_changed)
 @examples(30)
 def test_the_files_of_a_report(name, changes, scored):
@@ -526,6 +540,7 @@ def test_the_files_of_a_report(name, changes, scored):
 
 
 @given(changes=json_changed, data=st.none() | bytes_changed)
+@example(changes=[("value", [0.0], deep(3000), "")], data=None)
 @examples(20)
 def test_a_log_of_losses(changes, data, scored):
     lines = [json_damaged(log_lines(1)[0], changes).encode(), json.dumps(log_lines(2)[1]).encode()]

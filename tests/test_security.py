@@ -320,9 +320,8 @@ def test_names_and_paths_in_a_table_of_2022_lead_nowhere(place):
     row = utterances.iloc[0]
     ratings = [row["emotion"], "3", "3"] + ["angry", "3", "3"] * 10
     header = [*kemdy19_2022.NEEDED[:3], *kemdy19_2022.RATINGS, "text", "wav", "path"]
-    lines = [
-        ["0", "1", name, *ratings, "안녕", "/etc/passwd", "../../x"] for name in (*IDS, SPOILT)
-    ]
+    names = [*IDS, SPOILT, *IDS]
+    lines = [["0", "1", name, *ratings, "안녕", "/etc/passwd", "../../x"] for name in names]
     shutil.rmtree("corpus/annotation")
     os.mkdir("corpus/audio")
     open(b"corpus/audio/\xff.wav", "wb").close()
@@ -333,7 +332,8 @@ def test_names_and_paths_in_a_table_of_2022_lead_nowhere(place):
     rows = table()
     assert list(rows["quarantine"]) == [annotation.NO_PATTERN] * len(IDS) + [""]
     assert list(rows["wav"]) == [""] * len(IDS) + [WAV]
-    assert all(name.isascii() and name.isprintable() and len(name) < 90 for name in rows["segment"])
+    named = [*rows["segment"], *table("troubles.csv")["segment"]]
+    assert all(name.isascii() and name.isprintable() and len(name) < 90 for name in named)
 
 
 def test_the_corpus_folder_is_only_read(place):
@@ -591,12 +591,15 @@ def archive(folder: Path, change, pack: int = zipfile.ZIP_STORED) -> None:
             new.writestr(name, change(data) if name.endswith("/data.pkl") else data)
 
 
-def same_tuples(depth: int, get: bytes = b"h", put: bytes = b"q") -> bytes:
+def same_tuples(depth: int) -> bytes:
     """A dict with a key that is a tuple of a tuple twice, of a tuple twice, ...: 2**depth steps."""
-    steps = b"".join(
-        get + bytes([i]) + get + bytes([i]) + b"\x86" + put + bytes([i + 1]) for i in range(depth)
-    )
-    return b"\x80\x02})" + put + b"\x00" + steps + b"K\x01s."
+    steps = b"".join(b"h%c\x86q%c" % (i, i + 1) for i in range(depth))
+    return b"\x80\x02})q\x00" + steps + b"K\x01s."
+
+
+def test_the_key_is_a_tuple_that_names_one_tuple_twice():
+    [key] = pickle.loads(same_tuples(3))
+    assert key == ((((), ()), ((), ())), (((), ()), ((), ())))
 
 
 BOMBS = {
@@ -644,6 +647,19 @@ def test_weights_of_another_kind_are_refused(change, match, saved):
         model.load(saved)
 
 
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "1e999", '"\\ud800"'])
+def test_a_configuration_that_cannot_be_written_again_is_refused(value, saved):
+    (saved / "configuration.json").write_text(json.dumps(SMALL)[:-1] + f', "x": [{value}]}}')
+    with pytest.raises(UserError, match="configuration.json holds what is no JSON: [^\n]*$"):
+        model.load(saved)
+
+
+def test_weights_without_names_are_refused(saved):
+    torch.save({1: torch.zeros(3)}, saved / "model.pth")
+    with pytest.raises(UserError, match="model.pth should hold a dict of tensors"):
+        model.load(saved)
+
+
 @pytest.mark.parametrize("size", [10**9, 10**18, 10**30])
 @pytest.mark.parametrize("name", ["hidden_size", "ws", "text_dim"])
 def test_a_configuration_that_asks_for_terabytes_is_refused(name, size, saved):
@@ -669,21 +685,22 @@ def dtype_of_lists(depth: int) -> bytes:
     return b"\x80\x02]q\x00" + steps + b"cnumpy\ndtype\nh%c\x85R." % depth
 
 
-VECTORS = {
-    "a key that takes for ever to hash": same_tuples(60),
-    "a dtype that takes for ever to print": dtype_of_lists(60),
-    "a place in the memo at 2**32": b"\x80\x02}r\xff\xff\xff\xff.",
-    "a bytearray of 2**62": b"\x80\x05\x96" + (1 << 62).to_bytes(8, "little") + b".",
-    "bytes of 2**62": b"\x80\x04\x8e" + (1 << 62).to_bytes(8, "little") + b".",
-    "one tuple copied": b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.",
-    "an extension": b"\x80\x02\x82\x01.",
-}
+VECTORS = [
+    (same_tuples(60), "a tuple twice"),
+    (dtype_of_lists(60), "part of a dtype is a list"),
+    (b"\x80\x02}r\xff\xff\xff\xff.", "LONG_BINPUT 4294967295 in 9 bytes"),
+    (b"\x80\x05\x96" + (1 << 62).to_bytes(8, "little") + b".", "expected .* bytes"),
+    (b"\x80\x05\x96" + (1).to_bytes(8, "little") + b"x.", "BYTEARRAY8 is refused"),
+    (b"\x80\x04\x8e" + (1 << 62).to_bytes(8, "little") + b".", "expected .* bytes"),
+    (b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.", "DUP is refused"),
+    (b"\x80\x02\x82\x01.", "EXT1 is refused"),
+]
 
 
-@pytest.mark.parametrize("bomb", VECTORS)
-def test_vectors_that_would_take_for_ever_are_refused(bomb, tmp_path):
-    (tmp_path / "e.npy").write_bytes(vectors(VECTORS[bomb]))
-    with within(5), pytest.raises(UserError, match="should hold a dict of vectors"):
+@pytest.mark.parametrize(("pickled", "reason"), VECTORS, ids=[reason for _, reason in VECTORS])
+def test_vectors_that_would_take_for_ever_are_refused(pickled, reason, tmp_path):
+    (tmp_path / "e.npy").write_bytes(vectors(pickled))
+    with within(5), pytest.raises(UserError, match=f"should hold a dict of vectors.*{reason}"):
         _vectors.read_vectors(tmp_path / "e.npy")
 
 

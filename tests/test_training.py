@@ -77,6 +77,17 @@ def test_ctrl_c_saves_says_how_to_go_on_and_costs_nothing(at, whole, monkeypatch
     assert not checkpoint.found(Path("exp/mine"))
 
 
+def test_a_run_with_sound_is_gone_on_with_too(place, monkeypatch):
+    """Convolutions lie in memory as channels last, a checkpoint holds them in plain order."""
+    words = ["--modality", "audio", "--ws", "2", "--epochs", "2", "--optim", "adam"]
+    whole = results(trained(*words))
+    with monkeypatch.context() as patch:
+        stopped(patch, 2, interrupt)
+        assert main.main([*TEXT, *words, "--save_name", "mine"]) == 130
+    assert main.main(["--resume", "mine"]) == 0
+    assert results(Path("exp/mine")) == whole
+
+
 def test_a_place_that_is_not_the_usual_one_is_told_too(place, monkeypatch, capsys):
     stopped(monkeypatch, 2, interrupt)
     assert main.main([*TEXT, *LONG, "--save_path", "runs"]) == 130

@@ -1,6 +1,9 @@
 """Leaves, seeds and files that are never half-written."""
 
+import hashlib
 import os
+import shutil
+import subprocess
 
 import pytest
 
@@ -47,8 +50,42 @@ def test_json_refuses_what_is_not_a_number(tmp_path):
     assert not (tmp_path / "a.json").exists()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"a":}', "\x00"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '{"a":}', "\x00", '{"a": NaN}', '{"a": [-Infinity]}', '{"a": 1e999}']
+)
 def test_a_file_that_is_no_json_object_is_named(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
     with pytest.raises(UserError, match=r"a\.json"):
         utils.read_json(tmp_path / "a.json")
+
+
+def test_a_sealed_file_comes_back_and_b2sum_knows_it(tmp_path):
+    path = tmp_path / "model.pth"
+    utils.write_sealed(path, b"weights")
+    assert utils.read_sealed(path) == b"weights"
+    line = (tmp_path / "model.pth.b2sum").read_text()
+    assert line == f"{hashlib.blake2b(b'weights').hexdigest()}  model.pth\n"
+    if shutil.which("b2sum"):
+        subprocess.run(["b2sum", "--check", "--strict", path.name + ".b2sum"], cwd=tmp_path,
+                       check=True, capture_output=True)  # fmt: skip
+    utils.remove_sealed(path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sealed_file_that_was_changed_is_refused_and_one_without_a_seal_is_read(tmp_path):
+    path = tmp_path / "model.pth"
+    utils.write_sealed(path, b"weights")
+    path.write_bytes(b"weight5")
+    with pytest.raises(UserError, match="model.pth is damaged: model.pth.b2sum holds the checksum"):
+        utils.read_sealed(path)
+    (tmp_path / "model.pth.b2sum").unlink()
+    assert utils.read_sealed(path) == b"weight5"
+
+
+def test_a_disk_that_returns_other_bytes_is_noticed(tmp_path, monkeypatch):
+    real = utils.write_atomic
+    monkeypatch.setattr(
+        utils, "write_atomic", lambda path, data: real(path, data[:-1] if path.suffix else data)
+    )
+    with pytest.raises(UserError, match="reads back differently than it was written"):
+        utils.write_sealed(tmp_path / "a.bin", b"12345")
