@@ -209,7 +209,8 @@ def _extracted(
     limit = nullcontext() if together else threadpool_limits(1)
     groups = [jobs[i : i + size] for i in range(0, len(jobs), size)]
     name = leaf.__name__.rpartition(".")[2]
-    bar = tqdm(total=len(jobs), desc=f"extracting {name}", disable=not (progress and jobs))
+    shown = {} if progress and jobs else {"disable": True}  # else TQDM_DISABLE has its say
+    bar = tqdm(total=len(jobs), desc=f"extracting {name}", **shown)
     with limit, bar, ThreadPoolExecutor(workers) as pool:
         for results in _in_order(pool, work, groups, 2 * workers):
             yield from results

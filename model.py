@@ -169,9 +169,9 @@ def load(
 
 
 def _check_storable(configuration: dict[str, Any], folder: Path) -> None:
-    """A UserError where it holds what cannot be written again: NaN, infinity, half a character."""
+    """A UserError where it holds half a character or nests too deep: it is to be written again."""
     try:
-        json.dumps(configuration, ensure_ascii=False, allow_nan=False).encode()
+        json.dumps(configuration, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise UserError(f"{folder / CONFIGURATION} holds what is no JSON: {error}") from error
 

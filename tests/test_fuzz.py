@@ -21,6 +21,7 @@ import zipfile
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -139,7 +140,7 @@ WORDS = [
 ]  # fmt: skip
 rows_changed = st.lists(
     st.tuples(
-        st.sampled_from(["cell"] * 6 + ["less", "more", "gone", "twice", "last", "swap"]),
+        st.sampled_from(["cell"] * 20 + ["less", "more", "gone", "twice", "last", "swap"]),
         place, place, st.sampled_from(WORDS) | st.text(max_size=8),
     ),
     min_size=1, max_size=6,
@@ -170,18 +171,23 @@ def table_damaged(rows: list[list[str]], changes: list[tuple]) -> bytes:
     return text.getvalue().encode("utf-8", "surrogatepass")
 
 
-def deep(depth: int) -> list:
-    value: list = []
-    for _ in range(depth):
-        value = [value]
-    return value
+class Deep(NamedTuple):
+    """A list in a list in a list ..., made where it is used."""
+
+    depth: int
+
+    def value(self) -> list:
+        value: list = []
+        for _ in range(self.depth):
+            value = [value]
+        return value
 
 
 VALUES = [
     None, True, False, 0, 1, -1, 2, 0.5, 10**9, 10**19, 10**300, -(10**19), 1e308,
     float("inf"), float("nan"),
     "", "x", "1", "9" * 5000, "\ud800", "../..", "/", "\0", "a\nb", "char-ngram", "[1]", [], [[]],
-    [0], ["x"], [None], [10**19], [1e308], {}, {"a": {}}, {"x": [1]}, deep(400), deep(3000),
+    [0], ["x"], [None], [10**19], [1e308], {}, {"a": {}}, {"x": [1]}, Deep(400), Deep(3000),
 ]  # fmt: skip
 KEYS = ["", "self", "model", "x", "data", "text_encoder", "loss", "\ud800", "a\nb"]
 json_changed = st.lists(
@@ -206,6 +212,7 @@ def json_damaged(value: object, changes: list[tuple]) -> str:
             continue
         names = list(at) if isinstance(at, dict) else range(len(at))
         name = names[int(way[-1] * len(names))]
+        new = new.value() if isinstance(new, Deep) else copy.deepcopy(new)
         if kind == "gone":
             del at[name]
         elif kind == "key" and isinstance(at, dict):
@@ -272,7 +279,7 @@ def check_tables() -> None:
 
 
 @given(rows=rows_changed, data=st.none() | bytes_changed)
-@examples(50)
+@examples(150)
 def test_an_annotation_file(rows, data, corpus):
     table = list(csv.reader(io.StringIO((corpus / FEMALE).read_bytes().decode(), "")))
     text = table_damaged(table, rows)
@@ -282,7 +289,7 @@ def test_an_annotation_file(rows, data, corpus):
 
 
 @given(rows=rows_changed, data=st.none() | bytes_changed, role=st.sampled_from(["speaker", "both"]))
-@examples(40)
+@examples(80)
 def test_a_table_of_2022(rows, data, role, corpus):
     utterances, _ = kemdy19.read(corpus)
     header = [*kemdy19_2022.NEEDED, "role"]
@@ -419,6 +426,14 @@ def test_a_damaged_wav(changes, corpus):
     heard(corpus, damaged((corpus / f"{SPOILT}.wav").read_bytes(), changes, part=0.002))
 
 
+@pytest.fixture
+def hasty(monkeypatch) -> None:
+    """No pictures, and few resamples: they take longer than all the rest."""
+    draws = evidence.draws
+    monkeypatch.setattr(evidence, "draws", lambda groups, resamples, seed: draws(groups, 10, seed))
+    monkeypatch.setattr(report, "_png", lambda draw, inches: b"")
+
+
 # --- a run ---------------------------------------------------------------------------------------
 
 
@@ -442,14 +457,30 @@ def run(tested) -> Iterator[Path]:
 
 
 @given(changes=json_changed, data=st.none() | bytes_changed)
-@examples(40)
-def test_a_configuration(changes, data, run):
+@examples(20)
+def test_a_configuration(changes, data, run, hasty):
     path = run / "configuration.json"
     text = json_damaged(json.loads(path.read_text()), changes).encode("utf-8", "surrogatepass")
     with changed(path, damaged(text, data) if data else text):
         command("--test_only", "run", "--data", "corpus")
     for folder in run.glob("test_*"):
         shutil.rmtree(folder)
+
+
+UNUSABLE = [
+    ("self", 1), ("max_bad", "x"), ("test_split", 1), ("text_encoder", 1), ("batch_size", 0),
+    ("batch_size", "x"), ("corpus", {}), ("corpus", {"folder": "\0"}), ("split", {}),
+    ("majority", 1),
+    ("majority", {"emotion": 1}),
+]  # fmt: skip
+
+
+@pytest.mark.xfail(strict=True, reason="record.check_settled looks for names, not at values")
+@pytest.mark.parametrize(("name", "value"), UNUSABLE)
+def test_a_configuration_that_testing_cannot_use_is_refused(name, value, run, hasty):
+    path = run / "configuration.json"
+    with changed(path, json.dumps(json.loads(path.read_text()) | {name: value}).encode()):
+        assert command("--test_only", "run", "--data", "corpus") == 2
 
 
 @pytest.fixture(scope="module")
@@ -511,7 +542,7 @@ def scored(tmp_path_factory) -> Path:
 
 
 @given(rows=rows_changed, data=st.none() | bytes_changed)
-@examples(50)
+@examples(100)
 def test_predictions(rows, data, scored):
     path = scored / "predictions.csv"
     table = list(csv.reader(io.StringIO(path.read_text(), "")))
@@ -531,8 +562,8 @@ def test_predictions_that_lack_cells_or_have_more_are_refused(scored):
 
 
 @given(name=st.sampled_from(["result.json", "configuration.json"]), changes=json_changed)
-@examples(30)
-def test_the_files_of_a_report(name, changes, scored):
+@examples(80)
+def test_the_files_of_a_report(name, changes, scored, hasty):
     path = scored / name
     text = json_damaged(json.loads(path.read_text()), changes).encode("utf-8", "surrogatepass")
     with changed(path, text):
@@ -540,7 +571,7 @@ def test_the_files_of_a_report(name, changes, scored):
 
 
 @given(changes=json_changed, data=st.none() | bytes_changed)
-@example(changes=[("value", [0.0], deep(3000), "")], data=None)
+@example(changes=[("value", [0.0], Deep(3000), "")], data=None)
 @examples(20)
 def test_a_log_of_losses(changes, data, scored):
     lines = [json_damaged(log_lines(1)[0], changes).encode(), json.dumps(log_lines(2)[1]).encode()]
