@@ -302,6 +302,7 @@ def train_or_test(arguments: list[str]) -> None:
         if settings.resume is not None:
             _refuse(given, RESUME_FLAGS, "settled when that run was begun; with --resume")
             settings = record.resumed(settings)
+            _check(settings)
         _warn(settings)
         run.train(settings, command)
         return
@@ -311,6 +312,22 @@ def train_or_test(arguments: list[str]) -> None:
     folder = record.find(name, settings.save_path)
     _refuse(given, TEST_FLAGS, f"settled when {folder.name} was trained; with --test_only")
     run.test(folder, settings, given, command)
+
+
+def _check(settings: argparse.Namespace) -> None:
+    """A UserError unless there is a command line that says what a configuration.json says."""
+    words = []
+    for action in training_parser(settings.model)._actions:
+        flag, value = action.option_strings[0], getattr(settings, action.dest, None)
+        if isinstance(value, tuple):
+            words += [flag, *map(str, value)] if value else []
+        elif action.nargs == 0:
+            words += [flag] if value is action.const and value is not None else []
+        elif value is not None:
+            words.append(f"{flag}={value}")
+    said = vars(parse(words)[0])
+    if odd := [name for name, value in vars(settings).items() if said[name] != value]:
+        raise UserError(f"configuration.json: {odd[0]} cannot be {getattr(settings, odd[0])!r}")
 
 
 def _refuse(given: dict, allowed: tuple[str, ...], why: str) -> None:

@@ -87,6 +87,7 @@ def resumed(settings: argparse.Namespace) -> argparse.Namespace:
     begun = read_json(folder / "configuration.json")
     if absent := [name for name in ("model", "SorL", "corpus") if name not in begun]:
         raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
+    check_values(folder, begun)
     flags = {name: begun[name] for name in vars(settings) if name in begun and name not in FREE}
     flags |= vars(models.settings(begun["model"], begun))
     tuples = {name: tuple(value) for name, value in flags.items() if isinstance(value, list)}
@@ -209,12 +210,64 @@ def check_trained(folder: Path) -> None:
                         f"--resume {folder.name}")  # fmt: skip
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _are_sessions(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_count, value))
+
+
+WRITTEN = {  # what is taken from a configuration besides flags: what it may be, in code and words
+    "self": (lambda value: False, "absent"),
+    "SorL": (lambda value: value in constants.ROLES, f"one of {', '.join(constants.ROLES)}"),
+    "data": (lambda value: isinstance(value, str) and "\0" not in value, "a folder"),
+    "tables": (lambda value: value in ("raw", "2022"), "raw or 2022"),
+    "max_bad": (lambda value: _is_count(value) or isinstance(value, float), "a number"),
+    "text_encoder": (lambda value: value is None or isinstance(value, str), "a name or null"),
+    "ties": (lambda value: value in ("drop", "first", "any", "soft"), "a policy for ties"),
+    "batch_size": (lambda value: _is_count(value) and value > 0, "a whole number of at least 1"),
+    "seed": (lambda value: isinstance(value, int), "a whole number"),
+    "test_split": (_are_sessions, "a list of sessions"),
+    "split": (
+        lambda value: (
+            isinstance(value, dict)
+            and all(_are_sessions(value.get(name)) for name in ("train", "val", "test"))
+        ),
+        "lists of sessions: train, val, test",
+    ),
+    "corpus": (
+        lambda value: (
+            isinstance(value, dict)
+            and isinstance(value.get("folder"), str)
+            and isinstance(value.get("fingerprint"), str)
+            and "\0" not in value["folder"]
+        ),
+        "an object with folder and fingerprint",
+    ),
+    "majority": (
+        lambda value: (
+            isinstance(value, dict) and value.get("emotion", "") in ("", *constants.EMOTIONS)
+        ),
+        "an object with an emotion",
+    ),
+}
+
+
+def check_values(folder: Path, configuration: dict) -> None:
+    """A UserError where a value is none that training writes."""
+    for name, (fits, what) in WRITTEN.items():
+        if name in configuration and not fits(configuration[name]):
+            raise UserError(f"{folder / 'configuration.json'}: {name} should be {what}")
+
+
 def check_settled(folder: Path, configuration: dict) -> None:
     """A UserError when the configuration does not say what was trained, and on what."""
     needed = ["SorL", "test_split", "ws"]
     needed += ["split", "corpus"] if (folder / "training.csv").exists() else []
     if absent := [name for name in needed if name not in configuration]:
         raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
+    check_values(folder, configuration)
 
 
 def refuse_trained(folder: Path, material: Material, configuration: dict) -> None:

@@ -108,8 +108,8 @@ def sync_folder(folder: Path) -> None:
 def write_sealed(path: Path | str, data: bytes | memoryview) -> None:
     """`write_atomic`, with the checksum beside it, read back: a UserError if it came out wrong."""
     path = Path(path)
-    line = f"{checksum(data)}  {path.name}\n"
-    old = _seal(path).read_text() if _seal(path).exists() else ""
+    line = f"{checksum(data)}  {path.name}\n".encode()
+    old = _seal(path).read_bytes() if _seal(path).exists() else b""
     write_atomic(_seal(path), line + old)  # a kill or a full disk from here on leaves either whole
     write_atomic(path, data)
     if checksum(path.read_bytes()) != checksum(data):

@@ -517,7 +517,7 @@ def test_a_run_without_weights_is_refused(run, untestable):
         ({"hidden_size": "8"}, r"hidden_size should be int, it is '8'"),
         ({"ws": 0}, r"ws should be at least 1, it is 0"),
         ({"model": "kobart"}, r"no 'kobart' in models/; there are: .*mate"),
-        ({"SorL": "dancer"}, r"no 'dancer' labels; it has: speaker, listener"),
+        ({"SorL": "dancer"}, r"SorL should be one of speaker, listener"),
         ({"split": None}, r"configuration.json.*split"),
         ({"test_split": None}, r"configuration.json.*test_split"),
     ],

@@ -475,7 +475,6 @@ UNUSABLE = [
 ]  # fmt: skip
 
 
-@pytest.mark.xfail(strict=True, reason="record.check_settled looks for names, not at values")
 @pytest.mark.parametrize(("name", "value"), UNUSABLE)
 def test_a_configuration_that_testing_cannot_use_is_refused(name, value, run, hasty):
     path = run / "configuration.json"

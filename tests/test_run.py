@@ -400,6 +400,7 @@ def test_one_training_window_is_too_few(place):
         "--precision bf16",
         "--bn running",
         "--ties soft",
+        "--deterministic",
     ],
 )
 def test_every_variant_runs_an_epoch_and_is_tested_again_alike(words, mini, monkeypatch):

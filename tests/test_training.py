@@ -194,6 +194,20 @@ def test_another_command_does_not_go_on_with_a_run(words, match, begun, capsys):
     assert files(begun) == before
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", "x"), ("epochs", -1), ("lr", None), ("lr", [1]), ("bidirectional", 1),
+     ("batch_size", 2.5), ("optim", "adamw"), ("test_split", [3, "a"]), ("seed", "1"), ("ws", 0),
+     ("modality", ["both"]), ("data", 5), ("model", "mat"), ("select", {"a": 1}), ("corpus", 1)],
+)  # fmt: skip
+def test_a_configuration_that_was_edited_is_not_gone_on_with(name, value, begun, capsys):
+    path = begun / "configuration.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    assert main.main(["--resume", "mine"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ") and name.split("_")[0] in error, error
+
+
 def test_a_folder_that_is_no_run_is_not_written_into(place, capsys):
     Path("exp/thesis").mkdir(parents=True)
     Path("exp/thesis/chapter.txt").write_text("1")
