@@ -219,6 +219,8 @@ class Training:
         self._say_how_long(len(batches))
         if stop:
             self.save(keeper)
+            if keeper is not None:
+                keeper.wait()  # it is about to be said that it is saved
             where = f"epoch {self.progress.epoch}, step {self.progress.step} of {len(batches)}"
             raise KeyboardInterrupt(f"in {where}; saved")
 

@@ -86,17 +86,27 @@ class Model(nn.Module):
         self.scales = nn.ModuleDict({name: _perceptron(seen, SCALE_HEAD, 1) for name in scales})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """One prediction a window, for its last utterance; float32 also under autocast."""
-        sequence, _ = self.recurrent(self._utterances(batch))  # (B, W, hidden_size * directions)
+        """One prediction a window, for its last utterance.
+
+        Under autocast the CNN alone computes in half precision, which is nearly all the work: the
+        recurrent outputs differ so little between utterances that bfloat16 rounds it away.
+        """
+        utterances = at_least_float32(self._utterances(batch))
+        with torch.autocast(utterances.device.type, enabled=False):
+            return self._judged(utterances)
+
+    def _judged(self, utterances: Tensor) -> dict[str, Tensor]:
+        """(B, W, width) -> the output of each head."""
+        sequence, _ = self.recurrent(utterances)  # (B, W, hidden_size * directions)
         window = sequence.flatten(1)
-        emotion = at_least_float32(self.emotion(window)).log_softmax(-1)
+        emotion = self.emotion(window).log_softmax(-1)
         affect = self.affect(window)
         if self.emotion_concat:
             affect = torch.cat([affect, emotion.exp()], -1)
         low, high = SCALE
         prediction = {"emotion": emotion}
         for name, head in self.scales.items():
-            share = at_least_float32(head(affect)).sigmoid().squeeze(-1)  # (B, 1) -> (B,)
+            share = head(affect).sigmoid().squeeze(-1)  # (B, 1) -> (B,)
             prediction[name] = low + (high - low) * share
         return prediction
 

@@ -297,6 +297,16 @@ def test_a_disk_that_is_full_at_a_checkpoint_leaves_the_last_one(place, monkeypa
     assert main.main(["--resume", "mine"]) == 0
 
 
+def test_a_disk_that_is_full_when_ctrl_c_saves_is_not_called_saved(place, monkeypatch, capsys):
+    def full(path, data):
+        raise UserError(f"cannot write {path}: No space left on device")
+
+    monkeypatch.setattr(checkpoint, "write_sealed", full)
+    stopped(monkeypatch, 1, interrupt)
+    assert main.main([*TEXT, *LONG, "--save_name", "mine"]) == 2
+    assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("scores", [[float("nan")] * 3])
 def test_a_selection_that_is_never_defined_is_told(scores, place, monkeypatch, capsys):
     others = {"macro_f1": 0.0, "uar": 0.0, "ccc": 0.0, "loss": 0.0}
