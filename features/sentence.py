@@ -26,6 +26,8 @@ VERSION = 1
 DTYPE = "float32"
 SOURCE = "text"
 
+NAME_MAX = 255  # bytes of a file name, on the systems there are
+
 Vectors = list[np.ndarray | Unusable]
 
 
@@ -33,6 +35,8 @@ def parameters(settings: Any) -> dict:
     """The encoder and, where it is a file or folder, a digest of its content."""
     encoder = settings.text_encoder or constants.TEXT_ENCODER
     path = Path(encoder)
+    if any(len(part.encode()) > NAME_MAX for part in path.parts):
+        raise UserError(f"--text_encoder: {encoder[:40]!r}... is too long for a name")
     found = {"encoder": encoder, "dim": settings.text_dim}
     if path.suffix == ".npy" and path.is_file():
         return found | {"encoder": str(path.resolve()), "content": _content([path])}

@@ -106,3 +106,15 @@ def test_an_impossible_test_split_names_the_sessions(split, capsys, workplace):
 def test_a_tiny_lr_decay_is_warned_about(capsys):
     main._warn(settings("--lr_decay", "0.05"))
     assert "2022 code ignored" in capsys.readouterr().err
+
+
+def test_an_argument_that_is_no_utf8_is_refused(capsys):
+    assert main.main(["prepare", "--data", "c\udcff"]) == 2
+    assert capsys.readouterr().err == "error: arguments should be UTF-8, got 'c\\udcff'\n"
+
+
+def test_an_encoder_too_long_for_a_name_is_refused(workplace, run_folder, monkeypatch, capsys):
+    monkeypatch.chdir(workplace)
+    words = ["--data", "corpus", "--test_split", "[3,4]", "--text_encoder", "가" * 2000]
+    assert main.main(words) == 2
+    assert "is too long for a name" in capsys.readouterr().err.splitlines()[-1]
