@@ -2,7 +2,8 @@
 
 `open_corpus` recognises a folder, has its corpus's leaf read it and `audit.py` listen to it, and
 keeps the tables under data/prepared/. `Windows` turns one role of it into batches.
-Splits and window indices are in `protocol.py`, cached features in `feature.py`.
+Splits and window indices are in `protocol.py`, the guard in `leakage.py`, cached features in
+`feature.py`.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import torch
 import audit
 import constants
 import feature
+import leakage
 import protocol
 from annotation import VOTES
 from utils import UserError, digest, leaf, leaves, lock, make_folder, write_atomic
@@ -118,7 +120,9 @@ def recognise(data: str, tables: str = "raw") -> tuple[str, Path]:
     if name in leaves("corpora") and (colon or hasattr(leaf("corpora", name), "write")):
         if hasattr(leaf("corpora", name), "write"):
             return _made(name, Path(place) if place else Path("data") / name)
-        return _existing(name, Path(place))
+        if not Path(place).is_dir():
+            raise UserError(f"no folder {place!r} to read as {name}")
+        return name, Path(place)
     folder = Path(data)
     if not folder.is_dir():
         raise UserError(
@@ -133,12 +137,6 @@ def recognise(data: str, tables: str = "raw") -> tuple[str, Path]:
         raise UserError(f"{folder} {what}; say which with --data CORPUS:{data} (corpora: "
                         f"{', '.join(leaves('corpora'))})")  # fmt: skip
     return found[0], folder
-
-
-def _existing(name: str, folder: Path) -> tuple[str, Path]:
-    if not folder.is_dir():
-        raise UserError(f"no folder {str(folder)!r} to read as {name}")
-    return name, folder
 
 
 def _made(name: str, folder: Path) -> tuple[str, Path]:
@@ -213,6 +211,8 @@ class Material:
     stores: dict[str, feature.Store]
     sets: protocol.Split
     warnings: list[str] = field(default_factory=list)
+    removed: np.ndarray | bool = False  # (N,): what --disjoint keeps out of training; and why
+    reasons: dict[str, int] = field(default_factory=dict)
     resident: dict[torch.device, "Resident"] = field(default_factory=dict)  # see Windows.keep_on
 
     def masked(self) -> list[dict]:
@@ -237,12 +237,16 @@ def open_material(
     if settings.text_encoder is None:
         vectors = corpus.folder / constants.TEXT_VECTORS
         settings.text_encoder = str(vectors) if vectors.is_file() else constants.TEXT_ENCODER
-    warnings = protocol.guard(utterances, sets)
+    disjoint = getattr(settings, "disjoint", None) if train else None  # older callers have none
+    removed, reasons, warnings = leakage.guard(utterances, sets, disjoint)
     stores = {
         name: feature.extract(name, utterances, corpus.folder, corpus.prepared, settings)
         for name in inputs
     }
-    return Material(corpus, utterances, stores, sets, warnings)
+    for store in stores.values():
+        if store.kind != "wav":  # made of the words, which windows of other rows hold too
+            store.available[removed] = False
+    return Material(corpus, utterances, stores, sets, warnings, removed, reasons)
 
 
 class Windows(torch.utils.data.Dataset):
@@ -256,7 +260,8 @@ class Windows(torch.utils.data.Dataset):
     def __init__(self, material: Material, name: str, ws: int = constants.WINDOW):
         self.utterances, self.stores = material.utterances, material.stores
         of = material.sets.of(self.utterances["session"])
-        self.rows = np.flatnonzero((of == name) & protocol.is_target(self.utterances))
+        target = protocol.is_target(self.utterances) & np.logical_not(material.removed)
+        self.rows = np.flatnonzero((of == name) & target)
         self.index = protocol.windows(self.utterances["dialogue"], ws)[self.rows]
         self.visible = (self.utterances["quarantine"] == "").to_numpy()
         self.truth = _truth(self.utterances)
@@ -372,19 +377,20 @@ def _blocks(store: feature.Store, device: torch.device) -> torch.Tensor:
 class KEMDy19(Windows):
     """KEMDy19 as the 2022 code offered it: `KEMDy19("train", role="speaker", ws=8)`.
 
-    `split`: "train", "val" or "test"; `test_split`: the sessions held out; `data`, `text_encoder`:
-    as on the command line. An item is one window: log_mel (ws, 229, 313), sentence (ws, 768),
-    mask (ws,), emotion (7,), arousal (), valence ().
+    `split`: "train", "val" or "test"; `test_split`: the sessions held out; `data`, `text_encoder`,
+    `disjoint`: as on the command line. An item is one window: log_mel (ws, 229, 313), sentence
+    (ws, 768), mask (ws,), emotion (7,), arousal (), valence ().
     """
 
     def __init__(
         self, split: str = "train", role: str = constants.SOR_L, ws: int = constants.WINDOW,
         test_split: tuple[int, ...] = constants.TEST_SPLIT, data: str = constants.DATA,
         text_encoder: str | None = None, inputs: tuple[str, ...] = ("log_mel", "sentence"),
+        disjoint: str | None = None,
     ):  # fmt: skip
         settings = argparse.Namespace(
             data=data, tables="raw", max_bad=constants.MAX_BAD, SorL=role, test_split=test_split,
             val_split=(), text_encoder=text_encoder, text_dim=constants.TEXT_DIM,
-            sr=constants.SAMPLE_RATE,
+            sr=constants.SAMPLE_RATE, disjoint=disjoint,
         )  # fmt: skip
         super().__init__(open_material(settings, inputs), split, ws)

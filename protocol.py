@@ -1,6 +1,6 @@
 """Who is trained on, who is tested, and which utterances a window holds. Pandas and NumPy only.
 
-Intervals and significance are in `evidence.py`.
+What must not stand on both sides is in `leakage.py`, intervals and significance in `evidence.py`.
 """
 
 import re
@@ -58,6 +58,68 @@ def split(
     return Split(train, tuple(sorted(val)), tuple(sorted(test)))
 
 
+class Fold(NamedTuple):
+    """One of several splits of the same sessions: its name, and the sessions held out, sorted."""
+
+    name: str
+    test: tuple[int, ...]
+    val: tuple[int, ...]
+
+
+def folds(name: str, sessions: Iterable[int]) -> list[Fold]:
+    """Named ways to test each session once. UserError for an unknown name or too few sessions.
+
+    folds5   5 groups of consecutive sessions, sizes as equal as they can be, larger ones first;
+             KEMDy19: 1-4, 5-8, ..., 17-20, as in 2022. No validation
+    loso     each session by itself (leave one session out). No validation
+    seed12   5 groups of shuffled sessions and 2 validation sessions each, for 20 or 40 sessions:
+             those of WoongheeLee's public comparison on KEMDy19 and KEMDy20
+    """
+    there = sorted(set(sessions))
+    if name not in FOLDS:
+        raise UserError(f"no folds {name!r}; there are: {', '.join(FOLDS)}")
+    return [
+        Fold(f"{name}-{label}", tuple(map(int, sorted(test))), tuple(map(int, sorted(val))))
+        for label, test, val in FOLDS[name](there)
+    ]
+
+
+def _consecutive(sessions: list[int]) -> list[tuple]:
+    _check(sessions, N_FOLDS, "folds5")
+    groups = np.array_split(sessions, N_FOLDS)
+    return [(number, group, ()) for number, group in enumerate(groups, start=1)]
+
+
+def _single(sessions: list[int]) -> list[tuple]:
+    _check(sessions, 2, "loso")
+    return [(session, [session], ()) for session in sessions]
+
+
+def _seed12(sessions: list[int]) -> list[tuple]:
+    """Numbered from 0, as published; groups are drawn with seed 12, validation with 12 + number.
+
+    The stream of `RandomState` is frozen, so these are the same sessions with any NumPy.
+    """
+    if len(sessions) not in (20, 40):
+        raise UserError(f"folds seed12 need 20 or 40 sessions, there are {len(sessions)}")
+    groups = np.split(np.random.RandomState(12).permutation(sessions), N_FOLDS)
+    found = []
+    for number, test in enumerate(groups):
+        rest = np.setdiff1d(sessions, test)
+        val = np.random.RandomState(12 + number).choice(rest, 2, replace=False)
+        found.append((number, test, val))
+    return found
+
+
+def _check(sessions: list[int], needed: int, name: str) -> None:
+    if len(sessions) < needed:
+        raise UserError(f"folds {name} need at least {needed} sessions, there are {len(sessions)}")
+
+
+N_FOLDS = 5
+FOLDS = {"folds5": _consecutive, "loso": _single, "seed12": _seed12}
+
+
 def windows(dialogues: pd.Series, ws: int) -> np.ndarray:
     """(N,) dialogue of each row, in spoken order -> (N, ws) row numbers, -1 where there is none.
 
@@ -75,39 +137,3 @@ def is_target(utterances: pd.DataFrame) -> np.ndarray:
     """(N,) bool: rows that may be predicted and scored: not quarantined, and with some truth."""
     labelled = (utterances["emotion"] != "") | utterances["arousal"].notna()
     return ((utterances["quarantine"] == "") & labelled).to_numpy()
-
-
-def guard(utterances: pd.DataFrame, split: Split) -> list[str]:
-    """Refuse a split that leaks; return a line for each thing that is only worth knowing.
-
-    Speakers, dialogues and identical sound must not stand on both sides (UserError with the
-    rows). Equal transcripts may, and are counted: actors of KEMDy19 read the same scripts.
-    """
-    sets = split.of(utterances["session"])
-    held_out = sets != "train"
-    for column in ("speaker", "dialogue", "wav_hash"):
-        if crossing := _crossing(utterances, column, held_out):
-            raise UserError(
-                f"the split leaks: {len(crossing)} values of {column} are both trained on and "
-                f"held out, e.g. {'; '.join(crossing[:3])}"
-            )
-    return _shared_text(utterances, sets)
-
-
-def _crossing(utterances: pd.DataFrame, column: str, held_out: np.ndarray) -> list[str]:
-    """Values of a column on both sides, each with a segment of either side."""
-    heard = ~utterances["silent"].to_numpy(bool) if column == "wav_hash" else True
-    real = (utterances[column] != "").to_numpy() & heard
-    train, other = utterances[real & ~held_out], utterances[real & held_out]
-    first, second = (t.drop_duplicates(column).set_index(column)["segment"] for t in (train, other))
-    both = first.index.intersection(second.index)
-    return [f"{first[value]} and {second[value]}" for value in both]
-
-
-def _shared_text(utterances: pd.DataFrame, sets: np.ndarray) -> list[str]:
-    plain = utterances["text"].str.replace(r"\W+", "", regex=True)
-    test = plain[(sets == "test") & (plain != "").to_numpy()]
-    known = test.isin(set(plain[sets == "train"]))
-    if not known.any():
-        return []
-    return [f"{known.sum()} of {len(test)} test lines have the words of a training line"]

@@ -1,4 +1,6 @@
-"""Splits, windows and the leakage guard."""
+"""Splits, folds and windows."""
+
+import json
 
 import numpy as np
 import pandas as pd
@@ -41,6 +43,78 @@ def test_an_impossible_split_says_which_sessions_there_are(test, val, message):
     assert "1, 2, 3" in str(error.value)
 
 
+# --- folds ---------------------------------------------------------------------------------------
+
+# test and validation sessions of WoongheeLee's comparison, recomputed from its published counts:
+# the number of scored rows of each fold is the sum over these sessions
+SEED12 = {
+    20: [
+        ((8, 10, 14, 20), (6, 11)), ((9, 11, 15, 17), (10, 14)), ((2, 5, 6, 19), (7, 14)),
+        ((1, 4, 13, 16), (7, 12)), ((3, 7, 12, 18), (15, 16)),
+    ],
+    40: [
+        ((10, 15, 16, 17, 19, 24, 30, 31), (8, 33)), ((2, 8, 20, 25, 27, 32, 38, 39), (10, 28)),
+        ((1, 5, 9, 11, 22, 29, 34, 35), (4, 38)), ((6, 14, 18, 21, 26, 33, 37, 40), (25, 36)),
+        ((3, 4, 7, 12, 13, 23, 28, 36), (11, 32)),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("count", SEED12)
+def test_the_shuffled_folds_are_the_published_ones(count):
+    folds = protocol.folds("seed12", range(count, 0, -1))
+    assert [(fold.test, fold.val) for fold in folds] == SEED12[count]
+    assert [fold.name for fold in folds] == [f"seed12-{number}" for number in range(5)]
+
+
+def test_five_folds_of_20_sessions_are_those_of_2022():
+    assert protocol.folds("folds5", range(1, 21)) == [
+        ("folds5-1", (1, 2, 3, 4), ()), ("folds5-2", (5, 6, 7, 8), ()),
+        ("folds5-3", (9, 10, 11, 12), ()), ("folds5-4", (13, 14, 15, 16), ()),
+        ("folds5-5", (17, 18, 19, 20), ()),
+    ]  # fmt: skip
+
+
+def test_a_session_left_out_is_the_whole_fold():
+    assert protocol.folds("loso", [7, 3, 3]) == [("loso-3", (3,), ()), ("loso-7", (7,), ())]
+
+
+SESSIONS = st.sets(st.integers(1, 99), min_size=5, max_size=41)
+
+
+@given(st.sampled_from(["folds5", "loso", "seed12"]), SESSIONS)
+def test_folds_test_each_session_once_and_validate_on_none_of_them(name, sessions):
+    if name == "seed12":
+        sessions = set(range(100, 140))
+    folds = protocol.folds(name, sessions)
+    assert sorted(s for fold in folds for s in fold.test) == sorted(sessions)
+    sizes = [len(fold.test) for fold in folds]
+    assert max(sizes) - min(sizes) <= 1 and len({fold.name for fold in folds}) == len(folds)
+    if name != "seed12":
+        assert [s for fold in folds for s in fold.test] == sorted(sessions)
+    for fold in folds:
+        assert protocol.split(sessions, fold.test, fold.val).train
+        assert json.loads(json.dumps(fold)) == [fold.name, list(fold.test), list(fold.val)]
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "message"),
+    [
+        ("folds6", 20, "no folds 'folds6'; there are: folds5, loso, seed12"),
+        ("folds5", 4, "folds folds5 need at least 5 sessions, there are 4"),
+        ("loso", 1, "folds loso need at least 2 sessions, there are 1"),
+        ("seed12", 21, "folds seed12 need 20 or 40 sessions, there are 21"),
+        ("seed12", 4, "folds seed12 need 20 or 40 sessions, there are 4"),
+    ],
+)
+def test_folds_that_cannot_be_made_are_refused(name, count, message):
+    with pytest.raises(UserError, match=f"^{message}$"):
+        protocol.folds(name, range(count))
+
+
+# --- windows -------------------------------------------------------------------------------------
+
+
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(1, 9))
 def test_a_window_ends_at_its_row_and_goes_back_through_its_dialogue(dialogues, ws):
     index = protocol.windows(pd.Series(dialogues), ws)
@@ -49,50 +123,9 @@ def test_a_window_ends_at_its_row_and_goes_back_through_its_dialogue(dialogues, 
         assert index[row].tolist() == [-1] * (ws - len(before)) + before
 
 
-def utterances(**columns) -> pd.DataFrame:
-    """Four utterances, two sessions, nothing shared."""
-    base = {
-        "segment": ["a", "b", "c", "d"], "session": [1, 1, 2, 2], "dialogue": ["x", "x", "y", "y"],
-        "speaker": ["1F", "1M", "2F", "2M"], "wav_hash": ["h1", "h2", "h3", "h4"],
-        "text": ["하나", "둘", "셋", "넷"], "silent": [False] * 4, "quarantine": [""] * 4,
-        "emotion": ["happy"] * 4, "arousal": [3.0] * 4,
-    }  # fmt: skip
-    return pd.DataFrame(base | columns)
-
-
-SPLIT = protocol.Split(train=(1,), val=(), test=(2,))
-
-
-def test_a_clean_split_passes_the_guard():
-    assert protocol.guard(utterances(), SPLIT) == []
-
-
-@pytest.mark.parametrize(
-    ("column", "values"),
-    [
-        ("speaker", ["1F", "1M", "1F", "2M"]),
-        ("dialogue", ["x", "x", "x", "y"]),
-        ("wav_hash", ["h1", "h2", "h1", "h4"]),
-    ],
-)
-def test_the_guard_refuses_a_split_that_leaks_and_names_the_rows(column, values):
-    with pytest.raises(UserError, match=rf"1 values of {column} .* a and c"):
-        protocol.guard(utterances(**{column: values}), SPLIT)
-
-
-def test_two_silent_files_are_not_the_same_recording():
-    silence = utterances(wav_hash=["h1", "h2", "h1", "h4"], silent=[True, False, True, False])
-    assert protocol.guard(silence, SPLIT) == []
-
-
-def test_the_guard_counts_test_lines_that_were_trained_on():
-    same = utterances(text=["안녕, 하세요!", "둘", "안녕 하세요", "넷"])
-    assert protocol.guard(same, SPLIT) == ["1 of 2 test lines have the words of a training line"]
-
-
 def test_quarantined_and_unlabelled_rows_are_never_targets():
-    rows = utterances(
-        quarantine=["", "empty wav", "", ""], emotion=["happy", "sad", "", ""],
-        arousal=[3.0, 3.0, 2.0, np.nan],
-    )  # fmt: skip
+    rows = pd.DataFrame({
+        "quarantine": ["", "empty wav", "", ""], "emotion": ["happy", "sad", "", ""],
+        "arousal": [3.0, 3.0, 2.0, np.nan],
+    })  # fmt: skip
     assert protocol.is_target(rows).tolist() == [True, False, True, False]

@@ -1,0 +1,283 @@
+"""The leakage guard, what `--disjoint` takes out of training, and the protocol card of a run.
+
+Who is in which set is decided in `protocol.py`; that a finished run is not tested on what it was
+trained on, in `record.py`.
+"""
+
+import argparse
+import re
+import unicodedata
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+import protocol
+from utils import UserError, leaf
+
+if TYPE_CHECKING:
+    from dataset import Material  # which imports this file
+
+NGRAM = 3  # characters
+SIMILAR = 0.8  # Jaccard index of two sets of n-grams: "resemblance", Broder 1997
+BLOCK = 512  # texts compared with all others at once: some megabytes
+SHOWN = 3  # rows named in one line
+IDENTITIES = {"speaker": "speakers", "dialogue": "dialogues", "wav_hash": "audio",
+              "segment": "segments"}  # column -> what it identifies  # fmt: skip
+
+
+class Guarded(NamedTuple):
+    """What the guard let through: `removed` (N,) bool, training rows that are no targets and whose
+    text is never seen; `reasons`: targets among them by reason; `warnings`: what to tell."""
+
+    removed: np.ndarray
+    reasons: dict[str, int]
+    warnings: list[str]
+
+
+def guard(utterances: pd.DataFrame, split: protocol.Split, disjoint: str | None = None) -> Guarded:
+    """Refuse a split that leaks, take out what `disjoint` says, and count equal transcripts.
+
+    No speaker, dialogue, audio or segment may stand in two sets: a UserError names the rows. Equal
+    transcripts may (actors of KEMDy19 read the same scripts), unless `disjoint` is "text" (no
+    training line has the words of a test line, or nearly) or "script" (no script of the test is
+    trained on). UserError also where that leaves fewer than 2 rows to train on.
+    """
+    sets = split.of(utterances["session"])
+    crossing = {column: _crossing(utterances, column, sets) for column in IDENTITIES}
+    if any(crossing.values()):
+        found = [_named(IDENTITIES[column], rows) for column, rows in crossing.items() if rows]
+        raise UserError(f"the split leaks: {'; '.join(found)}; a split should share none of them")
+    removed, reasons, warnings = _removed(utterances, sets, disjoint)
+    return Guarded(removed, reasons, warnings + _shared_text(utterances, sets, removed))
+
+
+def _crossing(utterances: pd.DataFrame, column: str, sets: np.ndarray) -> list[str]:
+    """A line for each value of a column that stands in two sets: its first row in each of them.
+
+    Rows in quarantine are never seen; silence is the same in every file; two corpora may use one
+    name for different things, but not one recording.
+    """
+    real = (utterances[column] != "") & (utterances["quarantine"] == "")
+    if column == "wav_hash":
+        real &= ~utterances["silent"].astype(bool)
+    keys = [column] if column == "wav_hash" else ["corpus", column]
+    rows = utterances.assign(set=sets)[real].drop_duplicates([*keys, "set"])
+    rows = rows[rows.duplicated(keys, keep=False)]
+    places = rows["segment"] + " in " + rows["set"]
+    pairs = places.groupby([rows[key] for key in keys], sort=False)
+    return [" and ".join(pair) for _, pair in pairs]
+
+
+def _named(what: str, rows: list[str]) -> str:
+    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    return f"{what} {len(rows)} ({', '.join(rows[:SHOWN])}{more})"
+
+
+# --- the same words ------------------------------------------------------------------------------
+
+
+def normalised(texts: pd.Series) -> pd.Series:
+    """What transcripts are compared by: NFKC, case folded, without spaces and punctuation."""
+    plain = [unicodedata.normalize("NFKC", text).casefold() for text in texts]
+    return pd.Series([re.sub(r"\W+", "", text) for text in plain], texts.index, dtype=object)
+
+
+def similar(texts: Iterable[str], others: Iterable[str]) -> np.ndarray:
+    """(N,) bool: texts whose character 3-grams have a Jaccard index >= 0.8 with one of `others`.
+
+    The index is of sets, |A and B| / |A or B| in 0..1. A text of fewer than 3 characters has no
+    3-gram and is similar to nothing.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer  # a second that few runs need
+
+    texts = list(texts)
+    mine, theirs = (sorted({t for t in group if len(t) >= NGRAM}) for group in (texts, others))
+    if not mine or not theirs:
+        return np.zeros(len(texts), bool)
+    vectorizer = CountVectorizer(
+        analyzer="char", ngram_range=(NGRAM, NGRAM), binary=True, lowercase=False, dtype=np.int32
+    )
+    grams = vectorizer.fit_transform(mine + theirs)
+    sizes = np.asarray(grams.sum(axis=1)).ravel()
+    columns, near = grams[len(mine) :].T.tocsr(), set()
+    for start in range(0, len(mine), BLOCK):
+        shared = (grams[start : min(start + BLOCK, len(mine))] @ columns).tocoo()
+        row, column = start + shared.row, len(mine) + shared.col
+        union = sizes[row] + sizes[column] - shared.data
+        near.update(mine[i] for i in np.unique(row[shared.data / union >= SIMILAR]))
+    return np.array([text in near for text in texts], bool)
+
+
+def _alike(words: pd.Series, rows: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
+    """Of `rows` (N,) bool: which have the words of one of `others` (N,) bool, which nearly."""
+    exact = rows & (words != "").to_numpy() & words.isin(set(words[others])).to_numpy()
+    near = rows & ~exact
+    near[near] = similar(words[near], words[others])
+    return {"exact": exact, "similar": near}
+
+
+def _shared_text(utterances: pd.DataFrame, sets: np.ndarray, removed: np.ndarray) -> list[str]:
+    """How many test lines have the words of a training line, script and improvisation apart."""
+    counts = _transcripts(utterances, sets, removed)
+    equal, lines = (sum(kind[name] for kind in counts.values()) for name in ("equal", "lines"))
+    if not equal:
+        return []
+    parts = [f"{kind or 'other'} {n['equal']:,} of {n['lines']:,}" for kind, n in counts.items()]
+    return [f"{equal:,} of {lines:,} test lines have the words of a training line "
+            f"({', '.join(parts)})"]  # fmt: skip
+
+
+def _transcripts(
+    utterances: pd.DataFrame, sets: np.ndarray, removed: np.ndarray, near: bool = False
+) -> dict[str, dict[str, int]]:
+    """{kind: test `lines` with words, those `equal` to a training line, and `similar` to one}."""
+    words = normalised(utterances["text"])
+    seen = ((utterances["quarantine"] == "") & (words != "")).to_numpy()
+    test, train = seen & (sets == "test"), seen & (sets == "train") & ~removed
+    equal = test & words.isin(set(words[train])).to_numpy()
+    found = {"lines": test, "equal": equal}
+    if near:
+        found["similar"] = _alike(words, test, train)["similar"]
+    kinds = utterances["kind"].to_numpy()
+    return {
+        str(kind): {name: int((rows & (kinds == kind)).sum()) for name, rows in found.items()}
+        for kind in sorted(set(kinds[test]))
+    }
+
+
+# --- taken out of training -----------------------------------------------------------------------
+
+
+def _removed(
+    utterances: pd.DataFrame, sets: np.ndarray, disjoint: str | None
+) -> tuple[np.ndarray, dict[str, int], list[str]]:
+    """The fields of `Guarded`, but for the lines on equal transcripts."""
+    find = {None: lambda *_: {}, "text": _tested_words, "script": _tested_scripts}
+    if disjoint not in list(find):  # a configuration may hold anything
+        raise UserError(f"no --disjoint {disjoint!r}; there are: text, script")
+    tested = (sets == "test") & (utterances["quarantine"] == "").to_numpy()
+    found = find[disjoint](utterances, sets != "test", tested)
+    removed = np.any([np.zeros(len(sets), bool), *found.values()], axis=0) & (sets == "train")
+    if disjoint is None:
+        return removed, {}, []
+    of = {name: protocol.is_target(utterances) & (sets == name) for name in ("train", "val")}
+    counts, shared = (
+        {reason: int((rows & among).sum()) for reason, rows in found.items()}
+        for among in of.values()
+    )
+    total, gone = int(of["train"].sum()), sum(counts.values())
+    left = f"{total - gone:,} are left"
+    warnings = [f"--disjoint {disjoint}: {gone:,} of {total:,} training lines removed"
+                f"{_listed(counts)}; {left}"]  # fmt: skip
+    if total - gone < 2:
+        raise UserError(f"{warnings[0]}, training needs at least 2; hold out other sessions")
+    if of["val"].any():
+        like = f"{sum(shared.values()):,} of {of['val'].sum():,} validation lines"
+        warnings.append(f"--disjoint {disjoint}: {like} are like the test{_listed(shared)}; they "
+                        f"stay, to choose the epoch by")  # fmt: skip
+    return removed, counts, warnings
+
+
+def _listed(counts: dict[str, int]) -> str:
+    parts = [f"{count:,} {reason}" for reason, count in counts.items() if count]
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def _tested_words(
+    utterances: pd.DataFrame, rows: np.ndarray, tested: np.ndarray
+) -> dict[str, np.ndarray]:
+    """{"exact", "similar": (N,) bool}: which of `rows` say what a tested one says, or nearly."""
+    return _alike(normalised(utterances["text"]), rows, tested)
+
+
+def _tested_scripts(
+    utterances: pd.DataFrame, rows: np.ndarray, tested: np.ndarray
+) -> dict[str, np.ndarray]:
+    """{script: (N,) bool}: which of `rows` are of that script, which is tested: whole dialogues.
+
+    Its number is the end of the dialogue's name: script03 of Sess01_script03.
+    """
+    number = utterances["dialogue"].str.rpartition("_")[2]
+    number = number.where(utterances["kind"] == "script", "").to_numpy()
+    scripts = sorted(set(number[tested]) - {""})
+    return {script: rows & (number == script) for script in scripts}
+
+
+# --- the protocol card ---------------------------------------------------------------------------
+
+
+def card(material: "Material", settings: argparse.Namespace, trained: bool = True) -> dict:
+    """protocol.json: what was compared with what, JSON-able, in a fixed order.
+
+    `settings`: SorL, ties, seed, select, val_split, disjoint and the model's own. `trained`: False
+    where a finished run is tested again: test rows alone are counted, and what only training
+    settles (select, disjoint, leaks) is None.
+    """
+    utterances, sets = material.utterances, material.sets.of(material.utterances["session"])
+    removed = np.broadcast_to(material.removed, sets.shape)
+    if not trained:
+        tested = sets == "test"
+        utterances, sets, removed = utterances[tested], sets[tested], removed[tested]
+    target = protocol.is_target(utterances) & ~removed
+    corpus = material.corpus
+    return {
+        "corpus": {"name": corpus.name, "synthetic": corpus.synthetic,
+                   "fingerprint": corpus.fingerprint},
+        "role": settings.SorL,
+        "ties": settings.ties,
+        "seed": settings.seed,
+        "select": _selection(settings) if trained else None,
+        "disjoint": settings.disjoint if trained else None,
+        "resampling": "none: nothing is resampled before the split",
+        # normalised by what is known of a speaker, test recordings included
+        "uses_test_audio": bool(getattr(settings, "speaker_norm", False)),
+        "sets": {name: _counted(utterances, sets == name, target)
+                 for name in protocol.Split._fields},
+        "dropped": _dropped(utterances, sets, settings.ties, material.reasons),
+        "leaks": _leaks(utterances, sets, removed) if trained else None,
+    }  # fmt: skip
+
+
+def _selection(settings: argparse.Namespace) -> str:
+    if hasattr(leaf("models", settings.model).Model, "fit"):
+        return "nothing: learnt at once, without epochs"
+    if not settings.val_split:
+        return "last epoch kept"
+    return f"epoch of {'lowest' if settings.select == 'loss' else 'highest'} val {settings.select}"
+
+
+def _counted(utterances: pd.DataFrame, among: np.ndarray, target: np.ndarray) -> dict:
+    """One set: its sessions, and the number of speakers, dialogues, rows and targets."""
+    rows = utterances[among]
+    return {
+        "sessions": sorted({int(session) for session in rows["session"]}),
+        "speakers": int(rows.loc[rows["speaker"] != "", "speaker"].nunique()),
+        "dialogues": int(rows["dialogue"].nunique()),
+        "rows": len(rows),
+        "targets": int(target[among].sum()),
+        "one_label": int((rows["emotion"].str.fullmatch("[^;]+") & target[among]).sum()),
+    }
+
+
+def _dropped(
+    utterances: pd.DataFrame, sets: np.ndarray, ties: str, reasons: dict[str, int]
+) -> dict[str, dict]:
+    """Rows that are not trained on or not scored, by reason; a tie in the test is predicted."""
+    bad, target = utterances["quarantine"] != "", protocol.is_target(utterances)
+    tied = target & (sets == "test") & utterances["emotion"].str.contains(";").to_numpy()
+    quarantined = utterances.loc[bad, "quarantine"].value_counts().sort_index()
+    return {
+        "quarantined": {reason: int(count) for reason, count in quarantined.items()},
+        "unlabelled": int((~target & ~bad.to_numpy()).sum()),
+        "ties_in_test": int(tied.sum()) if ties == "drop" else 0,
+        "disjoint": dict(reasons),
+    }
+
+
+def _leaks(utterances: pd.DataFrame, sets: np.ndarray, removed: np.ndarray) -> dict:
+    """What stands in two sets (refused, so 0), and test lines with the words of a training line."""
+    crossing = {name: len(_crossing(utterances, column, sets))
+                for column, name in IDENTITIES.items()}  # fmt: skip
+    return crossing | {"transcripts": _transcripts(utterances, sets, removed, near=True)}
