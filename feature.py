@@ -12,14 +12,24 @@ A feature is a file in features/ that holds
     gather(arrays, stats, parameters, cut, out)   stored arrays -> float32 blocks, in `out`: each
                           a function of its own array and of its own number in `cut`, nothing else
 
-and may hold `source(parameters)` (when SOURCE depends on them), `stats(array, parameters)` -> list
-of floats kept beside each array, and `is_cut(shape, parameters)`: whether an array of that shape is
-longer than a block, so that `cut` decides which part is seen. `cut` is None (the middle) or (N,)
-numbers in [0, 1), the place in the spare length; a leaf without `is_cut` is always given None.
+and may hold
+
+    source(parameters)    when SOURCE depends on them
+    stats(array, parameters)        list of floats, kept beside each array
+    settle(arrays, utterances, settings)   list: what `gather` is given as `stats` of each row,
+                          where that depends on other rows. Called once, when a Store is built,
+                          with the stored array of each row (None: it has none). Nothing of it is
+                          on disk: whatever `settings` says there, the cache is the same
+    is_cut(shape, parameters)       whether an array of that shape is longer than a block, so that
+                          `cut` decides which part is seen
+
+`cut` is None (the middle) or (N,) numbers in [0, 1), the place in the spare length; a leaf without
+`is_cut` is always given None.
 The files of a cache are the affair of cache.py, windows and batches of dataset.py.
 """
 
 import importlib
+import io
 import logging
 import math
 import os
@@ -33,11 +43,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import soundfile
+import soxr
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import utils
 from cache import Cache, Entry, checksum, mapped
+from utils import UserError
 
 LAYOUT = 1  # of the files of a cache; part of its folder's name
 GROUP = 256  # sources handed to `many` at once
@@ -62,7 +75,7 @@ def extract(
     """
     leaf = utils.leaf("features", name)
     parameters = leaf.parameters(settings)
-    kind = leaf.source(parameters) if hasattr(leaf, "source") else leaf.SOURCE
+    kind = _kind(leaf, parameters)
     about = {"feature": name, "layout": LAYOUT, "version": leaf.VERSION, "dtype": leaf.DTYPE,
              "parameters": parameters}  # fmt: skip
     folder = Path(prepared) / "features" / f"{name}-{utils.digest(about)}"
@@ -80,7 +93,7 @@ def extract(
                 for entry, data in _extracted(leaf, parameters, extractor, jobs, workers, progress):
                     cache.add(entry, data)
                 cache.close()
-    return Store(leaf, parameters, folder, cache.entries, keys, utterances)
+    return Store(leaf, parameters, folder, cache.entries, keys, utterances, settings)
 
 
 def _say_damage(
@@ -100,14 +113,16 @@ class Store:
     """One feature of some utterances, by row number. `folder`: its cache.
 
     `available` (N,) bool: the rows that have it; `is_cut` (N,) bool: those longer than a block;
-    `troubles`: (segment, reason) of those whose source could not be used; `shape`: of one block.
+    `troubles`: (segment, reason) of those whose source could not be used; `shape`: of one block;
+    `kind`: the column it is made from.
     """
 
     def __init__(
         self, leaf: ModuleType, parameters: dict, folder: Path, entries: dict[str, Entry],
-        keys: list[str], utterances: pd.DataFrame,
+        keys: list[str], utterances: pd.DataFrame, settings: Any = None,
     ):  # fmt: skip
         self.leaf, self.parameters, self.folder = leaf, parameters, folder
+        self.kind = _kind(leaf, parameters)
         self.shape = tuple(leaf.shape(parameters))
         self.entries = [entries.get(key) for key in keys]
         self.available = np.array([e is not None and not e.unusable for e in self.entries], bool)
@@ -117,6 +132,10 @@ class Store:
         there = zip(self.entries, self.available, strict=True)
         self.is_cut = np.array([yes and is_cut(e.shape, parameters) for e, yes in there], bool)
         self._data, self._dtype = mapped(folder / "data.bin"), np.dtype(leaf.DTYPE)
+        self._stats = [entry and entry.stats for entry in self.entries]
+        if hasattr(leaf, "settle"):
+            arrays = [self.array(row) for row in range(len(self))]
+            self._stats = leaf.settle(arrays, utterances, settings)
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -150,13 +169,40 @@ class Store:
         cut = np.ravel(cut) if cut is not None and hasattr(self.leaf, "is_cut") else None
         out = np.empty(rows.shape + self.shape, np.float32) if out is None else out
         arrays = [self.array(row) for row in rows.ravel()]
-        stats = [None if array is None else self.entries[row].stats
+        stats = [None if array is None else self._stats[row]
                  for row, array in zip(rows.ravel(), arrays, strict=True)]  # fmt: skip
         self.leaf.gather(arrays, stats, self.parameters, cut, out.reshape(-1, *self.shape))
         return out
 
 
+# --- sound ---------------------------------------------------------------------------------------
+
+
+def read(path: Path, rate: int) -> np.ndarray:
+    """(N,) float32 in [-1, 1] at `rate` Hz; channels averaged. Raises Unusable, UserError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        wave, came = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
+    except soundfile.LibsndfileError as error:
+        raise Unusable("not audio") from error
+    wave = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)
+    if came != rate:
+        wave = soxr.resample(wave, came, rate, quality="HQ")
+    if not len(wave):
+        raise Unusable("empty wav")
+    if not np.isfinite(wave).all():
+        raise Unusable("infinite or NaN samples")
+    return wave
+
+
 # --- what a row is made from ---------------------------------------------------------------------
+
+
+def _kind(leaf: ModuleType, parameters: dict) -> str:
+    return leaf.source(parameters) if hasattr(leaf, "source") else leaf.SOURCE
 
 
 def _keys(kind: str, utterances: pd.DataFrame) -> list[str]:

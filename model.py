@@ -8,6 +8,10 @@ A model is a file `models/<name>.py`; its name is the one on the command line. I
   `constants.HEADS`. A "distribution" is log-probabilities (B, size); a "scale" is (B,) in `SCALE`.
 * optionally `upgrade(state, configuration)`, which renames what an older version saved.
 
+A `Model` without gradients holds `fit(batch)`, which is given all training windows at once and
+keeps what it learns as buffers; and, where the shapes of those depend on the training rows,
+`resize(state)`, which gives them the sizes that they have in a saved state dict.
+
 A saved model is a folder: `configuration.json` (flat: every flag) and `model.pth` (a state dict).
 Losses are in loss.py, the training loop in run.py.
 """
@@ -162,8 +166,8 @@ def load(
         # every folder of 2022 held the one system there was: today's default
         oldest = utils.leaf("models", constants.MODEL)
         state, configuration = oldest.upgrade(state, configuration)
-    _check_fit(state, _blank(configuration, folder), folder)
-    model = build(configuration["model"], configuration, seed=0)  # all weights are replaced below
+    _check_fit(state, _blank(configuration, folder, state), folder)
+    model = _sized(configuration, state)  # all weights are replaced below
     model.load_state_dict(state)
     return model.to(device).eval(), configuration
 
@@ -223,11 +227,21 @@ def _check_archive(data: bytes) -> None:
         before = name
 
 
-def _blank(configuration: dict[str, Any], folder: Path) -> dict[str, Tensor]:
+def _sized(configuration: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
+    """A model of any weights, of the sizes that its configuration and its training gave it."""
+    model = build(configuration["model"], configuration, seed=0)
+    if hasattr(model, "resize"):
+        model.resize(state)
+    return model
+
+
+def _blank(
+    configuration: dict[str, Any], folder: Path, state: dict[str, Tensor]
+) -> dict[str, Tensor]:
     """The state dict that this configuration asks for, shapes only: it may ask for terabytes."""
     try:
         with torch.device("meta"):
-            return build(configuration["model"], configuration, seed=0).state_dict()
+            return _sized(configuration, state).state_dict()
     except (RuntimeError, TypeError, OverflowError) as error:  # sizes that torch cannot count
         reason = str(error).partition("\n")[0]
         raise UserError(f"no model can be built from {folder / CONFIGURATION}: {reason}") from error

@@ -5,7 +5,6 @@ zeros to ten seconds, without computing the padding: frames beyond the clip are 
 Longer clips keep all their frames, and are cut to ten seconds when a block is gathered.
 """
 
-import io
 import math
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,9 @@ from typing import Any
 import numpy as np
 import scipy.fft
 import scipy.sparse
-import soundfile
-import soxr
 
 import constants
-from feature import Unusable
-from utils import UserError
+from feature import read
 
 VERSION = 1
 DTYPE = "float16"  # dB: at most 0.03 off between -100 and 64
@@ -77,26 +73,6 @@ class Extractor:
     def _mel(self, frames: np.ndarray) -> np.ndarray:
         spectrum = scipy.fft.rfft(frames * self.window, axis=1)
         return self.bank @ (spectrum.real**2 + spectrum.imag**2).T
-
-
-def read(path: Path, rate: int) -> np.ndarray:
-    """(N,) float32 in [-1, 1] at `rate` Hz; channels averaged. Raises Unusable, UserError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        wave, came = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise Unusable("not audio") from error
-    wave = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)
-    if came != rate:
-        wave = soxr.resample(wave, came, rate, quality="HQ")
-    if not len(wave):
-        raise Unusable("empty wav")
-    if not np.isfinite(wave).all():
-        raise Unusable("infinite or NaN samples")
-    return wave
 
 
 def stats(array: np.ndarray, parameters: dict) -> list[float]:

@@ -18,12 +18,21 @@ from utils import UserError
 
 W, TEXT_DIM, ROWS = 3, 12, 3
 SMALL = {"hidden_size": 8, "ws": W, "text_dim": TEXT_DIM}
-SHAPES = {"log_mel": (229, 313), "sentence": (TEXT_DIM,)}
+FUNCTIONALS = utils.leaf("features", "functionals").shape({})
+SHAPES = {"log_mel": (229, 313), "sentence": (TEXT_DIM,), "functionals": FUNCTIONALS}
 
 
-def variants():
+def has_gradients(name):
+    """Whether a leaf learns by gradients: the others hold `fit` (model.py)."""
+    return not hasattr(utils.leaf("models", name).Model, "fit")
+
+
+NETWORKS = [name for name in utils.leaves("models") if has_gradients(name)]
+
+
+def variants(names):
     """(name, configuration) of every leaf: its defaults, then each alternative of each setting."""
-    for name in utils.leaves("models"):
+    for name in names:
         yield pytest.param(name, SMALL, id=name)
         for field in dataclasses.fields(utils.leaf("models", name).Settings):
             values = (True, False) if field.type is bool else field.metadata["choices"] or ()
@@ -34,7 +43,10 @@ def variants():
 
 
 every_leaf = pytest.mark.parametrize("name", utils.leaves("models"))
-every_model = pytest.mark.parametrize(("name", "configuration"), list(variants()))
+every_model = pytest.mark.parametrize(
+    ("name", "configuration"), list(variants(utils.leaves("models")))
+)
+every_network = pytest.mark.parametrize(("name", "configuration"), list(variants(NETWORKS)))
 
 
 def windows(name, configuration, seed=0, rows=ROWS):
@@ -51,8 +63,10 @@ def windows(name, configuration, seed=0, rows=ROWS):
 
 
 def lively(name, configuration):
-    """A model whose weights are large enough for its predictions to differ between rows."""
+    """A model whose predictions differ between rows: its weights are large, or it was fitted."""
     built = model.build(name, configuration, seed=7)
+    if not has_gradients(name):
+        built.fit(windows(name, configuration, seed=1, rows=60))
     with torch.no_grad():
         for parameter in built.parameters():
             if parameter.ndim > 1:  # torch starts them at 1 / sqrt(3 fan_in); He et al. at sqrt(2)
@@ -127,7 +141,7 @@ def test_a_row_alone_is_the_same_row_in_a_batch(name, configuration):
             torch.testing.assert_close(alone[head], together[head][i : i + 1], atol=1e-4, rtol=0)
 
 
-@every_model
+@every_network
 def test_every_parameter_gets_a_finite_gradient(name, configuration):
     built, batch = model.build(name, configuration, seed=7), windows(name, configuration)
     loss.EmotionLoss(0.66)(built(batch), batch)["loss"].backward()
@@ -137,7 +151,7 @@ def test_every_parameter_gets_a_finite_gradient(name, configuration):
     assert any(p.grad.any() for p in built.parameters())
 
 
-@every_leaf
+@pytest.mark.parametrize("name", NETWORKS)
 def test_steps_against_the_gradient_make_the_loss_smaller(name):
     built, batch = model.build(name, SMALL, seed=7), windows(name, SMALL)
     optimizer = torch.optim.Adam(built.parameters(), lr=1e-3)
@@ -175,7 +189,7 @@ def test_bfloat16_stays_finite_and_near(name, configuration):
         torch.testing.assert_close(half[head], exact[head], atol=0.3, rtol=0)
 
 
-@every_model
+@every_network
 def test_training_in_bfloat16_gives_finite_gradients(name, configuration):
     built, batch = model.build(name, configuration, seed=7), windows(name, configuration)
     with torch.autocast("cpu", torch.bfloat16):
