@@ -1,14 +1,16 @@
-"""How sure a score is: bootstrap intervals, the majority baseline, paired comparison. NumPy only.
+"""How sure a score is: bootstrap intervals, baselines, paired comparison. NumPy only.
 
 A table of predictions is a DataFrame, or a dict of arrays, with the columns of predictions.csv;
 all its rows are scored, so choose the rows (test, val, oof) before. What is resampled is whole
-dialogues: utterances of one dialogue are not independent. What a score is stands in `metric.py`.
+dialogues: utterances of one dialogue are not independent. What a score is stands in `metric.py`,
+the part of result.json that all this fills in `summary.py`, probabilities in `calibration.py`.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 import metric
 from constants import BOOTSTRAP, CONFIDENCE, EMOTIONS, SEED, TIES
@@ -142,7 +144,7 @@ def _keys(predictions: Mapping, names: Iterable[str]) -> list[tuple]:
     return list(zip(*(metric.column(predictions, name).tolist() for name in names), strict=True))
 
 
-# --- the majority baseline ------------------------------------------------------------------
+# --- baselines: the majority, the prior ------------------------------------------------------
 
 
 def majority_class(labels: Iterable[str]) -> str:
@@ -153,10 +155,19 @@ def majority_class(labels: Iterable[str]) -> str:
     >>> majority_class(["sad;angry", "angry", "happy", ""])
     'angry'
     """
+    counts = class_counts(labels)
+    return EMOTIONS[int(counts.argmax())] if counts.any() else ""
+
+
+def class_counts(labels: Iterable[str]) -> np.ndarray:
+    """Rows of each emotion, (7,); a tied row counts in equal parts, an unlabelled one nowhere.
+
+    >>> class_counts(["sad;angry", "angry", "happy", ""])
+    array([0. , 1.5, 0.5, 0. , 0. , 0. , 1. ])
+    """
     hot = metric.multi_hot(list(labels))
     labelled = hot[hot.any(1)]
-    counts = (labelled / labelled.sum(1, keepdims=True)).sum(0)
-    return EMOTIONS[int(counts.argmax())] if len(labelled) else ""
+    return (labelled / labelled.sum(1, keepdims=True)).sum(0)
 
 
 def majority(
@@ -175,8 +186,7 @@ def majority(
     if emotion is None:
         emotion = majority_class(metric.column(predictions, "emotion_true"))
     ids = metric.label_ids([emotion])[0]
-    answered = [len(label) > 0 for label in metric.label_ids(metric.column(predictions, "emotion"))]
-    baseline["emotion"] = np.where(answered, emotion, "").astype(object)
+    baseline["emotion"] = _answered(predictions, emotion)
     for i, name in enumerate(metric.PROBABILITIES):
         baseline[name] = _where_given(predictions, name, float(i in ids) if ids else np.nan)
     for head, value in (("arousal", arousal), ("valence", valence)):
@@ -185,6 +195,29 @@ def majority(
         value = known.mean() if value is None and len(known) else value
         baseline[head] = _where_given(predictions, head, np.nan if value is None else value)
     return baseline
+
+
+def prior_confusion(predictions: Mapping, ties: str, class_counts: ArrayLike) -> np.ndarray:
+    """Expected confusion matrix of answers drawn from the training labels, (7, 7); rows truth.
+
+    `class_counts` (7,) of the training rows, see `class_counts`; not negative, not all 0. The rows
+    are those of the model's scores, so its accuracy here is the mean of a random guesser's.
+    """
+    counts = np.asarray(class_counts, float)
+    if counts.shape != (metric.C,) or not (counts >= 0).all() or not 0 < counts.sum() < np.inf:
+        raise ValueError(f"class_counts must be {metric.C} counts, not all 0, got {class_counts!r}")
+    expected = np.zeros((metric.C, metric.C))
+    for emotion, share in zip(EMOTIONS, counts / counts.sum(), strict=True):
+        answered = _answered(predictions, emotion)
+        counted = metric.emotion_rows({**predictions, "emotion": answered}, ties)[1:]
+        expected += share * metric.confusion(*counted)
+    return expected
+
+
+def _answered(predictions: Mapping, emotion: str) -> np.ndarray:
+    """The column of an answer that is always the same, where the model gave one."""
+    given = [len(label) > 0 for label in metric.label_ids(metric.column(predictions, "emotion"))]
+    return np.where(given, emotion, "").astype(object)
 
 
 def _where_given(predictions: Mapping, name: str, value: float) -> np.ndarray:
@@ -268,91 +301,3 @@ def _some(keys: set[tuple], limit: int = 3) -> str:
     names = [" ".join(map(str, key)) for key in sorted(keys)]
     more = ", ..." if len(names) > limit else ""
     return f"{len(names)} rows ({', '.join(names[:limit])}{more})" if names else "no row"
-
-
-# --- the part of result.json that scores fill -----------------------------------------------
-
-
-def summary(
-    predictions: Mapping,
-    ties: str = TIES,
-    baseline_class: str | None = None,
-    seed: int = SEED,
-    resamples: int = BOOTSTRAP,
-) -> dict:
-    """Keys ties, n, classes, scores, per_class, confusion, by_kind; undefined numbers are None.
-
-    `baseline_class`: the emotion the baseline always answers, see `majority`.
-    """
-    matrix = metric.confusion(*metric.emotion_rows(predictions, ties)[1:])
-    present = matrix.sum(1) > 0
-    result = {
-        "ties": ties,
-        "n": _sizes(predictions, ties),
-        "classes": {
-            "present": [e for e, here in zip(EMOTIONS, present, strict=True) if here],
-            "absent": [e for e, here in zip(EMOTIONS, present, strict=True) if not here],
-        },
-        "scores": _beside_baseline(predictions, ties, baseline_class, seed, resamples),
-        "per_class": [
-            row | {name: _count(row[name]) for name in ("support", "predicted")}
-            for row in metric.per_class(matrix)
-        ],
-        "confusion": [[_count(cell) for cell in row] for row in matrix.tolist()],
-        "by_kind": _by_kind(predictions, ties),
-    }
-    return _plain(result)
-
-
-def _sizes(predictions: Mapping, ties: str) -> dict[str, int]:
-    dialogues, sessions = (numbered(predictions, k) for k in (DIALOGUE, ("corpus", "session")))
-    return {
-        "rows": len(dialogues),
-        "emotion": metric.scores(predictions, ties)["accuracy"]["n"],
-        "dialogues": len(set(dialogues)),
-        "sessions": len(set(sessions)),
-    }
-
-
-def _beside_baseline(
-    predictions: Mapping, ties: str, baseline_class: str | None, seed: int, resamples: int
-) -> dict[str, dict]:
-    baseline = majority(predictions, baseline_class)
-    scores = [metric.scores(table, ties) for table in (predictions, baseline)]
-    intervals = [bootstrap(table, ties, resamples, seed) for table in (predictions, baseline)]
-    return {
-        name: {
-            "value": scores[0][name]["value"],
-            "low": intervals[0][name][0],
-            "high": intervals[0][name][1],
-            "n": scores[0][name]["n"],
-            "baseline": scores[1][name]["value"],
-            "baseline_low": intervals[1][name][0],
-            "baseline_high": intervals[1][name][1],
-        }
-        for name in metric.SCORES
-    }
-
-
-def _by_kind(predictions: Mapping, ties: str) -> dict[str, dict]:
-    kinds = metric.column(predictions, "kind")
-    result = {}
-    for kind in sorted({kind for kind in kinds if isinstance(kind, str) and kind}):
-        found = metric.scores(select(predictions, kinds == kind), ties)
-        result[kind] = {"n": found["uar"]["n"]}
-        result[kind] |= {name: found[name]["value"] for name in ("macro_f1", "uar")}
-    return result
-
-
-def _plain(value: object) -> object:
-    """For JSON: NaN becomes None."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
-
-
-def _count(value: float) -> int | float:
-    """Rows are whole numbers, except with soft ties."""
-    return int(value) if float(value).is_integer() else value

@@ -7,7 +7,6 @@ it escapes every string, so nothing here may mark one as safe.
 
 import io
 import json
-import math
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +16,12 @@ import numpy as np
 import pandas as pd
 
 import annotation
+import calibration
+import charts
 import constants
 import metric
 from utils import ROOT, UserError, read_json, write_atomic
+from wording import count, interval, number, sessions, tables
 
 SCALES = tuple(name for name, head in constants.HEADS.items() if head.kind == "scale")
 GROUPS = {  # sources of metric.SCORES -> heading and what stands under it
@@ -35,13 +37,15 @@ ROLES = {"speaker": "the one who talks", "listener": "the partner who listens"}
 TEXTS = ("corpus", "role", "segment", "session", "dialogue", "kind", "set", "emotion",
          "emotion_true")  # fmt: skip
 NUMBERS = (*metric.PROBABILITIES, *SCALES, *(f"{head}_true" for head in SCALES), *metric.VOTES)
-ENDS = ("value", "low", "high", "baseline", "baseline_low", "baseline_high")
 INTERVAL = f"{100 * constants.CONFIDENCE:g} % interval"
 NOT_A_RESULT = "synthetic corpus: not a result"
-MAX_POINTS = 4000  # drawn in a scatter: 36 bytes of the page each
+TEST_AUDIO = "uses the test speakers' unlabelled audio"
 MISTAKES = 10  # rows in the table of confident mistakes
-PLOT = {"left": 46.0, "right": 428.0, "top": 12.0, "bottom": 224.0}  # of 440 x 260 units
-SQUARE = {"left": 40.0, "right": 310.0, "top": 10.0, "bottom": 280.0}  # of 320 x 320 units
+ERRORS = {  # of result["calibration"]
+    "ece": f"ECE, {calibration.BINS} bins of equal width",
+    "ece_equal_mass": f"ECE, {calibration.BINS} bins of equal mass",
+    "nll": "cross-entropy with the votes, nats",
+}
 
 
 # --- files -----------------------------------------------------------------------------------
@@ -50,14 +54,17 @@ SQUARE = {"left": 40.0, "right": 310.0, "top": 10.0, "bottom": 280.0}  # of 320 
 def write(run_folder: Path | str) -> Path:
     """Write confusion.csv, confusion.png, loss_curve.png and report.html; returns the page.
 
-    Reads configuration.json, result.json, predictions.csv and, where there is one,
-    train_loss.log. A picture without data is not drawn. Equal files give equal bytes.
+    Reads configuration.json, result.json, predictions.csv and, where they are there,
+    train_loss.log and protocol.json. A picture without data is not drawn. Equal files give equal
+    bytes.
     """
     folder = Path(run_folder)
     configuration = read_json(folder / "configuration.json")
     result = read_json(folder / "result.json")
     predictions = read_predictions(folder / "predictions.csv")
     log = read_log(folder / "train_loss.log")
+    protocol = folder / "protocol.json"
+    protocol = read_json(protocol) if protocol.exists() else {}
     with _written_by_a_run(folder):
         if has_emotion(result):
             table = pd.DataFrame(result["confusion"], constants.EMOTIONS, constants.EMOTIONS)
@@ -66,7 +73,8 @@ def write(run_folder: Path | str) -> Path:
             write_atomic(folder / "confusion.png", confusion_png(result["confusion"]))
         if log:
             write_atomic(folder / "loss_curve.png", loss_png(log))
-        html = page(configuration, result, predictions, log, folder.resolve().name)
+        name = folder.resolve().name
+        html = page(configuration, result, predictions, log, name, protocol)
     # an argument that is not UTF-8 reaches the command as lone surrogates
     write_atomic(folder / "report.html", html.encode("utf-8", "backslashreplace"))
     return folder / "report.html"
@@ -84,8 +92,10 @@ def _written_by_a_run(folder: Path) -> Iterator[None]:
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
             jinja2.TemplateError) as error:  # fmt: skip
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise UserError(f"{folder} needs the configuration.json, result.json and train_loss.log "
-                        f"that a run wrote; they are others: {reason}") from error  # fmt: skip
+        raise UserError(
+            f"{folder} needs the configuration.json, result.json, protocol.json and train_loss.log "
+            f"that a run wrote; they are others: {reason}"
+        ) from error
 
 
 def read_predictions(path: Path) -> pd.DataFrame:
@@ -131,39 +141,6 @@ def has_emotion(result: dict) -> bool:
     return bool(result["confusion"]) and bool(np.sum(result["confusion"]))
 
 
-# --- numbers as text -----------------------------------------------------------------------------
-
-
-def number(value: float | None) -> str:
-    """Three decimals; a dash where the value is undefined."""
-    if value is None or not math.isfinite(value):
-        return "-"
-    return f"{value + 0.0 if round(value, 3) else 0.0:.3f}"  # never -0.000
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """[low, high], or "" where there is none."""
-    return "" if low is None or high is None else f"[{number(low)}, {number(high)}]"
-
-
-def count(value: float | None) -> str:
-    """Whole numbers whole; soft ties count parts of rows: one decimal."""
-    if value is None:
-        return "-"
-    return f"{value:.0f}" if float(value).is_integer() else f"{value:.1f}"
-
-
-def sessions(numbers: list[int]) -> str:
-    """[1, 2, 3, 7] -> "1-3, 7"."""
-    runs: list[list[int]] = []
-    for n in sorted(numbers):
-        if runs and n == runs[-1][1] + 1:
-            runs[-1][1] = n
-        else:
-            runs.append([n, n])
-    return ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs)
-
-
 def present_line(result: dict) -> str:
     """Over how many of the seven classes UAR and macro-F1 are means, and which are absent."""
     present, absent = (result["classes"][key] for key in ("present", "absent"))
@@ -175,32 +152,70 @@ def present_line(result: dict) -> str:
 
 
 def console(result: dict) -> str:
-    """The score table for a terminal of 80 columns, majority baseline beside every score."""
-    head = f"{'score':<15}  {'value':>6}  {INTERVAL:<16}  {'majority baseline':<23}  {'n':>6}"
+    """The score table for a terminal of 80 columns, majority baseline beside every score.
+
+    With the label-prior baseline beside that, where the result has one.
+    """
+    width = 20 if has_prior(result) else 23  # the other rows of a minus sign: no baseline has one
+    head = f"{'score':<15}  {'value':>6}  {INTERVAL:<16}  {'majority baseline':<{width}}"
+    head += f"  {'prior':>6}  {'n':>6}" if has_prior(result) else f"  {'n':>6}"
     lines = [head.rstrip(), "-" * len(head)]
     for group in groups(result):
         if group["title"] == GROUPS[("top",)][0]:
             lines += ["", *textwrap.wrap(f"{group['title']}: {group['note']}", 80)]
-        lines += [_console_row(row) for row in group["rows"]]
+        lines += [_console_row(row, width, has_prior(result)) for row in group["rows"]]
     lines += ["", *textwrap.wrap(present_line(result), 80, subsequent_indent="  ")]
+    lines += [TEST_AUDIO] if uses_test_audio(result) else []
     lines += [NOT_A_RESULT] if result["synthetic"] else []
     return "\n".join(lines)
 
 
-def _console_row(row: dict) -> str:
+def _console_row(row: dict, width: int, prior: bool) -> str:
     baseline = number(row["baseline"])
     baseline += f" {interval(row['baseline_low'], row['baseline_high'])}"
     line = f"{row['name']:<15}  {number(row['value']):>6}  {interval(row['low'], row['high']):<16}"
-    return f"{line}  {baseline:<23}  {row['n']:>6}"
+    line += f"  {baseline:<{width}}" + (f"  {number(row['prior']):>6}" if prior else "")
+    return f"{line}  {row['n']:>6}"
 
 
 # --- the page -----------------------------------------------------------------------------------
 
 
 def page(
-    configuration: dict, result: dict, predictions: pd.DataFrame, log: list[dict], name: str
-) -> str:
-    """The HTML of a run called `name`: one file, no script, nothing fetched."""
+    configuration: dict, result: dict, predictions: pd.DataFrame, log: list[dict], name: str,
+    protocol: dict | None = None,
+) -> str:  # fmt: skip
+    """The HTML of a run called `name`: one file, no script, nothing fetched.
+
+    `protocol`: what protocol.json holds, a dict of any shape, shown as small tables.
+    """
+    protocol = protocol or {}
+    tested = predictions[predictions["set"] != "val"]  # validation rows chose the epoch
+    scored = has_emotion(result)
+    return template("report.html.j2").render(
+        name=name,
+        result=result,
+        facts=facts(configuration, result, tested),
+        command=configuration["command"],
+        interval_name=INTERVAL,
+        mark=NOT_A_RESULT,
+        audio_mark=TEST_AUDIO if uses_test_audio(result) or uses_test_audio(protocol) else "",
+        prior=has_prior(result),
+        trust=trust(result),
+        protocol=tables(protocol),
+        present=present_line(result),
+        groups=groups(result),
+        curve=charts.curve(log),
+        matrix=list(zip(constants.EMOTIONS, result["confusion"], strict=True)) if scored else [],
+        scatters=[s for head in SCALES if (s := charts.scatter(tested, head, result))],
+        mistakes=mistakes(tested),
+        settings=list(flat(configuration)),
+        korean=constants.KOREAN,
+    )
+
+
+def template(name: str) -> "jinja2.Template":  # noqa: F821
+    """A template of a page; every value in it is escaped, and what it is not given is an error."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -211,24 +226,7 @@ def page(
         lstrip_blocks=True,
     )
     environment.filters |= {"number": _minus(number), "interval": _minus(interval), "count": count}
-    tested = predictions[predictions["set"] != "val"]  # validation rows chose the epoch
-    scored = has_emotion(result)
-    return environment.get_template("report.html.j2").render(
-        name=name,
-        result=result,
-        facts=facts(configuration, result, tested),
-        command=configuration["command"],
-        interval_name=INTERVAL,
-        mark=NOT_A_RESULT,
-        present=present_line(result),
-        groups=groups(result),
-        curve=curve(log),
-        matrix=list(zip(constants.EMOTIONS, result["confusion"], strict=True)) if scored else [],
-        scatters=[s for head in SCALES if (s := scatter(tested, head, result))],
-        mistakes=mistakes(tested),
-        settings=list(flat(configuration)),
-        korean=constants.KOREAN,
-    )
+    return environment.get_template(name)
 
 
 def _minus(write: Callable[..., str]) -> Callable[..., str]:
@@ -261,33 +259,41 @@ def groups(result: dict) -> list[dict]:
     found = []
     for sources, (title, note) in GROUPS.items():
         rows = [
-            {"name": name, "definition": metric.SCORES[name].definition} | score
+            {"name": name, "definition": metric.SCORES[name].definition, "prior": None} | score
             for name, score in result["scores"].items()
             if metric.SCORES[name].source in sources
         ]
         if rows:
-            axis = _axis(rows)
-            rows = [row | {"strip": _strip(row, axis)} for row in rows]
+            axis = charts.axis(rows)
+            rows = [row | {"strip": charts.strip(row, axis)} for row in rows]
             found.append({"title": title, "note": note, "axis": axis, "rows": rows})
     return found
 
 
-def _axis(rows: list[dict]) -> tuple[float, float]:
-    known = [row[key] for row in rows for key in ENDS if row[key] is not None]
-    return math.floor(10 * min([0.0, *known])) / 10, math.ceil(10 * max([1.0, *known])) / 10
+def uses_test_audio(facts: dict) -> bool:
+    """Whether a result or a protocol says that training saw the sound of the test rows."""
+    return bool(facts.get("uses_test_audio"))
 
 
-def _strip(row: dict, axis: tuple[float, float]) -> dict:
-    """Percent of the strip's width: where intervals begin, how long they are, where values lie."""
-    at = _line(axis, (0.0, 100.0))
-    strip = {}
-    for name, prefix in (("value", ""), ("baseline", "baseline_")):
-        low, high, value = (row[key] for key in (f"{prefix}low", f"{prefix}high", name))
-        strip[name] = None if value is None else round(at(value), 2)
-        strip[f"{name}_span"] = None
-        if low is not None and high is not None:
-            strip[f"{name}_span"] = (round(at(low), 2), round(at(high) - at(low), 2))
-    return strip
+def has_prior(result: dict) -> bool:
+    """Whether the label-prior baseline was computed."""
+    return any("prior" in score for score in result["scores"].values())
+
+
+def trust(result: dict) -> dict | None:
+    """What the page shows of result["calibration"]; None without it or without rows."""
+    found = result.get("calibration")
+    if not found or not found["n"]:
+        return None
+    at = found["accuracy_at"]
+    pairs = [(name, found[key], found[f"{key}_uncalibrated"]) for key, name in ERRORS.items()]
+    return found | {
+        "errors": pairs,
+        "bars": charts.reliability(found["reliability"]),
+        "curve": charts.coverage_risk(found["coverage_risk"], at, found["n"]),
+        "answered": [(f"{100 * float(c):g} %", accuracy) for c, accuracy in at.items()]
+        + [("all", 1 - found["coverage_risk"][-1][1])],
+    }
 
 
 def mistakes(tested: pd.DataFrame) -> list[dict]:
@@ -311,79 +317,6 @@ def flat(configuration: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield prefix + name, text
 
 
-# --- geometry of the page's pictures ------------------------------------------------------------
-
-
-def curve(log: list[dict]) -> dict | None:
-    """Lines of the losses by epoch in units of the drawing; None without a log."""
-    if not log:
-        return None
-    epochs, lines = loss_lines(log)
-    known = [v for values in lines.values() for v in values if math.isfinite(v)]
-    x, ticks_x = _scale(min(epochs), max(epochs), PLOT["left"], PLOT["right"], whole=True)
-    y, ticks_y = _scale(min([0.0, *known]), max([0.0, *known]), PLOT["bottom"], PLOT["top"])
-    series = []
-    for name, values in lines.items():
-        pairs = zip(epochs, values, strict=True)
-        points = [(x(e), y(v)) if math.isfinite(v) else None for e, v in pairs]
-        line = {"name": name, "path": _path(points), "end": points[-1], "last": values[-1]}
-        series.append(line)
-    return {"series": series, "x": ticks_x, "y": ticks_y, "box": PLOT, "epochs": len(log)}
-
-
-def loss_lines(log: list[dict]) -> tuple[list[int], dict[str, list[float]]]:
-    """Epochs, and each loss by epoch; NaN where an epoch does not have it."""
-    names = dict.fromkeys(
-        name for line in log for name in line if name.startswith("loss") or name == "val/loss"
-    )
-    lines = {
-        name: [float("nan") if line.get(name) is None else float(line[name]) for line in log]
-        for name in names
-    }
-    return [int(line["epoch"]) for line in log], lines
-
-
-def scatter(tested: pd.DataFrame, head: str, result: dict) -> dict | None:
-    """Points of truth (x) against prediction (y) in units of the drawing; None without any."""
-    pairs = tested[[f"{head}_true", head]].to_numpy(float)
-    pairs = pairs[np.isfinite(pairs).all(axis=1)]
-    if not len(pairs):
-        return None
-    step = -(-len(pairs) // MAX_POINTS)
-    low = min(constants.SCALE[0], math.floor(pairs.min()))
-    high = max(constants.SCALE[1], math.ceil(pairs.max()))
-    x, ticks_x = _scale(low, high, SQUARE["left"], SQUARE["right"])
-    y, ticks_y = _scale(low, high, SQUARE["bottom"], SQUARE["top"])
-    points = [(x(truth), y(predicted)) for truth, predicted in pairs[::step]]
-    return {
-        "head": head, "points": points, "n": len(pairs), "step": step, "box": SQUARE,
-        "x": ticks_x, "y": ticks_y, "score": result["scores"][f"ccc_{head}"],
-    }  # fmt: skip
-
-
-def _line(source: tuple[float, float], target: tuple[float, float]) -> Callable[[float], float]:
-    slope = (target[1] - target[0]) / (source[1] - source[0])
-    return lambda value: target[0] + (value - source[0]) * slope
-
-
-def _scale(low: float, high: float, start: float, end: float, whole: bool = False):
-    """Values -> units of the drawing, rounded to 0.1, and the ticks: (place, text)."""
-    from matplotlib.ticker import MaxNLocator
-
-    if high <= low:  # one epoch, or a loss of zero: leave room on both sides
-        low, high = low - 0.5, high + 0.5
-    place = _line((low, high), (start, end))
-    ticks = MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=whole).tick_values(low, high)
-    inside = [t for t in ticks if low <= t <= high and (not whole or t.is_integer())]
-    return lambda v: round(place(v), 1), [(round(place(t), 1), f"{t:.6g}") for t in inside]
-
-
-def _path(points: list[tuple[float, float] | None]) -> str:
-    """SVG path through the points; None lifts the pen, a point alone is a dot."""
-    pairs = zip([None, *points[:-1]], points, strict=True)
-    return "".join(f"L{p[0]} {p[1]}" if before else f"M{p[0]} {p[1]}h0" for before, p in pairs if p)
-
-
 # --- pictures as files ----------------------------------------------------------------------
 
 
@@ -391,7 +324,7 @@ def loss_png(log: list[dict]) -> bytes:
     """The losses of every epoch."""
 
     def draw(axes) -> None:
-        epochs, lines = loss_lines(log)
+        epochs, lines = charts.loss_lines(log)
         for name, values in lines.items():
             style = {"linewidth": 2.2 if name == "loss" else 1.2, "marker": "o", "markersize": 2.5}
             axes.plot(epochs, values, "--" if name == "val/loss" else "-", label=name, **style)

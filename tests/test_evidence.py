@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import evidence
 import metric
+import summary
 from constants import EMOTIONS
 from utils import UserError
 
@@ -206,6 +207,73 @@ def test_the_baseline_of_rows_without_any_emotion_has_no_emotion():
     assert math.isnan(metric.scores(evidence.majority(frame), "drop")["accuracy"]["value"])
 
 
+# --- the label prior ------------------------------------------------------------------------
+
+
+COUNTS = [1, 2, 30, 4, 5, 60, 7]
+
+
+def guesses(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The frame with labels drawn from COUNTS, where the model gave one."""
+    labels = np.random.default_rng(seed).choice(EMOTIONS, len(frame), p=np.divide(COUNTS, 109))
+    return frame.assign(emotion=np.where(frame.emotion == "", "", labels))
+
+
+@pytest.mark.parametrize("ties", metric.POLICIES)
+def test_the_prior_is_the_mean_of_many_who_guess_by_the_training_labels(ties):
+    frame = drawn(20, rows=120)
+    frame.loc[:9, "emotion"] = ""
+    found = evidence.prior_confusion(frame, ties, COUNTS)
+    tables = [guesses(frame, seed) for seed in range(400)]
+    mean = np.mean([metric.confusion(*metric.emotion_rows(t, ties)[1:]) for t in tables], axis=0)
+    np.testing.assert_allclose(found, mean, atol=0.8)  # of up to 60 rows
+    assert found.sum() == pytest.approx(metric.scores(frame, ties)["accuracy"]["n"])
+
+
+def test_the_prior_of_rows_with_one_label_is_the_product_of_the_margins():
+    frame = drawn(21, rows=200)
+    truth = metric.confusion(*metric.emotion_rows(frame, "drop")[1:]).sum(1)
+    found = evidence.prior_confusion(frame, "drop", COUNTS)
+    np.testing.assert_allclose(found, np.outer(truth, np.divide(COUNTS, 109)))
+    assert metric.accuracy(found) == pytest.approx(truth / truth.sum() @ np.divide(COUNTS, 109))
+
+
+def test_a_prior_of_one_class_is_the_majority_baseline():
+    frame = drawn(22)
+    counts = 5 * np.eye(7)[2]
+    scores = summary.of(frame, "any", "sad", resamples=5, class_counts=counts)["scores"]
+    for score in metric.POOLED:
+        row = scores[score.__name__]
+        assert row["prior"] == pytest.approx(row["baseline"])
+
+
+def test_only_scores_of_a_confusion_matrix_have_a_prior_and_only_when_labels_are_counted():
+    frame = drawn(23)
+    scores = summary.of(frame, "drop", resamples=5, class_counts=COUNTS)["scores"]
+    known = {name for name, score in scores.items() if score["prior"] is not None}
+    assert known == {score.__name__ for score in metric.POOLED}
+    nothing = summary.of(frame, "drop", resamples=5, class_counts=[0] * 7)["scores"]
+    assert {score["prior"] for score in nothing.values()} == {None}
+    without = summary.of(frame, "drop", resamples=5)["scores"]
+    assert not any("prior" in score for score in without.values())
+    unscored = summary.of(frame.assign(emotion=""), "drop", resamples=5, class_counts=COUNTS)[
+        "scores"
+    ]
+    assert unscored["uar"]["prior"] is None
+
+
+@pytest.mark.parametrize("counts", [[1, 2], [-1, 2, 0, 0, 0, 0, 0], [0] * 7, [np.nan] * 7])
+def test_what_are_no_counts_of_classes_is_refused(counts):
+    with pytest.raises(ValueError, match="class_counts must be 7 counts, not all 0, got"):
+        evidence.prior_confusion(drawn(24), "drop", counts)
+
+
+def test_labels_are_counted_with_ties_in_equal_parts():
+    counts = evidence.class_counts(["sad", "angry;happy", "", "happy"])
+    assert counts.tolist() == [0, 0.5, 1, 0, 0, 0, 1.5]
+    assert not evidence.class_counts([]).any()
+
+
 # --- paired comparison ----------------------------------------------------------------------
 
 
@@ -281,7 +349,7 @@ def test_an_unknown_score_or_rows_predicted_by_one_run_only_are_refused():
 @pytest.mark.parametrize("ties", metric.POLICIES)
 def test_the_summary_has_the_parts_of_result_json_and_is_valid_json(ties):
     frame = drawn(16, classes=5, rows=100)
-    found = evidence.summary(frame, ties, "sad", seed=1, resamples=50)
+    found = summary.of(frame, ties, "sad", seed=1, resamples=50)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     assert set(found) == {"ties", "n", "classes", "scores", "per_class", "confusion", "by_kind"}
     assert (
@@ -309,14 +377,14 @@ def test_the_summary_is_the_same_from_a_csv_and_from_a_dict(tmp_path):
     frame.to_csv(tmp_path / "predictions.csv", index=False)
     read = pd.read_csv(tmp_path / "predictions.csv")
     arrays = {name: frame[name].to_numpy() for name in frame}
-    expected = evidence.summary(frame, "first", resamples=30)
-    assert evidence.summary(read, "first", resamples=30) == expected
-    assert evidence.summary(arrays, "first", resamples=30) == expected
+    expected = summary.of(frame, "first", resamples=30)
+    assert summary.of(read, "first", resamples=30) == expected
+    assert summary.of(arrays, "first", resamples=30) == expected
 
 
 def test_undefined_numbers_of_the_summary_are_none():
     frame = drawn(18).assign(kind="", valence=np.nan)
-    found = evidence.summary(frame, "drop", resamples=20)
+    found = summary.of(frame, "drop", resamples=20)
     nothing = dict.fromkeys(("value", "low", "high", "baseline", "baseline_low", "baseline_high"))
     assert found["scores"]["ccc_valence"] == nothing | {"n": 0}
     assert found["by_kind"] == {}

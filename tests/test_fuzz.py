@@ -40,6 +40,7 @@ import feature
 import main
 import model
 import report
+import summary
 from corpora import kemdy19, kemdy19_2022
 from features import _vectors
 from utils import UserError
@@ -549,8 +550,8 @@ def test_predictions(rows, data, scored):
     with changed(path, damaged(text, data) if data else text):
         found = answers(report.read_predictions, path)
     if found is not None:
-        answers(lambda: evidence.summary(found, "drop", None, 1, 10))
-        answers(lambda: evidence.summary(found, "soft", None, 1, 10))
+        answers(lambda: summary.of(found, "drop", None, 1, 10))
+        answers(lambda: summary.of(found, "soft", None, 1, 10))
 
 
 def test_predictions_that_lack_cells_or_have_more_are_refused(scored):

@@ -1,4 +1,4 @@
-"""Tests of report.py on run folders made here: scores by evidence.py, everything else invented."""
+"""Tests of report.py on run folders made here: scores by summary.py, everything else invented."""
 
 import hashlib
 import html
@@ -13,9 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import evidence
+import calibration
+import charts
 import metric
 import report
+import summary
+import wording
 from constants import EMOTIONS
 from utils import UserError, rng
 
@@ -88,7 +91,7 @@ def make_run(
     """A run folder as run.py leaves it before the report."""
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "predictions.csv", index=False)
-    result = evidence.summary(table[table["set"] == "test"], ties, None, 42, 50)
+    result = summary.of(table[table["set"] == "test"], ties, None, 42, 50)
     result |= {
         "synthetic": synthetic,
         "preparation": [
@@ -260,6 +263,230 @@ def test_a_command_that_is_not_unicode_can_be_written(tmp_path):
     assert "main.py \\udcff" in report.write(folder).read_text(encoding="utf-8")
 
 
+# --- how far to trust it, the protocol, the prior -------------------------------------------------
+
+
+PROTOCOL = {
+    "role": "speaker", "seed": 42, "uses_test_audio": False, "leaks": None,
+    "sets": {"train": {"sessions": [5, 6, 7], "rows": 8200}, "test": {"rows": 2045, "ties": 3}},
+    "dropped": {"quarantined": {"wav is truncated": 3}, "unlabelled": 2, "disjoint": {}},
+}  # fmt: skip
+
+
+def changed(folder: Path, **values) -> Path:
+    """The run with other values in its result.json."""
+    written = json.dumps(result_of(folder) | values)
+    (folder / "result.json").write_text(written, encoding="utf-8")
+    return folder
+
+
+def trusted(folder: Path, validation: pd.DataFrame | None, ties: str = "drop") -> Path:
+    """A run with a calibration, fitted on these rows."""
+    table = predictions(300)
+    make_run(folder, table, ties=ties)
+    t = None if validation is None else calibration.temperature(validation)
+    fitted_on = 0 if validation is None else len(validation)
+    return changed(folder, calibration=calibration.summary_of(table, ties, t, fitted_on))
+
+
+def test_the_page_of_a_run_with_validation_rows_says_how_far_to_trust_it(tmp_path):
+    folder = trusted(tmp_path / "run", predictions(200, 2))
+    page, found = page_of(folder), result_of(folder)["calibration"]
+    words = page.words()
+    assert (
+        f"over {found['n']} rows. The pictures are at temperature {found['temperature']:.3f}"
+        in (words)
+    )
+    assert "with the votes of 200 validation rows" in words and "No temperature" not in words
+    for key, name in report.ERRORS.items():
+        assert f"{name} {found[f'{key}_uncalibrated']:.3f} {found[key]:.3f}" in words
+    at, accuracy = found["accuracy_at"], metric.scores(predictions(300), "drop")["accuracy"]
+    row = [f"{value:.3f}" for value in (*at.values(), accuracy["value"])]
+    assert f"50 % 80 % 90 % all accuracy {' '.join(row)}" in words
+    assert f"Area (AURC) {found['aurc']:.3f}" in words
+    assert f"an ECE of about {found['ece_chance']:.3f}, by chance" in words
+    shown = [b for b in found["reliability"] if b["n"]]
+    assert page.tags.count("rect") == 2 * len(shown)
+    assert all(f"{b['n']}: {b['confidence']:.3f}, {b['accuracy']:.3f}" in words for b in shown)
+
+
+def test_without_validation_rows_the_page_says_why_there_is_no_temperature(tmp_path):
+    folder = trusted(tmp_path / "run", None)
+    words, found = page_of(folder).words(), result_of(folder)["calibration"]
+    assert "No temperature: it needs two validation rows or more ( --val_split )" in words
+    assert "calibration as given ECE" in words
+    assert f"equal width {found['ece_uncalibrated']:.3f} ECE, 15 bins" in words
+
+
+def test_a_result_without_calibration_or_without_its_rows_has_no_such_section(tmp_path):
+    folder = make_run(tmp_path / "run", predictions(30))
+    assert "How far to trust it" not in page_of(folder).words()
+    gone = predictions(30).assign(emotion="", **dict.fromkeys(metric.PROBABILITIES, np.nan))
+    folder = make_run(tmp_path / "none", gone)
+    changed(folder, calibration=calibration.summary_of(gone, "drop", None))
+    assert "How far to trust it" not in page_of(folder).words()
+
+
+def test_one_row_is_enough_for_a_page_with_calibration(tmp_path):
+    table = predictions(1, present=1)
+    folder = make_run(tmp_path / "run", table)
+    words = page_of(
+        changed(folder, calibration=calibration.summary_of(table, "drop", None))
+    ).words()
+    assert "over 1 rows" in words
+
+
+def test_soft_ties_say_what_right_means(tmp_path):
+    folder = trusted(tmp_path / "run", None, "soft")
+    assert "right is the share of the raters who gave it" in page_of(folder).words()
+
+
+def test_bars_stand_on_the_axis_and_dots_of_equal_means_on_the_diagonal():
+    table = calibration.reliability([0.28, 0.28, 0.75, 0.75], [0.2, 0.36, 1, 0.5], 10)
+    chart = charts.reliability(table)
+    box, wide = charts.BARS, charts.BARS["right"] - charts.BARS["left"]
+    for bar in chart["bars"]:
+        across = (bar["dot"][0] - box["left"]) / wide
+        up = (box["bottom"] - bar["dot"][1]) / (box["bottom"] - box["top"])
+        assert across == pytest.approx(up, abs=2e-3) == pytest.approx(bar["accuracy"], abs=2e-3)
+        assert bar["width"] == pytest.approx(wide / 10, abs=0.11)
+        assert bar["top"] == bar["dot"][1]
+        assert bar["left"] <= bar["dot"][0] <= bar["left"] + bar["width"]
+    assert [bar["height"] for bar in chart["bars"]] == [charts.COUNTS[1] - charts.COUNTS[0]] * 2
+    assert charts.reliability(calibration.reliability([], [])) is None
+
+
+def test_a_bar_is_as_high_as_its_accuracy_whatever_the_confidence():
+    (bar,) = charts.reliability(calibration.reliability([0.9, 0.9], [1, 0], 10))["bars"]
+    middle = (charts.BARS["top"] + charts.BARS["bottom"]) / 2
+    assert bar["top"] == bar["dot"][1] == middle
+
+
+def test_the_curve_of_risk_ends_at_the_level_of_answering_everything():
+    chart = charts.coverage_risk([[0.25, 0.0], [0.5, 0.1], [1.0, 0.4]], {"0.5": 0.9}, 100)
+    box = charts.PLOT
+    assert chart["path"].endswith(f"L{box['right']} {chart['level']}")
+    assert chart["level"] == box["top"] and chart["path"].startswith("M")
+    middle = (box["left"] + box["right"]) / 2
+    quarter = box["bottom"] - (box["bottom"] - box["top"]) / 4
+    assert chart["dots"] == [(middle, pytest.approx(quarter, abs=0.1))]
+    assert charts.coverage_risk([], {}, 0) is None
+
+
+@pytest.mark.parametrize("n", [1, 3, 14, 50])
+def test_the_dots_of_few_rows_are_on_the_curve(n):
+    draw = rng(n, "dots")
+    sure, right = draw.random(n), draw.integers(0, 2, n)
+    points = np.stack(calibration.coverage_risk(sure, right), axis=1).tolist()
+    at = {f"{c:g}": calibration.accuracy_at(sure, right, c) for c in calibration.COVERAGES}
+    chart = charts.coverage_risk(points, at, n)
+    assert all(f"{x} {y}" in chart["path"] for x, y in chart["dots"])
+
+
+def test_the_protocol_is_shown_as_small_tables(tmp_path):
+    folder = make_run(tmp_path / "run", predictions(30))
+    assert "Protocol" not in page_of(folder).words()
+    (folder / "protocol.json").write_text(json.dumps(PROTOCOL))
+    words = page_of(folder).words()
+    assert "role speaker seed 42 uses test audio no leaks - sets" in words
+    assert "sets sessions rows ties train 5-7 8,200 test 2,045 3" in words
+    assert "quarantined wav is truncated: 3 unlabelled 2 disjoint none" in words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "yes"), (None, "-"), (12345, "12,345"), (0.1 + 0.2, "0.3"), ("a_b", "a_b"),
+        ([], "none"), ([3, 1, 2], "1-3"), (["F", 1], "F, 1"), ({"a_b": {"c": 1}}, "a b: c: 1"),
+        (list("abcdefghijklmn"), "a, b, c, d, e, f, g, h, i, j, k, l, ... (14)"),
+    ],
+)  # fmt: skip
+def test_a_value_of_json_is_a_few_words(value, text):
+    assert wording.cell(value) == text
+
+
+def test_names_become_words_but_reasons_stay_and_empty_dicts_make_no_table():
+    assert wording.words("uses_test_audio") == "uses test audio"
+    assert wording.words("no file a_b.wav") == "no file a_b.wav"
+    assert wording.tables({"nothing": {}}) == []
+
+
+def test_the_protocol_is_escaped(tmp_path):
+    folder = make_run(tmp_path / "run", predictions(30))
+    evil = {
+        EVIL: EVIL,
+        "list": [EVIL],
+        "grid": {EVIL: {EVIL: EVIL}},
+        "pairs": {EVIL: 1, "b": {EVIL: 2}},
+    }
+    (folder / "protocol.json").write_text(json.dumps(evil))
+    text = report.write(folder).read_text(encoding="utf-8")
+    assert EVIL not in text and text.count("&lt;script&gt;") == 8
+    assert "script" not in Page(text).tags
+
+
+def test_a_protocol_that_is_no_object_is_refused(tmp_path):
+    folder = make_run(tmp_path / "run", predictions(30))
+    (folder / "protocol.json").write_text("[1]")
+    with pytest.raises(UserError, match=r"protocol\.json should hold a JSON object"):
+        report.write(folder)
+
+
+@pytest.mark.parametrize("calibrated", [[], {"n": 3}, "high", {"n": 1, "accuracy_at": 3}])
+def test_a_calibration_that_no_run_wrote_is_refused_or_not_shown(tmp_path, calibrated):
+    folder = changed(make_run(tmp_path / "run", predictions(30)), calibration=calibrated)
+    if calibrated:
+        with pytest.raises(UserError, match="result.json, protocol.json and train_loss.log that a"):
+            report.write(folder)
+    else:
+        assert "How far" not in page_of(folder).words()
+
+
+@pytest.mark.parametrize("where", ["result.json", "protocol.json", None])
+def test_scores_that_used_the_sound_of_the_test_rows_are_marked(tmp_path, where):
+    folder = make_run(tmp_path / "run", predictions(30))
+    changed(folder, uses_test_audio=where == "result.json")
+    (folder / "protocol.json").write_text(json.dumps({"uses_test_audio": where == "protocol.json"}))
+    assert (f"Scores {report.TEST_AUDIO} " in page_of(folder).words()) == bool(where)
+    said = report.TEST_AUDIO in report.console(result_of(folder)).splitlines()
+    assert said == (where == "result.json")
+
+
+def with_prior(folder: Path) -> dict:
+    """The result of a run whose scores have the label prior beside the majority."""
+    table, counts = predictions(412), [70, 60, 50, 40, 30, 20, 10]
+    make_run(folder, table)
+    changed(folder, scores=summary.of(table, "drop", None, 42, 50, counts)["scores"])
+    return result_of(folder)
+
+
+def test_the_label_prior_stands_beside_the_majority_baseline(tmp_path):
+    result = with_prior(tmp_path / "run")
+    words = page_of(tmp_path / "run").words().replace("\N{MINUS SIGN}", "-")
+    for score in result["scores"].values():
+        assert (
+            f"{score['baseline_high']:.3f}] {report.number(score['prior'])} {score['n']}" in words
+        )
+    assert "label prior" in words and result["scores"]["uar"]["prior"] is not None
+    assert result["scores"]["ccc_arousal"]["prior"] is None
+
+
+def test_a_result_without_prior_shows_none(page):
+    assert "prior" not in page.words()
+
+
+def test_the_console_with_a_prior_fits_80_columns_and_is_aligned(tmp_path):
+    result = with_prior(tmp_path / "run")
+    lines = report.console(result).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0]: line for line in lines if line.split(" ")[0] in metric.SCORES}
+    assert len(rows) == len(metric.SCORES) and len({len(row) for row in rows.values()}) == 1
+    for name, row in rows.items():
+        score = result["scores"][name]
+        assert row.split()[-2:] == [report.number(score["prior"]), str(score["n"])]
+        assert row.endswith(f"{score['n']}") and lines[0].endswith("prior       n")
+
+
 # --- runs that lack something ---------------------------------------------------------------------
 
 
@@ -272,7 +499,7 @@ def test_a_test_without_training_has_no_curve(tmp_path):
 def test_one_epoch_is_drawn_as_a_point(tmp_path):
     folder = make_run(tmp_path / "run", predictions(40).assign(arousal=np.nan), epochs=1)
     assert "Mean loss of each of 1 epoch." in page_of(folder).words()
-    chart = report.curve(log_lines(1))
+    chart = charts.curve(log_lines(1))
     assert chart["x"] == [(237.0, "1")]
     assert [line["end"][0] for line in chart["series"]] == [237.0] * 5  # the middle of the axis
 
@@ -280,7 +507,7 @@ def test_one_epoch_is_drawn_as_a_point(tmp_path):
 def test_a_loss_that_is_missing_lifts_the_pen():
     lines = log_lines(5)
     lines[2]["loss"], lines[3]["loss/arousal"] = float("nan"), None
-    paths = {line["name"]: line["path"] for line in report.curve(lines)["series"]}
+    paths = {line["name"]: line["path"] for line in charts.curve(lines)["series"]}
     assert paths["loss"].count("M") == 2 and "nan" not in paths["loss"]
     assert paths["loss/arousal"].count("M") == 2 and paths["loss/emotion"].count("M") == 1
 
@@ -309,14 +536,14 @@ def test_few_rows_and_few_classes_make_a_whole_page(tmp_path, n, present):
 
 def test_many_points_are_thinned_and_it_says_so():
     table, value = predictions(9001), {"value": 0.5, "low": 0.4, "high": 0.6}
-    chart = report.scatter(table, "arousal", {"scores": {"ccc_arousal": value}})
+    chart = charts.scatter(table, "arousal", {"scores": {"ccc_arousal": value}})
     assert (chart["n"], chart["step"], len(chart["points"])) == (9001, 3, 3001)
 
 
 def test_the_identity_line_is_where_truth_and_prediction_are_equal():
     table = predictions(3).assign(arousal=[1.0, 3.0, 5.0], arousal_true=[1.0, 3.0, 5.0])
-    chart = report.scatter(table, "arousal", {"scores": {"ccc_arousal": {}}})
-    box = report.SQUARE
+    chart = charts.scatter(table, "arousal", {"scores": {"ccc_arousal": {}}})
+    box = charts.SQUARE
     middle = ((box["left"] + box["right"]) / 2, (box["top"] + box["bottom"]) / 2)
     ends = [(box["left"], box["bottom"]), middle, (box["right"], box["top"])]
     assert chart["points"] == ends
