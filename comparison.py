@@ -1,0 +1,383 @@
+"""Several runs beside each other, with evidence: tables of folds and seeds, and paired tests.
+
+A row of a table is a named list of trials (`trials.py`: finished runs) that differ in fold (test
+sessions) and seed only; which trials make a row is the caller's to say. Scores stand in
+`metric.py`, intervals of one run in `evidence.py`. NumPy, pandas and SciPy only. Undefined
+numbers are None, so everything returned can be written as JSON.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+import evidence
+import metric
+from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
+from trials import (
+    PLACES,
+    Pool,
+    Trial,
+    bootstrap_p,
+    legacy,
+    pool_of,
+    refuse_other_truth,
+    resampled,
+    table_of,
+)
+from trials import read as read
+from utils import UserError
+
+COLUMNS = ("speaker", "session", "kind", "role")  # what rows may be told apart `by`
+BY = ("accuracy", "uar", "macro_f1", "legacy_f1", "ccc_arousal", "ccc_valence")
+COMPARED = ("macro_f1", "uar", "ccc_arousal", "ccc_valence")  # tested by the paired bootstrap
+SAME = 1e-9  # two shares of right seeds or votes that differ by less are equal
+
+
+# --- one row ----------------------------------------------------------------------------------
+
+
+def row(
+    name: str,
+    trials: Sequence[Trial],
+    ties: str = TIES,
+    resamples: int = BOOTSTRAP,
+    seed: int = SEED,
+) -> dict:
+    """A row of a table: name, ties, trials, seeds, n, complete, classes, scores.
+
+    Each of `metric.SCORES` has "values" (one a trial), "mean" and "sd" (ddof 1) over trials;
+    "pooled" over all folds, mean over seeds, its interval "low" and "high", "n" utterances;
+    "baseline", "baseline_low", "baseline_high": the same of the majority baseline, each trial
+    answering its own training majority and training means; "prior": the emotion scores of the
+    expected confusion matrix of answers drawn from the training labels, None for other scores.
+
+    The `legacy_*` scores belong to one test file: "pooled" is the mean of the trials' values, the
+    interval that of this mean, each file being resampled by itself. Intervals speak of other
+    dialogues, sd of other seeds and folds. Intervals are None where no session has two dialogues,
+    baselines where a configuration does not say what was trained on, means where a trial has no
+    value. "complete": every seed tests the same rows. UserError if two trials test the same
+    utterance with the same seed, or disagree on its truth.
+    """
+    pool = pool_of(trials, ties)
+    singles = [metric.scores(trial.predictions, ties) for trial in trials]
+    values = {score: [single[score]["value"] for single in singles] for score in metric.SCORES}
+    own = _intervals(pool, values, resamples, seed)
+    baseline = _baseline(trials, ties, resamples, seed)
+    prior = _prior(trials, ties)
+    scores = {
+        score: {"values": values[score], "mean": _mean(values[score]), "sd": _sd(values[score])}
+        | dict(zip(("pooled", "low", "high"), own[score], strict=True))
+        | {"n": len(np.unique(pool.utterance[pool.known[kind.source]]))}
+        | dict(zip(("baseline", "baseline_low", "baseline_high"), baseline[score], strict=True))
+        | {"prior": prior.get(score)}
+        for score, kind in metric.SCORES.items()
+    }
+    return _plain({"name": name, "ties": ties} | _contents(trials, pool) | {"scores": scores})
+
+
+def _contents(trials: Sequence[Trial], pool: Pool) -> dict:
+    """What a row is made of."""
+    per_seed = [set(pool.utterance[pool.seed == seed]) for seed in np.unique(pool.seed)]
+    support = pool.sums[:, PLACES["confusion"]].sum(0).reshape(metric.C, metric.C).sum(1)
+    return {
+        "trials": [
+            {
+                "folder": str(trial.folder),
+                "seed": trial.configuration["seed"],
+                "sessions": sorted(map(_number, set(trial.predictions["session"])), key=_order),
+                "n": len(trial.predictions),
+            }
+            for trial in trials
+        ],
+        "seeds": np.unique(pool.seed).tolist(),
+        "n": {
+            "trials": len(trials),
+            "rows": len(pool.utterances),
+            "dialogues": len(pool.dialogues),
+            "sessions": len({name[:2] for name in pool.dialogues}),
+        },
+        "complete": all(rows == per_seed[0] for rows in per_seed),
+        "classes": [e for e, n in zip(EMOTIONS, np.ravel(support), strict=True) if n > 0],
+    }
+
+
+def _intervals(
+    pool: Pool, values: Mapping[str, list[float]], resamples: int, seed: int
+) -> dict[str, tuple[float, float, float]]:
+    """Pooled value, low and high of every score."""
+    found = resampled(pool, np.ones(len(pool.utterance), bool), resamples, seed)
+    value = found.value | {name: _mean(values[name]) for name in metric.LEGACY}
+    many = found.resampled | legacy(pool, resamples, seed)
+    return {name: (value[name], *evidence.interval(many[name])) for name in metric.SCORES}
+
+
+def _baseline(
+    trials: Sequence[Trial], ties: str, resamples: int, seed: int
+) -> dict[str, tuple[float, float, float]]:
+    """`_intervals` of the majority baseline; NaN if a trial does not say what its majority was."""
+    if not all(trial.configuration.get("majority") for trial in trials):
+        return dict.fromkeys(metric.SCORES, (np.nan, np.nan, np.nan))
+    constant = [trial._replace(predictions=_constant(trial)) for trial in trials]
+    singles = [metric.scores(trial.predictions, ties) for trial in constant]
+    values = {name: [single[name]["value"] for single in singles] for name in metric.LEGACY}
+    return _intervals(pool_of(constant, ties), values, resamples, seed)
+
+
+def _constant(trial: Trial) -> pd.DataFrame:
+    """A head without truth in training gets no answer: the mean of test rows is not known then."""
+    majority = trial.configuration["majority"]
+    means = {name: majority.get(name) for name in ("arousal", "valence")}
+    means = {name: np.nan if mean is None else mean for name, mean in means.items()}
+    return evidence.majority(trial.predictions, majority.get("emotion", ""), **means)
+
+
+def _prior(trials: Sequence[Trial], ties: str) -> dict[str, float]:
+    """Emotion scores of the expected confusion matrix, mean over seeds; {} where undefined."""
+    matrices: dict[int, np.ndarray] = {}
+    for trial in trials:
+        counts = trial.configuration.get("class_counts") or {}
+        if not sum(counts.values()):
+            return {}
+        counts = [counts.get(emotion, 0) for emotion in EMOTIONS]
+        expected = evidence.prior_confusion(trial.predictions, ties, counts)
+        seed = trial.configuration["seed"]
+        matrices[seed] = matrices.get(seed, 0) + expected
+    return {
+        score.__name__: float(np.mean([score(matrix) for matrix in matrices.values()]))
+        for score in metric.POOLED
+    }
+
+
+def by(trials: Sequence[Trial], column: str, ties: str = TIES) -> list[dict]:
+    """Scores of the speakers, sessions, kinds or roles by themselves, sorted.
+
+    Each: corpus, the column, n (utterances), n_emotion (those in the emotion scores), the scores
+    in BY, pooled over folds and averaged over the seeds that test it, and the classes in the
+    truth, over which UAR and macro-F1 are means. legacy_f1 takes the pooled rows in file order.
+    Rows without a value are left out.
+    """
+    if column not in COLUMNS:
+        raise UserError(f"no column {column!r} to tell rows apart by; there are: "
+                        f"{', '.join(COLUMNS)}")  # fmt: skip
+    pool_of(trials, ties)  # refuses what must not be pooled
+    frame, trial = table_of(trials)
+    seed = np.array([t.configuration["seed"] for t in trials])[trial]
+    named = zip(frame["corpus"], metric.column(frame, column), strict=True)
+    keys = [(c, _number(v)) if pd.notna(v) and v != "" else None for c, v in named]
+    rows: dict[tuple, list[int]] = {}
+    for place, key in enumerate(keys):
+        rows.setdefault(key, []).append(place)
+    rows.pop(None, None)
+    ordered = sorted(rows, key=lambda key: (key[0], _order(key[1])))
+    return [
+        {"corpus": key[0], column: key[1]} | _group(frame.iloc[rows[key]], seed[rows[key]], ties)
+        for key in ordered
+    ]
+
+
+def _group(frame: pd.DataFrame, seed: np.ndarray, ties: str) -> dict:
+    found = [metric.scores(frame[seed == s], ties) for s in np.unique(seed)]
+    rows, truth = metric.emotion_rows(frame, ties)[:2]
+    key = list(evidence.KEY)
+    result = {"n": len(frame[key].drop_duplicates())}
+    result["n_emotion"] = len(frame.iloc[np.unique(rows)][key].drop_duplicates())
+    result |= {name: _mean([scores[name]["value"] for scores in found]) for name in BY}
+    return _plain(result | {"classes": [EMOTIONS[i] for i in np.unique(truth)]})
+
+
+# --- two rows ---------------------------------------------------------------------------------
+
+
+def compare(
+    a: Sequence[Trial],
+    b: Sequence[Trial],
+    ties: str = TIES,
+    resamples: int = BOOTSTRAP,
+    seed: int = SEED,
+) -> dict | None:
+    """Is row a better than row b? None if they judge other roles or have no test row in common.
+
+    Predictions are joined by (corpus, role, segment, seed). If no seed is in common, all seeds of
+    a row are averaged instead, on the utterances both rows test. Returns n_common, left_out_a,
+    left_out_b (utterances), seeds_a, seeds_b and
+
+    "scores": for each of COMPARED a, b and their difference, pooled, mean over seeds; low, high
+    and p of the paired bootstrap over dialogues within sessions, see `bootstrap_p`. None where a
+    and b do not predict the same rows.
+    "mcnemar": exact McNemar test of the emotion decisions on the rows `ties` keeps: n, a_better,
+    b_better (discordant rows), p. With several seeds a row counts for the one that is right in
+    the greater share of them, with soft ties for the one that more votes agree with; equal rows
+    do not count. It takes utterances as independent, which within a dialogue they are not: where
+    it and the bootstrap differ, trust the bootstrap.
+
+    UserError if a and b disagree on the truth of a common row.
+    """
+    return _compare(pool_of(a, ties), pool_of(b, ties), resamples, seed)
+
+
+def _compare(a: Pool, b: Pool, resamples: int, seed: int) -> dict | None:
+    if _roles(a) != _roles(b):
+        return None
+    of_a = a.utterances.get_indexer(b.utterances)  # (U of b,): the same utterance in a, or -1
+    common = np.flatnonzero(of_a >= 0)
+    if not len(common):
+        return None
+    refuse_other_truth(a.truth.iloc[of_a[common]], b.truth.iloc[common], b.utterances[common])
+    joined = _join(a, b, of_a)
+    there = np.unique(a.utterance[joined.used_a])
+    return _plain(
+        {
+            "n_common": len(there),
+            "left_out_a": len(a.utterances) - len(there),
+            "left_out_b": len(b.utterances) - len(there),
+            "seeds_a": np.unique(a.seed[joined.used_a]).tolist(),
+            "seeds_b": np.unique(b.seed[joined.used_b]).tolist(),
+            "scores": _differences(a, b, joined, resamples, seed),
+            "mcnemar": _mcnemar(a, b, joined, of_a),
+        }
+    )
+
+
+def _roles(pool: Pool) -> set[str]:
+    return {key.split("\0")[1] for key in pool.utterances}
+
+
+class _Joined(NamedTuple):
+    """Which predictions of a and b are compared, (N,) bool, and what they are joined by, (N,)."""
+
+    used_a: np.ndarray
+    used_b: np.ndarray
+    keys_a: np.ndarray  # equal where a prediction of a and one of b belong together
+    keys_b: np.ndarray
+
+
+def _join(a: Pool, b: Pool, of_a: np.ndarray) -> _Joined:
+    """By utterance and seed; by utterance alone if no seed of an utterance is in common."""
+    seeds = np.unique(np.concatenate([a.seed, b.seed]))
+    ids = (a.utterance, of_a[b.utterance])  # below 0: not in a
+    places = (np.searchsorted(seeds, pool.seed) for pool in (a, b))
+    keys = [u * len(seeds) + place for u, place in zip(ids, places, strict=True)]
+    keys = keys if np.isin(*keys).any() else ids
+    return _Joined(np.isin(keys[0], keys[1]), np.isin(keys[1], keys[0]), *keys)
+
+
+def _differences(a: Pool, b: Pool, joined: _Joined, resamples: int, seed: int) -> dict:
+    first = resampled(a, joined.used_a, resamples, seed)
+    second = resampled(b, joined.used_b, resamples, seed)
+    found = {}
+    for name in COMPARED:
+        source = metric.SCORES[name].source
+        x = np.unique(joined.keys_a[joined.used_a & a.known[source]])
+        y = np.unique(joined.keys_b[joined.used_b & b.known[source]])
+        found[name] = dict.fromkeys(("a", "b", "difference", "low", "high", "p"))
+        if np.array_equal(x, y):
+            difference = first.resampled[name] - second.resampled[name]
+            found[name] = {"a": first.value[name], "b": second.value[name]}
+            found[name]["difference"] = first.value[name] - second.value[name]
+            found[name] |= dict(zip(("low", "high"), evidence.interval(difference), strict=True))
+            found[name]["p"] = bootstrap_p(difference)
+    return found
+
+
+def _mcnemar(a: Pool, b: Pool, joined: _Joined, of_a: np.ndarray) -> dict | None:
+    """None where the two judged the emotion of no common row."""
+    known_a, known_b = joined.used_a & a.known["confusion"], joined.used_b & b.known["confusion"]
+    known_a &= np.isin(joined.keys_a, joined.keys_b[known_b])
+    known_b &= np.isin(joined.keys_b, joined.keys_a[known_a])
+    size = len(a.utterances)
+    share_a = _share_right(a.utterance[known_a], a.right[known_a], size)
+    share_b = _share_right(of_a[b.utterance[known_b]], b.right[known_b], size)
+    gain = share_a - share_b
+    if not (n := int((~np.isnan(gain)).sum())):
+        return None
+    better = (int((gain > SAME).sum()), int((gain < -SAME).sum()))
+    p = float(stats.binomtest(better[0], sum(better)).pvalue) if sum(better) else 1.0
+    return {"n": n, "a_better": better[0], "b_better": better[1], "p": p}
+
+
+def _share_right(utterance: np.ndarray, right: np.ndarray, size: int) -> np.ndarray:
+    """(M,) utterances and how right the seeds are -> (size,) means, NaN without a seed."""
+    total = np.bincount(utterance, right, minlength=size)
+    return metric.ratio(total, np.bincount(utterance, minlength=size))
+
+
+# --- a table ----------------------------------------------------------------------------------
+
+
+def pairs(
+    rows: Mapping[str, Sequence[Trial]],
+    ties: str = TIES,
+    resamples: int = BOOTSTRAP,
+    seed: int = SEED,
+) -> list[dict]:
+    """Every pair of rows of a table, in order: "a", "b" (names) and "comparison" as `compare`.
+
+    Each "p" has beside it "p_holm", corrected over all pairs of the table that have one,
+    separately for each score's bootstrap and for McNemar's test.
+    """
+    pools = {name: pool_of(trials, ties) for name, trials in rows.items()}
+    found = []
+    for a, b in itertools.combinations(pools, 2):
+        try:
+            comparison = _compare(pools[a], pools[b], resamples, seed)
+        except UserError as error:
+            raise UserError(f"{a} and {b} cannot be compared: {error}") from error
+        found.append({"a": a, "b": b, "comparison": comparison})
+    compared = [pair["comparison"] for pair in found if pair["comparison"] is not None]
+    for name in COMPARED:
+        _correct([comparison["scores"][name] for comparison in compared])
+    _correct([c["mcnemar"] for c in compared if c["mcnemar"] is not None])
+    return found
+
+
+def _correct(tests: Sequence[dict]) -> None:
+    for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
+        test["p_holm"] = p
+
+
+def holm(p: Sequence[float | None]) -> list[float | None]:
+    """p-values adjusted for being looked at together (Holm 1979); None is no test and stays.
+
+    >>> holm([0.01, None, 0.04, 0.03])
+    [0.03, None, 0.06, 0.06]
+    """
+    places = sorted((i for i, value in enumerate(p) if value is not None), key=lambda i: p[i])
+    adjusted: list[float | None] = [None] * len(p)
+    least = 0.0
+    for rank, place in enumerate(places):
+        least = max(least, min(1.0, (len(places) - rank) * p[place]))
+        adjusted[place] = least
+    return adjusted
+
+
+# --- numbers ----------------------------------------------------------------------------------
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _sd(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _number(name: object) -> object:
+    """A session is a number where it is written as one."""
+    return int(name) if str(name).isdecimal() else str(name)
+
+
+def _order(name: object) -> tuple:
+    return (0, name, "") if isinstance(name, int) else (1, 0, name)
+
+
+def _plain(value: object) -> object:
+    """For JSON: NaN becomes None."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
