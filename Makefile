@@ -15,7 +15,7 @@ demo: $(CORE)
 
 test: $(DEV)
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
-	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m pytest  # small tensors: threads only wait
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m pytest -n auto --dist loadfile  # small tensors: threads only wait
 
 lint: $(DEV)
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .

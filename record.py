@@ -21,7 +21,7 @@ import torch
 import constants
 import model as models
 from dataset import Material, Windows
-from utils import ROOT, UserError, make_folder, read_json, write_json
+from utils import ROOT, UserError, leaf, make_folder, read_json, write_json
 
 # what may differ when a run is gone on with: nothing that its numbers depend on
 FREE = ("save_path", "save_name", "save_minutes", "resume", "gpu_id", "test_only", "test_path")
@@ -96,9 +96,14 @@ def resumed(settings: argparse.Namespace) -> argparse.Namespace:
 
 
 def new_folder(save_path: str, settings: argparse.Namespace, configuration: dict) -> Path:
-    """`<save_path>/<backbone>_<role>_<optim>_<ws>_<UTC time>`, never one that exists."""
+    """`<save_path>/<backbone>_<role>_<optim>_<ws>_<UTC time>`, never one that exists.
+
+    A model of one backbone gives its own name; one that learns without an optimizer names none.
+    """
     kind = getattr(settings, "backbone", settings.model)
-    name = f"{kind}_{settings.SorL}_{settings.optim}_{settings.ws}_{now()}"
+    steps = not hasattr(leaf("models", settings.model).Model, "fit")
+    parts = [kind, settings.SorL, *[settings.optim] * steps, str(settings.ws), now()]
+    name = "_".join(parts)
     return fresh(make_folder(save_path), name, configuration)
 
 
@@ -226,6 +231,7 @@ WRITTEN = {  # what is taken from a configuration besides flags: what it may be,
     "max_bad": (lambda value: _is_count(value) or isinstance(value, float), "a number"),
     "text_encoder": (lambda value: value is None or isinstance(value, str), "a name or null"),
     "ties": (lambda value: value in ("drop", "first", "any", "soft"), "a policy for ties"),
+    "disjoint": (lambda value: value in (None, "text", "script"), "text, script or null"),
     "batch_size": (lambda value: _is_count(value) and value > 0, "a whole number of at least 1"),
     "seed": (lambda value: isinstance(value, int), "a whole number"),
     "test_split": (_are_sessions, "a list of sessions"),

@@ -9,20 +9,23 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
+import calibration
 import checkpoint
 import constants
-import evidence
+import leakage
 import loss as losses
 import model as models
 import record
+import summary
 from dataset import Material, Windows, open_material
 from devices import Processes, settle_arithmetic
 from inference import predict
 from training import Training
-from utils import UserError, digest, keep_freed_memory, write_atomic, write_json
+from utils import UserError, digest, keep_freed_memory, read_json, write_atomic, write_json
 
 
 def train(settings: argparse.Namespace, command: str) -> Path:
@@ -54,21 +57,30 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
     configuration = record.describe(
         settings, command, material, windows, model, criterion, processes.count
     )
-    folder = _begin(settings, configuration, windows, processes)
+    folder = _begin(settings, configuration, material, windows, processes)
     if record.is_finished(folder):
         print(f"{folder} is finished; its report: {folder / 'report.html'}")
         return folder
-    _say_weights(criterion)
-    validation = _windows(material, "val", settings, processes) if settings.val_split else None
-    training = Training(model, criterion, windows, validation, settings, processes, folder)
     with _advice(folder, settings):
-        training.fit()
+        _fit(model, criterion, material, windows, settings, processes, folder)
         if processes.is_main:
             models.save(folder, model, configuration)
         write_scores(folder, model, material, configuration, settings, processes)
         if processes.is_main:
             checkpoint.remove(folder)
     return folder
+
+
+def _fit(
+    model, criterion, material: Material, windows: Windows, settings, processes, folder: Path
+) -> None:
+    """Train in steps, or at once a model that has `fit` and no gradients."""
+    if hasattr(model, "fit"):
+        model.fit(windows.batch(np.arange(len(windows))))
+        return
+    _say_weights(criterion)
+    validation = _windows(material, "val", settings, processes) if settings.val_split else None
+    Training(model, criterion, windows, validation, settings, processes, folder).fit()
 
 
 def _windows(material: Material, name: str, settings, processes: Processes) -> Windows:
@@ -78,7 +90,9 @@ def _windows(material: Material, name: str, settings, processes: Processes) -> W
     return windows
 
 
-def _begin(settings, configuration: dict, windows: Windows, processes: Processes) -> Path:
+def _begin(
+    settings, configuration: dict, material: Material, windows: Windows, processes: Processes
+) -> Path:
     """The run folder, which the main process makes; what all processes must have in common."""
     rows = record.training_rows(windows).to_csv(index=False)
     for what in ("split", "versions"):
@@ -88,8 +102,11 @@ def _begin(settings, configuration: dict, windows: Windows, processes: Processes
     folder = Path(processes.of_main(text))
     if processes.is_main and not record.is_finished(folder):
         write_atomic(folder / "training.csv", rows)
-        count = f"{configuration['parameters']:,} parameters"
-        print(f"run {folder}: {len(windows)} windows, {count}")
+        write_json(folder / "protocol.json", leakage.card(material, settings))
+        for line in material.warnings:
+            print(line)
+        count = f", {n:,} parameters" if (n := configuration["parameters"]) else ""
+        print(f"run {folder}: {len(windows)} windows{count}")
     return folder
 
 
@@ -121,39 +138,51 @@ def _say_weights(criterion: losses.EmotionLoss) -> None:
 def write_scores(
     folder: Path, model: torch.nn.Module, material: Material, configuration: dict,
     settings: argparse.Namespace, processes: Processes,
+    fitted: tuple[float | None, int] = (None, 0),
 ) -> None:  # fmt: skip
     """Predict the test rows and write predictions, scores, pictures and the page; print the table.
 
-    result.json is the last but for the page: where that is, everything is whole.
+    `fitted`: temperature of the probabilities and on how many rows it was fitted; where there are
+    validation sessions, they are predicted too and it is fitted on them. result.json is the last
+    but for the page: where that is, everything is whole.
     """
     windows = _windows(material, "test", settings, processes)
     frame = predict(model, windows, settings.batch_size, "test", processes)
     if settings.val_split:
         validation = _windows(material, "val", settings, processes)
         rows = predict(model, validation, settings.batch_size, "val", processes)
+        fitted = calibration.temperature(rows), len(calibration.fitted_rows(rows))
         frame = pd.concat([frame, rows], ignore_index=True)
     if not processes.is_main:
         return
     import report  # pictures: a second and a half that need not come before training
 
+    sure = calibration.confidence(frame, fitted[0])
+    frame.insert(frame.columns.get_loc("emotion") + 1, "confidence", sure)
     write_atomic(folder / "predictions.csv", frame.to_csv(index=False, float_format="%.7g"))
     tested = frame[frame["set"] == "test"].reset_index(drop=True)
-    result = evidence.summary(
-        tested, settings.ties, configuration.get("majority", {}).get("emotion"), settings.seed
-    )
-    corpus = material.corpus
-    kept = int((material.utterances["quarantine"] == "").sum())
-    result |= {
-        "ties": settings.ties,
-        "synthetic": corpus.synthetic,
-        "preparation": corpus.counts() + material.masked(),
-        "rows": {"read": len(material.utterances), "kept": kept},
-        "warnings": material.warnings,
-    }
+    result = _result(folder, tested, material, configuration, settings)
+    result["calibration"] = calibration.summary_of(tested, settings.ties, *fitted)
     write_json(folder / "result.json", result)
     page = report.write(folder)
     print(report.console(result))
     print(f"report: {page}")
+
+
+def _result(folder: Path, tested, material: Material, configuration: dict, settings) -> dict:
+    """result.json but for the calibration."""
+    said, corpus = configuration.get("class_counts"), material.corpus
+    counts = None if said is None else [said[emotion] for emotion in constants.EMOTIONS]
+    commonest = configuration.get("majority", {}).get("emotion")
+    kept = int((material.utterances["quarantine"] == "").sum())
+    return summary.of(tested, settings.ties, commonest, settings.seed, class_counts=counts) | {
+        "ties": settings.ties,
+        "synthetic": corpus.synthetic,
+        "uses_test_audio": read_json(folder / "protocol.json")["uses_test_audio"],
+        "preparation": corpus.counts() + material.masked(),
+        "rows": {"read": len(material.utterances), "kept": kept},
+        "warnings": material.warnings,
+    }
 
 
 # --- testing a finished run ------------------------------------------------------------------
@@ -184,5 +213,13 @@ def _test(folder, settings, given: dict, command: str, processes: Processes) -> 
             "command": command, "tested": str(folder),
             "split": material.sets._asdict() | {"train": []},
         })  # fmt: skip
-    write_scores(place, model, material, configuration, merged, processes)
+        write_json(place / "protocol.json", leakage.card(material, merged, trained=False))
+    fitted = _fitted(folder / "result.json")
+    write_scores(place, model, material, configuration, merged, processes, fitted)
     return place
+
+
+def _fitted(path: Path) -> tuple[float | None, int]:
+    """The temperature that was fitted when a run was trained, and on how many rows."""
+    found = read_json(path).get("calibration", {}) if path.exists() else {}
+    return found.get("temperature"), found.get("fitted_on", 0)

@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 import torch
 
+import arguments
 import constants
 import main
 import metric
+from commands import _grid
 from models import mate
 from utils import ROOT, leaf, leaves
 
@@ -50,14 +52,14 @@ def blocks(name: str, language: str) -> list[str]:
 # --- flags ---------------------------------------------------------------------------------------
 
 
-def verb_parser(verb: str) -> main.Parser:
-    parser = main.Parser(prog=verb)
+def verb_parser(verb: str) -> arguments.Parser:
+    parser = arguments.Parser(prog=verb)
     leaf("commands", verb).add_arguments(parser)
     return parser
 
 
-def parsers() -> list[main.Parser]:
-    training = [main.training_parser(model) for model in leaves("models")]
+def parsers() -> list[arguments.Parser]:
+    training = [arguments.training_parser(model) for model in leaves("models")]
     return training + [verb_parser(verb) for verb in leaves("commands")]
 
 
@@ -71,7 +73,7 @@ def test_every_flag_is_named(name):
 @each_readme
 def test_the_flag_table_has_the_defaults_and_choices_of_the_parser(name):
     rows = {flag: row for row in table_rows(section(name, "2.3")) for flag in code(row[0])}
-    for action in main.training_parser(constants.MODEL)._actions:
+    for action in arguments.training_parser(constants.MODEL)._actions:
         if "--help" in action.option_strings:
             continue
         row = rows[action.option_strings[0]]
@@ -127,7 +129,11 @@ def commands(name: str) -> list[str]:
 def test_a_command_of_the_readmes_is_understood(command):
     words = shlex.split(command, comments=True)[2:]
     if words[0] in leaves("commands"):
-        verb_parser(words[0]).parse_args(words[1:])
+        _, rest = verb_parser(words[0]).parse_known_args(words[1:])
+        if rest:  # flags of training, which may list alternatives
+            grid = " ".join(word if "{" in word else shlex.quote(word) for word in rest)
+            assert hasattr(leaf("commands", words[0]), "FLAGS")
+            assert _grid.trials([grid], None)
         return
     with contextlib.chdir(ROOT):
         settings, given, extra = main.parse(words)

@@ -97,7 +97,7 @@ def test_a_run_folder_is_named_by_what_was_run_and_when(run_folder):
 def test_a_run_folder_holds_every_file_and_no_other(run_folder):
     wanted = {"configuration.json", "training.csv", "model.pth", "train_loss.log",
               "loss_curve.png", "predictions.csv", "result.json", "confusion.csv",
-              "confusion.png", "report.html", "model.pth.b2sum"}  # fmt: skip
+              "confusion.png", "report.html", "model.pth.b2sum", "protocol.json"}  # fmt: skip
     names = {p.name for p in run_folder.iterdir() if p.is_file()}
     assert names >= wanted
     assert all(name.startswith("events.out.tfevents") for name in names - wanted)
@@ -109,8 +109,8 @@ def test_predictions_have_the_documented_columns_and_values(run_folder):
     rows = pd.read_csv(run_folder / "predictions.csv")
     assert text.splitlines()[0].split(",") == [
         "corpus", "role", "segment", "session", "dialogue", "speaker", "kind", "set",
-        *[f"p_{i}" for i in range(7)], "arousal", "valence", "emotion", "emotion_true",
-        *[f"votes_{name}" for name in VOTES], "arousal_true", "valence_true",
+        *[f"p_{i}" for i in range(7)], "arousal", "valence", "emotion", "confidence",
+        "emotion_true", *[f"votes_{name}" for name in VOTES], "arousal_true", "valence_true",
     ]  # fmt: skip
     assert len(rows) == 12
     assert set(rows["session"]) == {3, 4}
@@ -118,6 +118,7 @@ def test_predictions_have_the_documented_columns_and_values(run_folder):
     assert (rows["corpus"] + rows["role"] == "kemdy19speaker").all()
     p = rows[[f"p_{i}" for i in range(7)]].to_numpy()
     np.testing.assert_allclose(p.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(rows["confidence"], p.max(1), rtol=1e-6)  # no sessions to fit on
     assert rows["emotion"].tolist() == [VOTES[i] for i in p.argmax(1)]
     votes = rows[[f"votes_{name}" for name in VOTES]].to_numpy()
     assert (votes.sum(1) == 10).all()
@@ -138,7 +139,8 @@ def test_predictions_hold_the_truth_of_the_annotation(run_folder, workplace):
 def test_a_result_has_the_documented_keys(run_folder):
     result = read(run_folder, "result.json")
     assert set(result) == {"ties", "synthetic", "n", "classes", "scores", "per_class", "confusion",
-                           "by_kind", "preparation", "rows", "warnings"}  # fmt: skip
+                           "by_kind", "preparation", "rows", "warnings", "calibration",
+                           "uses_test_audio"}  # fmt: skip
     assert (result["ties"], result["synthetic"]) == ("drop", True)
     assert result["n"]["rows"] == 12
     assert result["rows"] == {"read": 24, "kept": 24}
@@ -147,7 +149,7 @@ def test_a_result_has_the_documented_keys(run_folder):
     assert np.array(result["confusion"]).shape == (7, 7)
     for score in result["scores"].values():
         assert set(score) == {"value", "low", "high", "n", "baseline", "baseline_low",
-                              "baseline_high"}  # fmt: skip
+                              "baseline_high", "prior"}  # fmt: skip
     assert {"accuracy", "uar", "macro_f1", "weighted_f1", "ccc_arousal", "ccc_valence",
             "legacy_f1"} <= set(result["scores"])  # fmt: skip
     treatments = {row["treatment"] for row in result["preparation"]}
@@ -468,7 +470,7 @@ def test_a_run_with_sound_tested_again_gives_the_same_bytes(place, run_folder):
     assert read(again, "result.json")["scores"] == read(folder, "result.json")["scores"]
     names = {path.name for path in again.iterdir()}
     assert names == {"configuration.json", "predictions.csv", "result.json", "confusion.csv",
-                     "confusion.png", "report.html"}  # fmt: skip
+                     "confusion.png", "report.html", "protocol.json"}  # fmt: skip
 
 
 def test_a_run_may_be_tested_on_a_part_of_its_sessions_and_with_other_ties(text_run):

@@ -1,0 +1,220 @@
+"""Trials of a grid, trained side by side under Ray, or one after the other without it.
+
+On a CPU each trial has one thread either way, so both give the same bytes. Finished trials are
+left as they are and begun ones go on, so a sweep that was killed is finished by running it again.
+"""
+
+import contextlib
+import os
+import shlex
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import torch
+from threadpoolctl import threadpool_limits
+
+import arguments
+import model as models
+import record
+import run
+from commands._board import Board
+from commands._grid import Trial
+from dataset import open_material
+from utils import ROOT, UserError, lock, make_folder
+
+MEMORY = 4 << 30  # bytes a trial: MATE at its defaults keeps 3.1 GB (benchmarks/README.md)
+GRACE = 60  # seconds that trials get to save what they have when a sweep is interrupted
+
+
+class Place(NamedTuple):
+    """Where trials run: the folder of runs, that of their logs, and the working folder."""
+
+    runs: str
+    logs: str
+    here: str
+
+
+def train_all(
+    grid: list[Trial], place: Place, jobs: int | None, gpus: float | None, address: str | None
+) -> dict[str, str]:
+    """Train what is not finished; the trials that failed, by name, and why."""
+    todo = [trial for trial in grid if not record.is_finished(Path(place.runs, trial.name))]
+    if not todo:
+        return {}
+    make_folder(place.logs)
+    _extract(todo)
+    ray = _ray(jobs, address)
+    if ray is None:
+        print(f"{len(todo)} trials to train, one after the other, in this process")
+    with Board(grid, Path(place.runs)) as board:
+        if ray is None:
+            return _one_by_one(todo, place, board)
+        return _side_by_side(ray, todo, place, gpus, board)
+
+
+def _extract(todo: list[Trial]) -> None:
+    """Extract what the trials read, once and with all cores; what is wrong is told by the trial."""
+    done = set()
+    for trial in todo:
+        said = vars(trial.settings)
+        with contextlib.suppress(UserError):
+            inputs = models.inputs(said["model"], said)
+            wanted = [said.get(n) for n in ("data", "tables", "SorL", "text_encoder", "sr")]
+            if (key := repr([inputs, wanted])) not in done:
+                done.add(key)
+                open_material(trial.settings, inputs)
+
+
+# --- one trial ------------------------------------------------------------------------------
+
+
+def train_one(words: tuple[str, ...], name: str, place: Place) -> str:
+    """Train one trial, its output in `<logs>/<name>.log`; "" or, in one line, what went wrong."""
+    os.chdir(place.here)
+    path = Path(place.logs, f"{name}.log")
+    with open(path, "a", encoding="utf-8") as file, _quiet(_Log(file)), one_thread():
+        try:
+            settings = arguments.trained(list(words))
+            settings.save_path, settings.save_name = place.runs, name
+            _train(settings, shlex.join(["python", "main.py", *words]))
+        except UserError as error:
+            return str(error)
+        except Exception as error:  # whatever it is, the other trials go on
+            file.write(traceback.format_exc())
+            return f"{type(error).__name__}: {error}".partition("\n")[0] + f"; see {path}"
+    return ""
+
+
+def _train(settings, command: str) -> None:
+    """One process at a time: two sweeps may hold the same trial."""
+    guard = Path(make_folder(settings.save_path), f".{settings.save_name}.lock")
+    folder = Path(settings.save_path, settings.save_name)
+    with lock(guard, f"training {settings.save_name}"):
+        if not record.is_finished(folder):
+            run.train(settings, command)
+        guard.unlink(missing_ok=True)  # whoever still waits for it finds a finished run
+
+
+class _Log:
+    """A text file without the progress bars, which rewrite lines of a terminal, and empty lines."""
+
+    def __init__(self, file):
+        self.file, self.fresh = file, True
+
+    def write(self, text: str) -> int:
+        if text and not text.startswith(("\r", "\x1b")) and not (self.fresh and text == "\n"):
+            self.file.write(text)
+            self.fresh = text.endswith("\n")
+        return len(text)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+
+@contextlib.contextmanager
+def _quiet(file: _Log) -> Iterator[None]:
+    with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+        yield
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+# --- the engines ----------------------------------------------------------------------------
+
+
+def _one_by_one(todo: list[Trial], place: Place, board: Board) -> dict[str, str]:
+    for trial in todo:
+        board.running = 1
+        board.ended(trial.name, train_one(trial.words, trial.name, place))
+    return board.failed
+
+
+def _ray(jobs: int | None, address: str | None):
+    """Ray, begun or joined; None where it is not installed or one trial is to run at a time."""
+    jobs = jobs or side_by_side()
+    if address is None and jobs == 1:
+        return None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+    except ImportError:
+        if address is not None:
+            raise UserError("--address needs Ray: pip install -r requirements-extra.txt") from None
+        print("Ray is not installed (pip install -r requirements-extra.txt): one trial at a time")
+        return None
+    quiet = {"logging_level": "error", "log_to_driver": False}
+    try:
+        if address is None:
+            quiet |= {"include_dashboard": False, "num_cpus": jobs}
+        ray.init(address=address or "local", **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"no Ray at --address {address}: {reason}") from error
+    return ray
+
+
+def side_by_side() -> int:
+    """How many trials this machine has the cores and the free memory for."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, psutil.virtual_memory().available // MEMORY))
+
+
+def _side_by_side(ray, todo: list[Trial], place: Place, gpus: float | None, board: Board):
+    gpus = float(torch.cuda.is_available()) if gpus is None else gpus
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_task(str(ROOT)))
+    begun = {task.remote(trial.words, trial.name, tuple(place)): trial.name for trial in todo}
+    waiting = list(begun)
+    try:
+        while waiting:
+            ended, waiting = ray.wait(waiting, timeout=1.0)
+            board.running = min(len(waiting), int(ray.cluster_resources().get("CPU", 1)))
+            for task in ended:
+                board.ended(begun[task], _answer(ray, task))
+    except KeyboardInterrupt:
+        for task in waiting:
+            ray.cancel(task)  # as Ctrl-C would: a training saves first
+        ray.wait(waiting, num_returns=len(waiting), timeout=GRACE)
+        raise
+    finally:
+        ray.shutdown()
+    return board.failed
+
+
+def _task(root: str):
+    """`train_one` for a process that does not know yet where this program lies.
+
+    A function within a function is sent as it is, not as the name of something to import.
+    """
+
+    def work(words: tuple[str, ...], name: str, place: tuple[str, str, str]) -> str:
+        import sys
+
+        sys.path.insert(0, root)
+        from commands import _engine
+
+        return _engine.train_one(words, name, _engine.Place(*place))
+
+    return work
+
+
+def _answer(ray, task) -> str:
+    try:
+        return ray.get(task)
+    except ray.exceptions.RayError as error:  # the process is gone: killed, or out of memory
+        return f"{type(error).__name__}: " + str(error).strip().splitlines()[-1]

@@ -1,0 +1,155 @@
+"""Grid files: flags of training, any of which may list alternatives in braces.
+
+    --SorL {speaker,listener}
+    --test_split {[1,2,3,4],[5,6,7,8]}           a comma within brackets separates nothing
+    {,--bidirectional}                           without and with it
+    {--lam 0.75,--loss cbloss --lam 0.9}         alternatives of several flags; braces may nest
+    --folds loso                                 a split for each fold: see protocol.folds
+    --seeds 1 2 3                                the same as --seed {1,2,3}
+
+Every combination is one trial, the first line varying slowest.
+"""
+
+import argparse
+import itertools
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import arguments
+import protocol
+import record
+from utils import UserError, digest
+
+FOLD = ("SorL", "test_split", "val_split", "seed")  # what trials of one row of a table differ in
+OPEN, CLOSE = "{[", "}]"
+
+
+class Trial(NamedTuple):
+    """One training of a grid: its flags, and what they say."""
+
+    words: tuple[str, ...]
+    settings: argparse.Namespace
+
+    @property
+    def name(self) -> str:
+        """Of its run folder: equal for trials that would train the same."""
+        said = {n: v for n, v in vars(self.settings).items() if n not in record.FREE}
+        return f"{said['model']}_{said['SorL']}_{digest(said, 12)}"
+
+
+def read(path: Path) -> list[str]:
+    """The lines of a grid file."""
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the grid {path}: {error}; it is a file of flags, the first "
+                        f"thing after `sweep`") from error  # fmt: skip
+
+
+def trials(lines: list[str], sessions: Callable[[str, str], list[int]]) -> list[Trial]:
+    """Every trial of a grid, each once, in order.
+
+    `sessions(data, tables)` are those of a corpus; it is asked only where --folds needs it.
+    """
+    found: dict[str, Trial] = {}
+    for words in _product([alternatives(line) for line in lines]):
+        for whole in _folded(words, sessions):
+            trial = Trial(tuple(whole), arguments.trained(whole))
+            found.setdefault(trial.name, trial)
+    return list(found.values())
+
+
+def alternatives(line: str) -> list[list[str]]:
+    """One line -> the words of each of its alternatives; [[]] for a comment.
+
+    >>> alternatives("--lam {0.5,0.66}  # two")
+    [['--lam', '0.5'], ['--lam', '0.66']]
+    """
+    try:
+        shlex.split(line.partition("#")[0])  # for quotes that do not end
+        return [shlex.split(text, comments=True) for text in _expanded(line)]
+    except ValueError as error:
+        raise UserError(f"cannot read the line {line!r} of the grid: {error}") from error
+
+
+def _product(lines: list[list[list[str]]]) -> Iterator[list[str]]:
+    for chosen in itertools.product(*lines):
+        yield [word for words in chosen for word in words]
+
+
+def _expanded(text: str) -> list[str]:
+    """Without braces: each combination of what the outermost ones list."""
+    start = text.partition("#")[0].find("{")
+    if start < 0:
+        return [text]
+    end, parts = _parts(text, start)
+    rest = _expanded(text[end + 1 :])
+    return [text[:start] + choice + tail for part in parts for choice in _expanded(part)
+            for tail in rest]  # fmt: skip
+
+
+def _parts(text: str, start: int) -> tuple[int, list[str]]:
+    """Where the brace at `start` closes, and what stands between its commas."""
+    depth, begin, parts = 0, start + 1, []
+    for at in range(start, len(text)):
+        depth += (text[at] in OPEN) - (text[at] in CLOSE)
+        if depth == 0 or (depth == 1 and text[at] == ","):
+            parts.append(text[begin:at])
+            begin = at + 1
+        if depth == 0:
+            return at, parts
+    raise UserError(f"a brace is not closed in the line {text!r} of the grid")
+
+
+def _folded(words: list[str], sessions: Callable) -> Iterator[list[str]]:
+    """A command line for every fold and seed that --folds and --seeds name."""
+    parser = arguments.Parser(add_help=False)
+    add_arguments(parser)
+    own, rest = parser.parse_known_args(words)
+    splits = [[]]
+    if own.folds:
+        said = arguments.trained(rest)
+        there = sessions(said.data, said.tables)
+        splits = [_flags(fold) for fold in protocol.folds(own.folds, there)]
+    for split in splits:
+        for seed in own.seeds or [None]:
+            yield [*rest, *split, *([] if seed is None else ["--seed", str(seed)])]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The flags of a grid that one training does not have."""
+    add = parser.add_argument
+    add("--folds", metavar="NAME", help="folds5, loso or seed12: a trial for each fold of sessions")
+    add(
+        "--seeds", nargs="+", type=arguments.number(int, 0), metavar="SEED",
+        help="a trial for each seed",
+    )  # fmt: skip
+
+
+def _flags(fold: protocol.Fold) -> list[str]:
+    val = ["--val_split", *map(str, fold.val)] if fold.val else []
+    return ["--test_split", *map(str, fold.test), *val]
+
+
+# --- what differs between trials ------------------------------------------------------------
+
+
+def differing(grid: list[Trial]) -> list[str]:
+    """Names of the settings that are not the same in all trials; folds and seeds apart."""
+    names = dict.fromkeys(name for trial in grid for name in vars(trial.settings))
+    return [name for name in names if name not in (*FOLD, *record.FREE)
+            and len({repr(getattr(trial.settings, name, None)) for trial in grid}) > 1]  # fmt: skip
+
+
+def variant(trial: Trial, names: list[str]) -> str:
+    """What sets a trial apart from others, as text: "lam 0.5, beta 0.9"."""
+    said = vars(trial.settings)
+    return ", ".join(_told(name, said[name]) for name in names if name in said)
+
+
+def _told(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    return f"{name} {'none' if value is None else value}"

@@ -1,0 +1,159 @@
+"""Train every trial of a grid of flags, and set their scores beside each other with evidence.
+
+    python main.py sweep exp/tables/3.2.txt --dry_run          what would be trained, and how long
+    python main.py sweep exp/tables/3.2.txt                    train and compare
+    python main.py sweep exp/tables/3.2.txt --data sample --epochs 2 --seeds 1 2 --jobs 2
+
+Flags of training may follow, with alternatives in braces and quotes: they are added to the grid's.
+Killed or interrupted, the same command trains what is missing. Tables: `<save_path>/sweep_.../`.
+"""
+
+import argparse
+import functools
+import itertools
+import shlex
+from pathlib import Path
+
+import arguments
+import comparison
+import dataset
+import record
+import tables
+from commands import _engine, _estimate, _grid
+from utils import UserError, digest, make_folder, write_json
+from wording import sessions
+
+FLAGS = True  # flags of training may follow: main.py hands them on as `settings.flags`
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The grid, and how it is trained."""
+    add = parser.add_argument
+    add("grid", help="a file of flags that may list alternatives, {a,b}")
+    _grid.add_arguments(parser)
+    add("--dry_run", action="store_true", help="show the trials and about how long they take")
+    add(
+        "--jobs", type=arguments.number(int, 1), metavar="N",
+        help="trials at once (default: as many as cores and memory allow); 1: without Ray",
+    )  # fmt: skip
+    add(
+        "--gpus", type=arguments.number(float, 0), metavar="SHARE",
+        help="GPUs a trial; 0.25: four share one (default: 1 where there is any)",
+    )  # fmt: skip
+    add("--address", metavar="HOST:PORT", help="a Ray cluster to train on (default: this machine)")
+
+
+def main(settings: argparse.Namespace) -> None:
+    """Expand, say what comes, train what is missing, write the tables."""
+    grid = _grid.trials(_lines(settings), _sessions)
+    runs = _one({trial.settings.save_path for trial in grid}, "--save_path")
+    _one({trial.settings.ties for trial in grid}, "--ties")
+    print(_expansion(grid, runs))
+    if settings.dry_run:
+        print(_time(grid, runs, settings.jobs))
+        return
+    title = Path(settings.grid).stem
+    folder = make_folder(Path(runs, f"sweep_{title}_{digest([trial.name for trial in grid])}"))
+    place = _engine.Place(
+        str(Path(runs).resolve()), str((folder / "logs").resolve()), str(Path.cwd())
+    )
+    try:
+        failed = _engine.train_all(grid, place, settings.jobs, settings.gpus, settings.address)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the sweep; the same command goes on with it") from None
+    write_json(folder / "sweep.json", _record(settings, grid, failed))
+    finished = [trial for trial in grid if trial.name not in failed]
+    if finished:
+        _write_tables((title, _about(settings)), finished, failed, runs, folder)
+    if failed:
+        named = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
+        raise UserError(f"{len(failed)} of {len(grid)} trials failed: {named}")
+
+
+def _lines(settings: argparse.Namespace) -> list[str]:
+    """The grid's lines, and what was said on the command line after them."""
+    said = [" ".join(word if "{" in word else shlex.quote(word) for word in settings.flags)]
+    said += [f"--folds {shlex.quote(settings.folds)}"] if settings.folds else []
+    said += [f"--seeds {' '.join(map(str, settings.seeds))}"] if settings.seeds else []
+    return _grid.read(Path(settings.grid)) + said
+
+
+@functools.cache
+def _sessions(data: str, tables: str) -> list[int]:
+    corpus = dataset.open_corpus(data, tables, max_bad=1.0)  # the trials judge that
+    return sorted(set(corpus.utterances["session"]))
+
+
+def _one(values: set, flag: str):
+    if len(values) > 1:
+        raise UserError(f"a sweep needs one {flag} for all trials, it has {sorted(values)}")
+    return values.pop()
+
+
+def _record(settings: argparse.Namespace, grid: list[_grid.Trial], failed: dict) -> dict:
+    trials = [{"name": trial.name, "command": shlex.join(["python", "main.py", *trial.words]),
+               "failed": failed.get(trial.name)} for trial in grid]  # fmt: skip
+    return {"grid": _lines(settings), "trials": trials}
+
+
+# --- what comes -----------------------------------------------------------------------------
+
+
+def _expansion(grid: list[_grid.Trial], runs: str) -> str:
+    """A line a trial: its state, role, test sessions, seed and what sets it apart."""
+    names = _grid.differing(grid)
+    lines = [f"{len(grid)} trials"]
+    for trial in grid:
+        said, state = trial.settings, _state(trial, runs)
+        line = f"{trial.name:<32} {state:<6} {said.SorL:<8} test {sessions(said.test_split):<8} "
+        lines.append(f"{line}seed {said.seed:<4} {_grid.variant(trial, names)}".rstrip())
+    return "\n".join(lines)
+
+
+def _state(trial: _grid.Trial, runs: str) -> str:
+    folder = Path(runs, trial.name)
+    if record.is_finished(folder):
+        return "done"
+    return "begun" if folder.exists() else "to do"
+
+
+def _time(grid: list[_grid.Trial], runs: str, jobs: int | None) -> str:
+    todo = [trial for trial in grid if _state(trial, runs) != "done"]
+    with _engine.one_thread():
+        seconds = _estimate.seconds(todo)
+    if seconds is None:
+        return "no estimate: a model among them learns without steps"
+    jobs = min(jobs or _engine.side_by_side(), max(1, len(todo)))
+    return (
+        f"{len(todo)} to train: about {_told(seconds)} with one thread each, so "
+        f"{_told(seconds / jobs)} with {jobs} at a time (from {_estimate.STEPS} steps of each kind)"
+    )
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds > 3600 else f"{max(1, round(seconds / 60))} min"
+
+
+# --- what came ------------------------------------------------------------------------------
+
+
+def _about(settings: argparse.Namespace) -> str:
+    """The comments at the top of a grid, but for the first line, which is its command."""
+    top = itertools.takewhile(lambda line: line.startswith("#"), _grid.read(Path(settings.grid)))
+    return " ".join(line.lstrip("# ") for line in list(top)[1:])
+
+
+def _write_tables(
+    head: tuple[str, str], grid: list[_grid.Trial], failed: dict[str, str], runs: str, folder: Path
+) -> None:
+    title, about = head
+    names = _grid.differing(grid)
+    rows: dict[str, list[comparison.Trial]] = {}
+    for trial in grid:
+        parts = (trial.settings.SorL, _grid.variant(trial, names))
+        row = rows.setdefault(", ".join(part for part in parts if part), [])
+        row.append(comparison.read(Path(runs, trial.name)))
+    result = tables.compared(title, rows, grid[0].settings.ties, about) | {"failed": failed}
+    page = tables.write(folder, result)
+    print(tables.console(result))
+    print(f"report: {page}")

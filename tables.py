@@ -1,0 +1,311 @@
+"""Tables of several runs, as Markdown, CSV, a page and text for the console.
+
+What stands in them is computed in `comparison.py`; this file lays it out. A table has the columns
+of the README of 2022 first, whose P, R and F1 are the `legacy_*` scores, then what they should
+have been read beside. The page is `tables.html.j2`.
+"""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import charts
+import comparison
+import metric
+import report
+from constants import BOOTSTRAP
+from trials import Trial
+from utils import ROOT, read_json, write_atomic, write_json
+from wording import interval, number, sessions
+
+PUBLISHED = ROOT / "exp" / "tables" / "published.csv"
+NOT_OURS = "published, other metric or protocol: not measured here"
+COLUMNS = {  # score: its heading; the first five as in the README of 2022
+    "legacy_p1": "Precision (@1)", "legacy_r1": "Recall (@1)", "legacy_f1": "F1_emotion (@1)",
+    "ccc_arousal": "Arousal", "ccc_valence": "Valence", "macro_f1": "macro-F1", "uar": "UAR",
+}  # fmt: skip
+APART = ("kind", "session", "speaker")  # what rows are told apart by
+TOLD = {"macro_f1": "macro-F1", "uar": "UAR", "ccc_arousal": "CCC arousal",
+        "ccc_valence": "CCC valence"}  # fmt: skip
+
+
+def compared(
+    title: str, rows: Mapping[str, Sequence[Trial]], ties: str, about: str = "",
+    resamples: int = BOOTSTRAP,
+) -> dict:  # fmt: skip
+    """Everything that a table shows, as JSON holds it. `rows`: name -> its finished runs."""
+    results = [read_json(trial.folder / "result.json") for trials in rows.values()
+               for trial in trials]  # fmt: skip
+    return {
+        "title": title,
+        "about": about,
+        "ties": ties,
+        "synthetic": any(result.get("synthetic") for result in results),
+        "rows": [_row(name, trials, ties, resamples) for name, trials in rows.items()],
+        "pairs": comparison.pairs(rows, ties, resamples),
+        "published": published(title),
+    }
+
+
+def _row(name: str, trials: Sequence[Trial], ties: str, resamples: int) -> dict:
+    row = comparison.row(name, trials, ties, resamples)
+    for entry, trial in zip(row["trials"], trials, strict=True):
+        entry["folder"] = trial.folder.name
+        entry["role"] = trial.configuration["SorL"]
+        result = read_json(trial.folder / "result.json")
+        entry["uses_test_audio"] = bool(result.get("uses_test_audio"))
+    apart = {column: comparison.by(trials, column, ties) for column in APART}
+    return row | {"uses_test_audio": any(t["uses_test_audio"] for t in row["trials"])} | apart
+
+
+def published(title: str) -> list[dict]:
+    """Rows printed elsewhere for the table of that title; [] where there are none."""
+    with open(PUBLISHED, encoding="utf-8", newline="") as file:
+        return [row for row in csv.DictReader(file) if row["table"] == title]
+
+
+def write(folder: Path, result: dict) -> Path:
+    """comparison.json, table.md, table.csv and report.html in `folder`; returns the page.
+
+    `folder` lies beside the runs: the page links theirs.
+    """
+    write_json(folder / "comparison.json", result)
+    write_atomic(folder / "table.md", markdown(result))
+    write_atomic(folder / "table.csv", table_csv(result))
+    write_atomic(folder / "report.html", page(result))
+    return folder / "report.html"
+
+
+# --- lines of the main table ----------------------------------------------------------------
+
+
+def lines(row: dict) -> list[dict]:
+    """A line a trial, then mean and sd, all rows pooled with interval, and the baselines."""
+    scores = {name: row["scores"][name] for name in COLUMNS}
+    many = len(row["trials"]) > 1
+    found = [
+        {"label": _label(trial, row), "run": trial["folder"], "kind": "trial", "trial": trial}
+        | {"cells": {name: number(score["values"][i]) for name, score in scores.items()}}
+        for i, trial in enumerate(row["trials"])
+    ]
+    if many:
+        found.append(_line("mean ± sd", "mean", {n: _spread(s) for n, s in scores.items()}))
+    found.append(_line("pooled", "pooled", {n: number(s["pooled"]) for n, s in scores.items()}))
+    ends = {n: interval(s["low"], s["high"]) or "-" for n, s in scores.items()}
+    found.append(_line(report.INTERVAL, "interval", ends))
+    for what, key in (("majority", "baseline"), ("label prior", "prior")):
+        found.append(_line(what, key, {n: number(s[key]) for n, s in scores.items()}))
+    return found
+
+
+def _line(label: str, kind: str, cells: dict[str, str]) -> dict:
+    return {"label": label, "run": None, "kind": kind, "trial": None, "cells": cells}
+
+
+def _spread(score: dict) -> str:
+    return number(score["mean"]) + (f" ± {number(score['sd'])}" if score["sd"] is not None else "")
+
+
+def _label(trial: dict, row: dict) -> str:
+    """Speaker[1,2,3,4], as in 2022; with the seed where there are several."""
+    tested = ",".join(map(str, trial["sessions"]))
+    seed = f" seed {trial['seed']}" if len(row["seeds"]) > 1 else ""
+    return f"{trial['role'].capitalize()}[{tested}]{seed}"
+
+
+# --- Markdown and CSV -----------------------------------------------------------------------
+
+
+def markdown(result: dict) -> str:
+    """The table as a Markdown document: scores, comparisons, parts, published rows."""
+    parts = [f"# {result['title']}"] + [result["about"]] * bool(result["about"])
+    if result["synthetic"]:
+        parts.append(f"> {report.NOT_A_RESULT}")
+    parts.append(
+        "Precision, recall and F1 (@1) are the `legacy_*` scores: what tables of 2022 print under "
+        "those names, near accuracy. Macro-F1 and UAR stand beside them. Ties: "
+        f"{result['ties']}; intervals: bootstrap over dialogues within sessions."
+    )
+    for row in result["rows"]:
+        mark = f" ({report.TEST_AUDIO})" if row["uses_test_audio"] else ""
+        parts += [f"## {row['name']}{mark}", _markdown_scores(row)]
+    parts += ["## Comparisons", _markdown_pairs(result["pairs"])]
+    for column in APART:
+        parts += [f"## By {column}", _markdown_apart(result["rows"], column)]
+    if result["published"]:
+        parts += [f"## Published ({NOT_OURS})", _markdown_published(result["published"])]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = [header, ["---"] * len(header), *rows]
+    return "\n".join(
+        "| " + " | ".join(str(c).replace("|", "/") for c in row) + " |" for row in cells
+    )
+
+
+def _markdown_scores(row: dict) -> str:
+    body = [[line["label"], *line["cells"].values()] for line in lines(row)]
+    return _table(["Model", *COLUMNS.values()], body)
+
+
+def _markdown_pairs(pairs: Sequence[dict]) -> str:
+    rows = [cells for pair in pairs for cells in pair_lines(pair)]
+    return _table(PAIR_HEADER, rows) if rows else "No two rows share test rows."
+
+
+PAIR_HEADER = ("a", "b", "test", "a - b", report.INTERVAL, "p", "p (Holm)", "n")
+
+
+def pair_lines(pair: dict) -> list[list[str]]:
+    """The tests of one pair: the bootstrap of each score, and McNemar's."""
+    found = pair["comparison"]
+    if found is None:
+        return []
+    rows = [
+        [pair["a"], pair["b"], title, signed(test["difference"]),
+         interval(test["low"], test["high"]) or "-", p_value(test["p"]), p_value(test["p_holm"]),
+         str(found["n_common"])]
+        for name, title in TOLD.items() for test in [found["scores"][name]]
+    ]  # fmt: skip
+    if test := found["mcnemar"]:
+        rows.append([pair["a"], pair["b"], "McNemar", f"{test['a_better']} : {test['b_better']}",
+                     "-", p_value(test["p"]), p_value(test["p_holm"]), str(test["n"])])  # fmt: skip
+    return rows
+
+
+def signed(value: float | None) -> str:
+    """Three decimals with their sign."""
+    return "-" if value is None else f"{value:+.3f}"
+
+
+def p_value(value: float | None) -> str:
+    """Three decimals, or "< 0.001"."""
+    if value is None:
+        return "-"
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+APART_SCORES = {
+    "macro_f1": "macro-F1", "uar": "UAR", "legacy_f1": "F1 (@1)", "accuracy": "accuracy",
+    "ccc_arousal": "Arousal", "ccc_valence": "Valence",
+}  # fmt: skip
+
+
+def _markdown_apart(rows: Sequence[dict], column: str) -> str:
+    body = [
+        [row["name"], part[column], part["n_emotion"], len(part["classes"]),
+         *(number(part[name]) for name in APART_SCORES)]
+        for row in rows for part in row[column]
+    ]  # fmt: skip
+    return _table(["row", column, "n", "classes", *APART_SCORES.values()], body)
+
+
+def _markdown_published(rows: Sequence[dict]) -> str:
+    body = [[f"{row['role']} {row['row']}".strip(), *(row.get(name) or "-" for name in COLUMNS),
+             row["source"]] for row in rows]  # fmt: skip
+    return _table(["Model", *COLUMNS.values(), "source"], body)
+
+
+def table_csv(result: dict) -> str:
+    """A line for each trial and for each summary of a row, a column for each score."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["row", "kind", "role", "sessions", "seed", "run", "n", *metric.SCORES])
+    for row in result["rows"]:
+        for i, trial in enumerate(row["trials"]):
+            values = [_plain(row["scores"][name]["values"][i]) for name in metric.SCORES]
+            writer.writerow([row["name"], "trial", trial["role"], sessions(trial["sessions"]),
+                             trial["seed"], trial["folder"], trial["n"], *values])  # fmt: skip
+        for kind in ("mean", "sd", "pooled", "low", "high", "baseline", "baseline_low",
+                     "baseline_high", "prior"):  # fmt: skip
+            values = [_plain(row["scores"][name][kind]) for name in metric.SCORES]
+            writer.writerow([row["name"], kind, "", "", "", "", row["n"]["rows"], *values])
+    return out.getvalue()
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.7g}"
+
+
+# --- the console ----------------------------------------------------------------------------
+
+
+def console(result: dict) -> str:
+    """The main numbers of each row, for a terminal of 100 columns."""
+    wide = min(40, max(len("row"), *(len(row["name"]) for row in result["rows"])))
+    head = (f"{'row':<{wide}} {'runs':>4} {'macro-F1':>8}  {report.INTERVAL:<14}  {'majority':>8} "
+            f"{'UAR':>6} {'F1@1':>6} {'arousal':>7} {'valence':>7}")  # fmt: skip
+    body = [head, "-" * len(head)]
+    for row in result["rows"]:
+        value = {name: row["scores"][name] for name in COLUMNS}
+        macro = value["macro_f1"]
+        body.append(
+            f"{row['name'][:wide]:<{wide}} {len(row['trials']):>4} {number(macro['pooled']):>8}  "
+            f"{interval(macro['low'], macro['high']):<14}  {number(macro['baseline']):>8} "
+            + " ".join(
+                f"{number(value[name]['pooled']):>{size}}"
+                for name, size in (
+                    ("uar", 6),
+                    ("legacy_f1", 6),
+                    ("ccc_arousal", 7),
+                    ("ccc_valence", 7),
+                )
+            )
+        )
+    body += [report.NOT_A_RESULT] if result["synthetic"] else []
+    return "\n".join(body)
+
+
+# --- the page -------------------------------------------------------------------------------
+
+
+def page(result: dict) -> str:
+    """The HTML of a table: one file, no script, nothing fetched; it links the page of each run."""
+    return report.template("tables.html.j2").render(
+        result=result,
+        trials=sum(len(row["trials"]) for row in result["rows"]),
+        groups=[_group(name, title, result["rows"]) for name, title in DRAWN.items()],
+        far=_far_apart(result["rows"]),
+        table=[{"name": row["name"], "lines": lines(row)} for row in result["rows"]],
+        pairs=[{"cells": cells, "first": i == 0} for pair in result["pairs"]
+               for i, cells in enumerate(pair_lines(pair))],
+        columns=COLUMNS,
+        apart=APART_SCORES,
+        failed=result.get("failed", {}),
+        interval_name=report.INTERVAL,
+        mark=report.NOT_A_RESULT,
+        test_audio=report.TEST_AUDIO,
+        not_ours=NOT_OURS,
+    )  # fmt: skip
+
+
+DRAWN = TOLD | {"legacy_f1": "F1 (@1), as printed in 2022"}
+
+
+def _group(name: str, title: str, rows: Sequence[dict]) -> dict:
+    """One score of all rows on a common axis: pooled value and interval, each run, the baseline."""
+    found = [row["scores"][name] | {"name": row["name"], "value": row["scores"][name]["pooled"],
+             "uses_test_audio": row["uses_test_audio"]} for row in rows]  # fmt: skip
+    known = [value for row in found for value in row["values"] if value is not None]
+    axis = charts.axis([*found, *({**found[0], "value": value} for value in known)])
+    at = charts.place(axis)
+    return {"title": title, "axis": axis, "rows": [
+        row | {"strip": charts.strip(row, axis), "spread": _spread(row),
+               "places": [at(value) for value in row["values"] if value is not None]}
+        for row in found
+    ]}  # fmt: skip
+
+
+def _far_apart(rows: Sequence[dict]) -> dict:
+    """F1@1, macro-F1 and UAR of each row on one axis."""
+    names = ("legacy_f1", "macro_f1", "uar")
+    values = [[row["scores"][name]["pooled"] for name in names] for row in rows]
+    axis, known = (0.0, 1.0), [COLUMNS[name] for name in names]
+    at = charts.place(axis)
+    return {"titles": known, "axis": axis, "rows": [
+        {"name": row["name"], "cells": cells,
+         "places": [None if value is None else at(value) for value in cells]}
+        for row, cells in zip(rows, values, strict=True)
+    ]}  # fmt: skip
