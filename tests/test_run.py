@@ -16,6 +16,7 @@ import torch
 from test_mate import legacy_configuration, legacy_state, reference
 from test_mate import write as write_legacy
 
+import calibration
 import constants
 import dataset
 import main
@@ -645,3 +646,81 @@ def test_a_folder_that_cannot_hold_its_configuration_is_not_left_behind(tmp_path
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(record, "write_json", write_json)
     assert read(record.new_folder(str(tmp_path), settings, {"ws": 4})) == {"ws": 4}
+
+
+# --- calibration, protocol card, models without steps ----------------------------------------
+
+
+def test_a_temperature_is_fitted_on_validation_rows_alone_and_kept_for_testing_again(place):
+    folder = trained("--val_split", "2")
+    rows = pd.read_csv(folder / "predictions.csv")
+    found = read(folder, "result.json")["calibration"]
+    validation = rows[rows["set"] == "val"].reset_index(drop=True)
+    t = found["temperature"]
+    assert t == pytest.approx(calibration.temperature(validation), rel=1e-4)
+    assert t != 1 and found["fitted_on"] == len(calibration.fitted_rows(validation)) > 0
+    p = rows[[f"p_{i}" for i in range(7)]].to_numpy() ** (1 / t)
+    wanted = (p / p.sum(1, keepdims=True)).max(1)
+    np.testing.assert_allclose(rows["confidence"], wanted, rtol=1e-4)
+    assert main.main(["--test_only", folder.name, "--data", "corpus"]) == 0
+    [again] = folder.glob("test_*")
+    assert read(again, "result.json")["calibration"] == found
+    tested = rows[rows["set"] == "test"]["confidence"].tolist()
+    assert pd.read_csv(again / "predictions.csv")["confidence"].tolist() == tested
+
+
+def test_without_validation_sessions_no_temperature_is_fitted(run_folder):
+    found = read(run_folder, "result.json")["calibration"]
+    assert (found["temperature"], found["fitted_on"], found["ece"]) == (None, 0, None)
+    assert found["ece_uncalibrated"] >= 0
+
+
+def test_the_protocol_card_says_who_was_in_which_set(run_folder):
+    card = read(run_folder, "protocol.json")
+    assert {name: part["sessions"] for name, part in card["sets"].items()} == {
+        "train": [1, 2], "val": [], "test": [3, 4]
+    }  # fmt: skip
+    assert card["sets"]["test"]["targets"] == read(run_folder, "result.json")["n"]["rows"]
+    assert card["select"] == "last epoch kept"
+    assert "Protocol" in (run_folder / "report.html").read_text()
+
+
+def test_a_model_without_steps_trains_tests_and_is_tested_again_alike(place, capsys):
+    words = ["--data", "corpus", "--test_split", "[3,4]", "--model", "functionals"]
+    assert main.main([*words, "--speaker_norm"]) == 0
+    assert "uses the test speakers' unlabelled audio" in capsys.readouterr().out
+    [folder] = Path("exp").iterdir()
+    assert re.fullmatch(r"functionals_speaker_1_\d{8}T\d{6}Z", folder.name)
+    assert read(folder, "protocol.json")["uses_test_audio"] is True
+    assert main.main(["--test_only", folder.name, "--data", "corpus"]) == 0
+    [again] = folder.glob("test_*")
+    assert (again / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
+    assert read(again, "protocol.json")["uses_test_audio"] is True
+
+
+# --- finished runs beside each other ----------------------------------------------------------
+
+
+def test_compare_sets_finished_runs_beside_each_other(text_run, capsys):
+    other = trained("--seed", "1")
+    assert main.main(["compare", f"both={text_run.name}", f"exp/{other.name}"]) == 0
+    [folder] = Path("exp").glob("compare_*")
+    found = read(folder, "comparison.json")
+    assert [row["name"] for row in found["rows"]] == ["both", other.name]
+    [pair] = found["pairs"]
+    values = [read(f, "result.json")["scores"]["macro_f1"]["value"] for f in (text_run, other)]
+    test = pair["comparison"]["scores"]["macro_f1"]
+    assert test["difference"] == pytest.approx(values[0] - values[1], abs=1e-9)
+    assert f'href="../{other.name}/report.html"' in (folder / "report.html").read_text()
+    assert "both" in capsys.readouterr().out
+
+
+def test_a_row_that_tests_the_same_utterances_twice_is_refused(text_run, capsys):
+    shutil.copytree(text_run, "exp/copy")
+    assert main.main(["compare", f"both={text_run.name},copy"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_two_rows_of_one_name_are_refused(text_run, capsys):
+    assert main.main(["compare", text_run.name, text_run.name]) == 2
+    assert "two rows are called" in capsys.readouterr().err
