@@ -66,6 +66,7 @@ def training_parser(model: str) -> Parser:
     _protocol_flags(parser)
     _training_flags(parser)
     _model_flags(parser, model)
+    parser.set_defaults(**getattr(leaf("models", model), "DEFAULTS", {}))
     return parser
 
 
@@ -90,6 +91,13 @@ def _protocol_flags(parser: Parser) -> None:
         default=None,
         metavar="SESSION",
         help="sessions to choose the epoch by (default: none, the last epoch is kept)",
+    )
+    add(
+        "--leave_out",
+        nargs="*",
+        default=None,
+        metavar="SESSION",
+        help="sessions that are neither trained on nor tested on (default: none)",
     )
     add(
         "--select",
@@ -155,7 +163,10 @@ def _training_flags(parser: Parser) -> None:
     add("--epochs", type=number(int, 1), default=constants.EPOCHS, help="times through the data")
     add("--batch_size", type=number(int, 2), default=constants.BATCH_SIZE, help="windows a step")
     add(
-        "--optim", choices=("sgd", "adam", "adagrad"), default=constants.OPTIMIZER, help="optimizer"
+        "--optim",
+        choices=("sgd", "adam", "adagrad", "adamw"),
+        default=constants.OPTIMIZER,
+        help="optimizer",
     )
     add("--lr", type=number(float, 0), default=constants.LEARNING_RATE, help="learning rate")
     add(
@@ -164,7 +175,33 @@ def _training_flags(parser: Parser) -> None:
         default=constants.LR_DECAY,
         help="factor on the learning rate at 1/3 and at 1/2 of the epochs",
     )
+    add(
+        "--schedule",
+        choices=("step", "cosine", "linear"),
+        default="step",
+        help="of the learning rate: step: --lr_decay; cosine, linear: to 0 at the end",
+    )
+    add(
+        "--warmup",
+        type=number(float, 0, 1),
+        default=0.0,
+        metavar="SHARE",
+        help="share of the steps in which the rate rises from 0; with cosine and linear",
+    )
+    add(
+        "--clip",
+        type=number(float, 0),
+        default=0.0,
+        metavar="NORM",
+        help="largest norm of the gradients; 0: any",
+    )
     add("--weight_decay", type=number(float, 0), default=constants.WEIGHT_DECAY, help="L2 penalty")
+    add(
+        "--target",
+        choices=("votes", "hard"),
+        default="votes",
+        help="of the emotion head: votes: shares of the raters; hard: the label written first",
+    )
     add(
         "--loss",
         choices=("normal", "cbloss"),
@@ -229,12 +266,15 @@ def _training_flags(parser: Parser) -> None:
 def _model_flags(parser: Parser, model: str) -> None:
     """The fields of the model's `Settings`; one that is True by default becomes `--no_NAME`."""
     add = parser.add_argument_group(f"model {model}").add_argument
-    for field in dataclasses.fields(leaf("models", model).Settings):
+    fields = dataclasses.fields(leaf("models", model).Settings)
+    for field in (field for field in fields if field.metadata["flag"]):
         name, said, default = field.name, field.metadata, field.default
         if field.type is bool:
             flag, what = ("no_", "turn off: ") if default else ("", "")
             action = "store_false" if default else "store_true"
             add(f"--{flag}{name}", dest=name, action=action, help=what + said["help"])
+        elif field.type is str and not said["choices"]:
+            add(f"--{name}", default=default, help=said["help"])
         elif said["choices"]:
             add(f"--{name}", choices=said["choices"], default=default, help=said["help"])
         else:
@@ -252,10 +292,6 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict, list[str]]:
     for action in parser._actions:
         action.default = argparse.SUPPRESS
     given = vars(parser.parse_known_args(arguments)[0])
-    defaults = getattr(leaf("models", model), "DEFAULTS", {})
-    for name, value in defaults.items():
-        if name not in given:
-            setattr(settings, name, value)
     _read_sessions(settings, given)
     return settings, given, extra
 
@@ -263,7 +299,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict, list[str]]:
 def _read_sessions(settings: argparse.Namespace, given: dict) -> None:
     import protocol
 
-    for name, default in (("test_split", constants.TEST_SPLIT), ("val_split", ())):
+    for name, default in (
+        ("test_split", constants.TEST_SPLIT),
+        ("val_split", ()),
+        ("leave_out", ()),
+    ):
         words = getattr(settings, name)
         value = protocol.parse_sessions(words, f"--{name}") if words else tuple(default)
         setattr(settings, name, value)
@@ -283,7 +323,8 @@ def check(settings: argparse.Namespace) -> None:
         elif value is not None:
             words.append(f"{flag}={value}")
     said = vars(parse(words)[0])
-    if odd := [name for name, value in vars(settings).items() if said[name] != value]:
+    flags = {name: value for name, value in vars(settings).items() if name in said}
+    if odd := [name for name, value in flags.items() if said[name] != value]:
         raise UserError(f"configuration.json: {odd[0]} cannot be {getattr(settings, odd[0])!r}")
 
 

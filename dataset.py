@@ -8,7 +8,6 @@ Splits and window indices are in `protocol.py`, the guard in `leakage.py`, cache
 
 import argparse
 import logging
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +23,11 @@ import feature
 import leakage
 import protocol
 from annotation import VOTES
+from resident import Resident
 from utils import UserError, digest, leaf, leaves, lock, make_folder, write_atomic
 
 VERSION = 2  # of the prepared tables; a change prepares every corpus again
 MARK = "SYNTHETIC.json"  # written last into a folder that a leaf synthesised
-CHUNK = 64 << 20  # bytes of blocks gathered at once on their way to a device
 
 log = logging.getLogger(__name__)
 
@@ -213,6 +212,7 @@ class Material:
     warnings: list[str] = field(default_factory=list)
     removed: np.ndarray | bool = False  # (N,): what --disjoint keeps out of training; and why
     reasons: dict[str, int] = field(default_factory=dict)
+    target: str = "votes"  # what the emotion head learns, see _truth
     resident: dict[torch.device, "Resident"] = field(default_factory=dict)  # see Windows.keep_on
 
     def masked(self) -> list[dict]:
@@ -233,11 +233,13 @@ def open_material(
     """
     corpus = open_corpus(settings.data, settings.tables, settings.max_bad)
     utterances = corpus.role(settings.SorL)
+    if train:
+        utterances = protocol.leave_out(utterances, settings)
     sets = protocol.split(utterances["session"], settings.test_split, settings.val_split, train)
     if settings.text_encoder is None:
         vectors = corpus.folder / constants.TEXT_VECTORS
         settings.text_encoder = str(vectors) if vectors.is_file() else constants.TEXT_ENCODER
-    disjoint = getattr(settings, "disjoint", None) if train else None  # older callers have none
+    disjoint = settings.disjoint if train else None
     removed, reasons, warnings = leakage.guard(utterances, sets, disjoint)
     stores = {
         name: feature.extract(name, utterances, corpus.folder, corpus.prepared, settings)
@@ -246,7 +248,8 @@ def open_material(
     for store in stores.values():
         if store.kind != "wav":  # made of the words, which windows of other rows hold too
             store.available[removed] = False
-    return Material(corpus, utterances, stores, sets, warnings, removed, reasons)
+    target = settings.target
+    return Material(corpus, utterances, stores, sets, warnings, removed, reasons, target)
 
 
 class Windows(torch.utils.data.Dataset):
@@ -264,7 +267,7 @@ class Windows(torch.utils.data.Dataset):
         self.rows = np.flatnonzero((of == name) & target)
         self.index = protocol.windows(self.utterances["dialogue"], ws)[self.rows]
         self.visible = (self.utterances["quarantine"] == "").to_numpy()
-        self.truth = _truth(self.utterances)
+        self.truth = _truth(self.utterances, material.target)
         self.shared, self.resident = material.resident, None
 
     def __len__(self) -> int:
@@ -286,7 +289,7 @@ class Windows(torch.utils.data.Dataset):
         batch = {"mask": torch.from_numpy(rows >= 0), "row": torch.from_numpy(targets)}
         for name, store in self.stores.items():
             batch[name] = torch.from_numpy(store.gather(rows, cut))
-            batch[f"{name}_mask"] = torch.from_numpy((rows >= 0) & store.available[rows])
+            batch[f"{name}_mask"] = torch.from_numpy(store.mask(rows))
         return batch | {n: torch.from_numpy(values[targets]) for n, values in self.truth.items()}
 
     def keep_on(self, device: torch.device, room: int | None = None) -> bool:
@@ -294,8 +297,10 @@ class Windows(torch.utils.data.Dataset):
 
         Held once for all Windows of one material; each asks for itself. False, and nothing has
         changed, if that needs more than `room` bytes. By default: half of what is free on a GPU,
-        and 0 elsewhere, since the cache is in the CPU's memory as it is.
+        and 0 elsewhere, since the cache is in the CPU's memory as it is. A ragged feature is not.
         """
+        if any(store.ragged for store in self.stores.values()):
+            return False
         if device not in self.shared:
             if room is None:
                 room = torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else 0
@@ -305,16 +310,31 @@ class Windows(torch.utils.data.Dataset):
         self.resident = self.shared[device]
         return True
 
+    @property
+    def lengths(self) -> np.ndarray | None:
+        """(N,) steps of ragged features in the longest slot of each window; None without any."""
+        rows = np.where(self.index >= 0, self.index, -1)
+        steps = [np.append(store.lengths, 0)[rows].max(1)
+                 for store in self.stores.values() if store.ragged]  # fmt: skip
+        return sum(steps) if steps else None
+
     def class_counts(self) -> np.ndarray:
         """(7,) windows whose last utterance has the label; a tie counts in each of its labels."""
         labels = self.utterances["emotion"].iloc[self.rows].str.get_dummies(";")
         return labels.sum().reindex(constants.EMOTIONS, fill_value=0).to_numpy()
 
 
-def _truth(utterances: pd.DataFrame) -> dict[str, np.ndarray]:
-    """Targets and row masks of every head: votes as shares, scales as they are, 0 if unknown."""
+def _truth(utterances: pd.DataFrame, target: str) -> dict[str, np.ndarray]:
+    """Targets and row masks of every head: votes as shares, scales as they are, 0 if unknown.
+
+    `target` "hard": all of the share to the label written first, in place of "votes".
+    """
     votes = utterances[VOTES].to_numpy(np.float32)
     truth = {"emotion": votes / votes.sum(axis=1, keepdims=True)}
+    if target == "hard":
+        first = utterances["emotion"].str.partition(";")[0].to_numpy()
+        truth["emotion"] = np.stack([first == e for e in constants.EMOTIONS], 1).astype(np.float32)
+        truth["emotion"][first == ""] = np.nan
     for name, head in constants.HEADS.items():
         if head.kind == "scale":
             truth[name] = utterances[name].to_numpy(np.float32)
@@ -322,56 +342,6 @@ def _truth(utterances: pd.DataFrame) -> dict[str, np.ndarray]:
         f"{name}_mask": np.isfinite(v).reshape(len(v), -1).all(axis=1) for name, v in truth.items()
     }
     return {name: np.nan_to_num(values) for name, values in truth.items()} | known
-
-
-class Resident:
-    """All rows of a role on a device: the ready blocks of each feature, masks and truth.
-
-    A batch is an index into them. Row N, all zeros and unseen, stands for padding.
-    """
-
-    def __init__(
-        self, stores: dict[str, feature.Store], truth: dict[str, np.ndarray], device: torch.device
-    ):
-        self.stores, self.device, self.n = stores, device, len(truth["emotion"])
-        self.blocks = {name: _blocks(store, device) for name, store in stores.items()}
-        self.masks = {f"{name}_mask": self._put(np.append(store.available, False))
-                      for name, store in stores.items()}  # fmt: skip
-        self.truth = {name: self._put(values) for name, values in truth.items()}
-        self.is_cut = {name: np.append(store.is_cut, False) for name, store in stores.items()}
-
-    @staticmethod
-    def size(stores: dict[str, feature.Store]) -> int:
-        """Bytes that the blocks of some stores need, in float32."""
-        return sum(4 * (len(store) + 1) * math.prod(store.shape) for store in stores.values())
-
-    def _put(self, array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(self.device, non_blocking=True)
-
-    def batch(self, rows: np.ndarray, targets: np.ndarray, cut: np.ndarray | None) -> dict:
-        """(B, W) row numbers, -1 for padding, and the (B,) judged ones -> `Windows.batch`."""
-        rows = np.where(rows < 0, self.n, rows)
-        at, judged = self._put(rows), self._put(targets)
-        batch = {"mask": at < self.n, "row": judged}
-        for name, blocks in self.blocks.items():
-            batch[name] = blocks.index_select(0, at.flatten()).view(*at.shape, *blocks.shape[1:])
-            batch[f"{name}_mask"] = self.masks[f"{name}_mask"][at]
-            again = self.is_cut[name][rows]
-            if cut is not None and again.any():  # held as cut in the middle: gathered on the host
-                where = tuple(self._put(axis) for axis in again.nonzero())
-                fresh = self.stores[name].gather(rows[again], cut[again])
-                batch[name][where] = self._put(fresh)
-        return batch | {name: values[judged] for name, values in self.truth.items()}
-
-
-def _blocks(store: feature.Store, device: torch.device) -> torch.Tensor:
-    """(N + 1, ...) float32: every row of a store, and zeros; through little memory of the host."""
-    held = torch.zeros((len(store) + 1, *store.shape), device=device)
-    step = max(1, CHUNK // (4 * math.prod(store.shape)))
-    for start in range(0, len(store), step):
-        rows = np.arange(start, min(start + step, len(store)))
-        held[start : start + len(rows)] = torch.from_numpy(store.gather(rows))
-    return held
 
 
 class KEMDy19(Windows):
@@ -391,6 +361,6 @@ class KEMDy19(Windows):
         settings = argparse.Namespace(
             data=data, tables="raw", max_bad=constants.MAX_BAD, SorL=role, test_split=test_split,
             val_split=(), text_encoder=text_encoder, text_dim=constants.TEXT_DIM,
-            sr=constants.SAMPLE_RATE, disjoint=disjoint,
+            sr=constants.SAMPLE_RATE, disjoint=disjoint, leave_out=(), target="votes",
         )  # fmt: skip
         super().__init__(open_material(settings, inputs), split, ws)

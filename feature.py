@@ -114,7 +114,8 @@ class Store:
 
     `available` (N,) bool: the rows that have it; `is_cut` (N,) bool: those longer than a block;
     `troubles`: (segment, reason) of those whose source could not be used; `shape`: of one block;
-    `kind`: the column it is made from.
+    `kind`: the column it is made from. Of a ragged feature, `lengths` (N,): steps of each row, 0
+    where it has none.
     """
 
     def __init__(
@@ -131,6 +132,11 @@ class Store:
         is_cut = getattr(leaf, "is_cut", lambda shape, parameters: False)
         there = zip(self.entries, self.available, strict=True)
         self.is_cut = np.array([yes and is_cut(e.shape, parameters) for e, yes in there], bool)
+        self.lengths = np.zeros(len(self), np.int64)
+        if self.ragged:
+            most = leaf.longest(parameters) if hasattr(leaf, "longest") else None
+            steps = [e.shape[0] if e and e.shape else 0 for e in self.entries]
+            self.lengths = np.minimum(steps, most or max(steps, default=0)) * self.available
         self._data, self._dtype = mapped(folder / "data.bin"), np.dtype(leaf.DTYPE)
         self._stats = [entry and entry.stats for entry in self.entries]
         if hasattr(leaf, "settle"):
@@ -139,6 +145,20 @@ class Store:
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    @property
+    def ragged(self) -> bool:
+        """Whether rows differ in length."""
+        return len(self.shape) > 0 and self.shape[0] is None
+
+    def mask(self, rows: np.ndarray) -> np.ndarray:
+        """Row numbers of any shape (-1: padding) -> whether the row has the feature; of a ragged
+        one, rows.shape + (T,): whether it has that step, as `gather` lays them."""
+        there = (rows >= 0) & self.available[rows]
+        if not self.ragged:
+            return there
+        lengths = np.where(there, self.lengths[rows], 0)
+        return np.arange(max(1, lengths.max(initial=0))) < lengths[..., None]
 
     def __getstate__(self) -> dict:
         return vars(self) | {"leaf": self.leaf.__name__, "_data": None}  # neither can be pickled
@@ -158,7 +178,8 @@ class Store:
     def gather(
         self, rows: np.ndarray, cut: np.ndarray | None = None, out: np.ndarray | None = None
     ) -> np.ndarray:
-        """Row numbers of any shape (-1: padding) -> float32 blocks, rows.shape + self.shape.
+        """Row numbers of any shape (-1: padding) -> float32 blocks, rows.shape + self.shape; of a
+        ragged feature, rows.shape + (T, ...) for the T steps of the longest, int64 of integers.
 
         Zeros where a row has nothing. `cut`, of the shape of `rows`, each in [0, 1): where a long
         clip is cut; None: in the middle. `out`: a contiguous array to write into.
@@ -167,11 +188,14 @@ class Store:
         if cut is not None and (np.shape(cut) != rows.shape or not ((cut >= 0) & (cut < 1)).all()):
             raise ValueError(f"cut needs numbers in [0, 1) of shape {rows.shape}")
         cut = np.ravel(cut) if cut is not None and hasattr(self.leaf, "is_cut") else None
-        out = np.empty(rows.shape + self.shape, np.float32) if out is None else out
+        shape = (self.mask(rows).shape[-1], *self.shape[1:]) if self.ragged else self.shape
+        if out is None:
+            kind = np.int64 if self._dtype.kind == "i" else np.float32
+            out = (np.zeros if self.ragged else np.empty)(rows.shape + shape, kind)
         arrays = [self.array(row) for row in rows.ravel()]
         stats = [None if array is None else self._stats[row]
                  for row, array in zip(rows.ravel(), arrays, strict=True)]  # fmt: skip
-        self.leaf.gather(arrays, stats, self.parameters, cut, out.reshape(-1, *self.shape))
+        self.leaf.gather(arrays, stats, self.parameters, cut, out.reshape(-1, *shape))
         return out
 
 

@@ -25,7 +25,8 @@ class EmotionLoss(nn.Module):
     Called with a prediction `{"emotion": log-probabilities (B, 7), "arousal": (B,), ...}` and a
     batch that holds the truth under the same names (emotion: shares of the votes, a row sums to
     1). Returns `{"loss": the total, "loss/emotion", "loss/arousal", "loss/valence"}`, unweighted
-    but for the total; each is the mean over the rows that have that truth.
+    but for the total; each is the mean over the rows that have that truth. A head that the
+    prediction lacks is not in it; where there is but one, that is the total.
     """
 
     def __init__(self, lam: float) -> None:
@@ -44,13 +45,18 @@ class EmotionLoss(nn.Module):
         over the parts is then the loss of the whole.
         """
         losses, total = {}, 0
+        if unknown := sorted(prediction.keys() - HEADS.keys()):
+            raise ValueError(f"no head {unknown[0]!r}; there are: {', '.join(HEADS)}")
         for name, head in HEADS.items():
+            if name not in prediction:
+                continue
             predicted, truth, known = _rows(name, prediction, batch)
             distribution = head.kind == "distribution"
             each = self.divergence(predicted, truth) if distribution else (predicted - truth) ** 2
             n = known.sum() if counts is None else torch.tensor(counts[name])
             losses[f"loss/{name}"] = torch.where(known, each, 0).sum() / n.clamp(min=1)
             weight = self.lam if distribution else 1 - self.lam
+            weight = 1 if len(prediction) == 1 else weight
             total = total + weight * losses[f"loss/{name}"]
         return {"loss": total, **losses}
 

@@ -6,7 +6,13 @@ A model is a file `models/<name>.py`; its name is the one on the command line. I
 * `inputs(settings) -> tuple[str, ...]`: the features a batch must hold.
 * `Model(settings)`, an `nn.Module`: `forward(batch) -> {head: output}`, heads as in
   `constants.HEADS`. A "distribution" is log-probabilities (B, size); a "scale" is (B,) in `SCALE`.
-* optionally `upgrade(state, configuration)`, which renames what an older version saved.
+* optionally `upgrade(state, configuration)`, which renames what an older version saved;
+  `DEFAULTS`, its own defaults of the flags of training; `complete(settings) -> dict`, values of
+  settings that are no flags, such as the architecture of a pretrained part.
+
+A `Model` may have `heads` (those of `constants.HEADS` that it predicts: else all),
+`load_pretrained(settings)`, called once before it is trained, and `parameter_groups()`, dicts for
+the optimizer: `params`, and what differs for them of `lr` and `weight_decay`.
 
 A `Model` without gradients holds `fit(batch)`, which is given all training windows at once and
 keeps what it learns as buffers; and, where the shapes of those depend on the training rows,
@@ -55,12 +61,35 @@ Batch = dict[str, Tensor]
 
 
 def setting(
-    default: Any, help: str, choices: tuple[Any, ...] | None = None, least: float | None = None
-) -> Any:
-    """A field of a `Settings`: its default, its help, the values allowed or the smallest one."""
-    return dataclasses.field(
-        default=default, metadata={"help": help, "choices": choices, "least": least}
-    )
+    default: Any, help: str, choices: tuple[Any, ...] | None = None, least: float | None = None,
+    flag: bool = True,
+) -> Any:  # fmt: skip
+    """A field of a `Settings`: its default, its help, the values allowed or the smallest one.
+
+    Without `flag` it is not on the command line: `complete` of its model fills it.
+    """
+    about = {"help": help, "choices": choices, "least": least, "flag": flag}
+    return dataclasses.field(default=default, metadata=about)
+
+
+def complete(settings: Any) -> None:
+    """Fill what a model has to know of other files to be built again without them."""
+    leaf = utils.leaf("models", settings.model)
+    if hasattr(leaf, "complete"):
+        vars(settings).update(leaf.complete(settings))
+
+
+def heads(model: nn.Module) -> tuple[str, ...]:
+    """Names of the heads that a model has, in the order of `constants.HEADS`."""
+    return tuple(getattr(model, "heads", constants.HEADS))
+
+
+def heads_of(text: str) -> tuple[str, ...]:
+    """The heads of a flag such as "emotion,arousal", in the order of `constants.HEADS`."""
+    named = text.split(",")
+    if not text or set(named) - constants.HEADS.keys() or len(set(named)) < len(named):
+        raise UserError(f"--heads needs some of {', '.join(constants.HEADS)}, got {text!r}")
+    return tuple(name for name in constants.HEADS if name in named)
 
 
 def settings(name: str, configuration: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 What must not stand on both sides is in `leakage.py`, intervals and significance in `evidence.py`.
 """
 
+import argparse
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -56,6 +57,17 @@ def split(
     if must_train and not train:
         raise UserError(f"--test_split {list(test)} leaves no session to train on; {known}")
     return Split(train, tuple(sorted(val)), tuple(sorted(test)))
+
+
+def leave_out(utterances: pd.DataFrame, settings: argparse.Namespace) -> pd.DataFrame:
+    """The rows of the sessions that `--leave_out` does not name, numbered from 0."""
+    out, there = set(settings.leave_out), set(utterances["session"])
+    if unknown := sorted(out - there):
+        raise UserError(f"--leave_out names sessions {unknown} that do not exist; the sessions "
+                        f"there are: {', '.join(map(str, sorted(there)))}")  # fmt: skip
+    if used := sorted(out & {*settings.test_split, *settings.val_split}):
+        raise UserError(f"sessions {used} are in --leave_out and in --test_split or --val_split")
+    return utterances[~utterances["session"].isin(out)].reset_index(drop=True)
 
 
 class Fold(NamedTuple):

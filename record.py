@@ -231,10 +231,12 @@ WRITTEN = {  # what is taken from a configuration besides flags: what it may be,
     "max_bad": (lambda value: _is_count(value) or isinstance(value, float), "a number"),
     "text_encoder": (lambda value: value is None or isinstance(value, str), "a name or null"),
     "ties": (lambda value: value in ("drop", "first", "any", "soft"), "a policy for ties"),
+    "target": (lambda value: value in ("votes", "hard"), "votes or hard"),
     "disjoint": (lambda value: value in (None, "text", "script"), "text, script or null"),
     "batch_size": (lambda value: _is_count(value) and value > 0, "a whole number of at least 1"),
     "seed": (lambda value: isinstance(value, int), "a whole number"),
     "test_split": (_are_sessions, "a list of sessions"),
+    "leave_out": (_are_sessions, "a list of sessions"),
     "split": (
         lambda value: (
             isinstance(value, dict)

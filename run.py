@@ -46,7 +46,11 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
             f"--batch_size {settings.batch_size} is shared by {processes.count} processes: each "
             f"needs a window at least"
         )
-    model = models.build(settings.model, vars(settings), settings.seed).to(processes.device)
+    models.complete(settings)
+    model = models.build(settings.model, vars(settings), settings.seed)
+    if hasattr(model, "load_pretrained"):
+        model.load_pretrained(settings)
+    model = model.to(processes.device)
     material = open_material(settings, models.inputs(settings.model, vars(settings)))
     windows = _windows(material, "train", settings, processes)
     if len(windows) < 2:

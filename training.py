@@ -30,12 +30,14 @@ from constants import HEADS
 from dataset import Windows
 from devices import Processes, share_batchnorm, use_bf16
 from inference import frame_of, outputs, to
+from schedule import learning_rate, rate_factor, training_batches
 from utils import UserError, rng, seed_of, write_atomic
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
     "adagrad": torch.optim.Adagrad,
+    "adamw": torch.optim.AdamW,
 }
 SELECT = {
     "macro_f1": ("macro_f1",),
@@ -45,7 +47,6 @@ SELECT = {
 }
 UNREAD = 16  # steps whose losses may wait on a GPU: reading them waits for all that was begun
 TIMED = 3  # steps after which the time to come is told; the first one is slow
-LOSSES = ("loss", *(f"loss/{head}" for head in HEADS))
 LOG = "train_loss.log"
 
 
@@ -55,7 +56,7 @@ class Progress:
 
     epoch: int = 1  # the one under way
     step: int = 0  # steps of it that are done
-    totals: list[float] = field(default_factory=lambda: [0.0] * len(LOSSES))  # of these steps
+    totals: list[float] = field(default_factory=list)  # of the losses of these steps
     seen: int = 0  # windows in them
     history: list[dict[str, float]] = field(default_factory=list)  # the lines of the log
     best: float = -math.inf  # validation score so far, and the weights that reached it
@@ -73,9 +74,13 @@ class Training:
         self.settings, self.processes, self.folder = settings, processes, folder
         self.model, self.criterion = share_batchnorm(model, processes), criterion
         self.windows, self.validation = windows, validation
+        self.losses = ("loss", *(f"loss/{head}" for head in models.heads(model)))
+        self.weights = [p for p in model.parameters() if p.requires_grad]
+        groups = getattr(model, "parameter_groups", lambda: [{"params": self.weights}])()
         self.optimizer = OPTIMIZERS[settings.optim](
-            model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+            groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
+        self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
         self.bf16 = use_bf16(settings.precision, processes.device)
         self.stop, self.saved = checkpoint.Stop(), time.monotonic()
@@ -104,14 +109,13 @@ class Training:
         """The steps of this epoch that are not done yet."""
         progress, settings = self.progress, self.settings
         self.parallel.train()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(settings, progress.epoch)
         batches = list(self.batches(progress.epoch))
         unread: list[Tensor] = []
         title = f"epoch {progress.epoch}/{settings.epochs}"
         done, n = progress.step, len(batches)
         with tqdm(total=n, desc=title, initial=done, leave=False, unit="step") as bar:
             for indices in batches[done:]:
+                self._set_rates(n)
                 unread.append(self.one_step(indices))
                 progress.step += 1
                 bar.update()
@@ -128,12 +132,21 @@ class Training:
         values = losses_of(self.parallel, self.criterion, batch, self.bf16, self.counts(indices))
         self.optimizer.zero_grad(set_to_none=True)
         self.processes.backward(values["loss"])
+        if self.settings.clip:
+            torch.nn.utils.clip_grad_norm_(self.weights, self.settings.clip)
         self.optimizer.step()
-        return torch.stack([values[name].detach() for name in LOSSES])
+        return torch.stack([values[name].detach() for name in self.losses])
+
+    def _set_rates(self, steps: int) -> None:
+        """The learning rates of the step to come, one of `steps` of the epoch."""
+        factor = rate_factor(self.settings, self.progress.epoch, self.progress.step, steps)
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
 
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
         """Window numbers of each step of an epoch, for all processes together."""
-        return training_batches(len(self.windows), self.settings, epoch, self.processes.count)
+        windows, count = self.windows, self.processes.count
+        return training_batches(len(windows), self.settings, epoch, count, windows.lengths)
 
     def batch(self, indices: np.ndarray, epoch: int, step: int) -> dict[str, Tensor]:
         """This process's share of a batch, cut and masked as drawn for that step."""
@@ -179,9 +192,12 @@ class Training:
         return {f"val/{name}": number for name, number in scores.items()}
 
     def _line(self) -> dict[str, float]:
-        progress, rate = self.progress, learning_rate(self.settings, self.progress.epoch)
+        progress = self.progress
+        rate = learning_rate(
+            self.settings, progress.epoch, max(0, progress.step - 1), progress.step
+        )
         means = [total / progress.seen for total in progress.totals]
-        return {"epoch": progress.epoch, **dict(zip(LOSSES, means, strict=True)), "lr": rate}
+        return {"epoch": progress.epoch, **dict(zip(self.losses, means, strict=True)), "lr": rate}
 
     def _next_epoch(self) -> None:
         fresh = Progress(self.progress.epoch + 1)
@@ -208,12 +224,13 @@ class Training:
         asked = torch.tensor([float(self.stop.asked)], dtype=torch.float64)
         mine = torch.cat([torch.stack(unread).double().flatten(), asked.to(unread[0].device)])
         *values, stop = self.processes.total(mine).tolist()
-        first = self.progress.step - len(unread)
+        first, size = self.progress.step - len(unread), len(self.losses)
         unread.clear()
-        for at in range(0, len(values), len(LOSSES)):
-            step = first + at // len(LOSSES)
+        self.progress.totals = self.progress.totals or [0.0] * size
+        for at in range(0, len(values), size):
+            step = first + at // size
             self._check_finite(values[at], step, batches[step])
-            for i, value in enumerate(values[at : at + len(LOSSES)]):
+            for i, value in enumerate(values[at : at + size]):
                 self.progress.totals[i] += value * len(batches[step])
             self.progress.seen += len(batches[step])
         self._say_how_long(len(batches))
@@ -326,7 +343,8 @@ class Training:
 
 
 def _told(line: dict[str, float], seconds: float, epochs: int) -> str:
-    parts = [f"{name.split('/')[-1]} {line[name]:.3f}" for name in LOSSES]
+    losses = [name for name in line if name.split("/")[0] == "loss"]
+    parts = [f"{name.split('/')[-1]} {line[name]:.3f}" for name in losses]
     parts += [f"val {line[f'val/{n}']:.3f} {n}" for n in ("macro_f1",) if f"val/{n}" in line]
     return f"epoch {line['epoch']}/{epochs}  {'  '.join(parts)}  {seconds:.0f} s"
 
@@ -344,23 +362,6 @@ def _written(path: Path) -> Iterator[None]:
 
 
 # --- parts of a step, for tests and benchmarks too ------------------------------------------------
-
-
-def learning_rate(settings: argparse.Namespace, epoch: int) -> float:
-    """The rate in epoch 1..: times `lr_decay` once 1/3, and again once 1/2, of them are done."""
-    steps = sum(epoch > max(1, settings.epochs // part) for part in (3, 2))
-    return settings.lr * settings.lr_decay**steps
-
-
-def training_batches(
-    n: int, settings: argparse.Namespace, epoch: int, processes: int = 1
-) -> Iterator[np.ndarray]:
-    """Window numbers in the order of this epoch. A last batch of one is dropped (BatchNorm), and
-    one with fewer windows than processes."""
-    order = rng(settings.seed, "order", epoch).permutation(n)
-    for at in range(0, n, settings.batch_size):
-        if len(indices := order[at : at + settings.batch_size]) >= max(2, processes):
-            yield indices
 
 
 def losses_of(

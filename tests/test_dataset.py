@@ -17,14 +17,18 @@ import soundfile
 import torch
 
 import audit
+import constants
 import dataset
+import resident
 import utils
+from utils import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = {"sessions": 3, "dialogues": 1, "utterances": 4}
 SETTINGS = {
     "data": "corpus", "tables": "raw", "max_bad": 0.5, "SorL": "speaker", "val_split": (2,),
     "test_split": (3,), "text_encoder": "char-ngram", "text_dim": 32, "sr": 16_000,
+    "disjoint": None, "leave_out": (), "target": "votes",
 }  # fmt: skip
 INPUTS = ("log_mel", "sentence")
 CPU = torch.device("cpu")
@@ -353,7 +357,7 @@ def test_a_cut_that_is_none_is_an_error(opened):
 
 @pytest.mark.parametrize("chunk", [1, 10**9])
 def test_batches_of_a_device_are_those_of_the_cache(opened, monkeypatch, chunk):
-    monkeypatch.setattr(dataset, "CHUNK", chunk)
+    monkeypatch.setattr(resident, "CHUNK", chunk)
     rows = opened.utterances
     kinds = [rows["quarantine"] != "", rows["silent"], rows["text"] == "",
              opened.stores["log_mel"].is_cut]  # fmt: skip
@@ -421,3 +425,35 @@ class Held(dataset.Resident):
 
     def __init__(self, stores, truth, device):
         self.asked.append(device)
+
+
+# --- what may be learnt, and from whom -----------------------------------------------------------
+
+
+def test_a_hard_target_is_the_label_written_first(place):
+    soft, hard = material(target="votes"), material(target="hard")
+    windows = dataset.Windows(hard, "train", 2)
+    batch = windows.batch(np.arange(len(windows)))
+    first = hard.utterances["emotion"].str.split(";").str[0].iloc[windows.rows]
+    assert [constants.EMOTIONS[i] for i in batch["emotion"].argmax(1)] == first.tolist()
+    assert (batch["emotion"].sum(1) == 1).all() and ((batch["emotion"] % 1) == 0).all()
+    other = dataset.Windows(soft, "train", 2).batch(np.arange(len(windows)))
+    assert not torch.equal(other["emotion"], batch["emotion"])
+    assert torch.equal(other["arousal"], batch["arousal"])
+
+
+def test_sessions_that_are_left_out_are_in_no_set(place):
+    found = material(test_split=(3,), val_split=(), leave_out=(2,))
+    assert found.sets == ((1,), (), (3,))
+    assert set(found.utterances["session"]) == {1, 3}
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [({"leave_out": (9,)}, r"--leave_out names sessions \[9\] that do not exist"),
+     ({"leave_out": (3,)}, r"sessions \[3\] are in --leave_out and in --test_split"),
+     ({"leave_out": (1,)}, "leaves no session to train on")],
+)  # fmt: skip
+def test_sessions_that_cannot_be_left_out_are_named(place, changes, said):
+    with pytest.raises(UserError, match=said):
+        material(**changes)

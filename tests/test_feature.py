@@ -691,3 +691,63 @@ def test_log_mel_of_wavs_on_disk_comes_back_standardised(tmp_path):
     elsewhere = pickle.loads(pickle.dumps(store))  # as a DataLoader's worker gets it
     assert elsewhere.gather(np.array([0, 1, 2, -1])).tobytes() == blocks.tobytes()
     assert len(pickle.dumps(store)) < 10_000
+
+
+# --- rows of different lengths ------------------------------------------------------------------
+
+
+def ragged_gather(arrays, stats, parameters, cut, out):
+    for array, block in zip(arrays, out, strict=True):
+        if array is not None:
+            block[: len(array)] = array[: len(block)]
+
+
+@pytest.fixture
+def ragged(monkeypatch, tmp_path):
+    """A store of bytes as steps in time, (T, 1); the third file is bad."""
+    held = several(5)
+    held[2] = b"bad"
+
+    def open_store(**more) -> feature.Store:
+        leaf = counting([], shape=lambda parameters: (None, 1), gather=ragged_gather, **more)
+
+        class Turned(leaf.Extractor):
+            def __call__(self, source, rows):
+                return [array.T for array in super().__call__(source, rows)]
+
+        leaf.Extractor = Turned
+        monkeypatch.setattr(utils, "leaf", lambda folder, name: leaf)
+        return extract(table(tmp_path / "corpus", held), tmp_path)
+
+    return held, open_store
+
+
+def test_ragged_rows_are_padded_to_the_longest_of_a_batch_and_masked(ragged):
+    held, open_store = ragged
+    store = open_store()
+    rows = np.array([[0, 2], [-1, 1]])
+    block, mask = store.gather(rows), store.mask(rows)
+    longest = max(len(held[0]), len(held[1]))
+    assert block.shape == (2, 2, longest, 1) and mask.shape == (2, 2, longest)
+    assert block.dtype == np.float32
+    for place in np.ndindex(2, 2):
+        content = held[rows[place]] if rows[place] in (0, 1) else b""
+        assert block[place][mask[place], 0].astype(np.uint8).tobytes() == content
+        assert not block[place][~mask[place]].any()
+    assert store.lengths.tolist() == [len(c) if c != b"bad" else 0 for c in held]
+
+
+def test_a_ragged_block_has_at_least_one_step_and_at_most_the_longest_allowed(ragged):
+    held, open_store = ragged
+    store = open_store(longest=lambda parameters: 7)
+    assert store.gather(np.array([1])).shape == (1, 7, 1)
+    assert store.lengths.max() == 7
+    assert store.gather(np.array([2, -1])).shape == (2, 1, 1)
+    assert not store.mask(np.array([2, -1])).any()
+
+
+def test_ragged_integers_come_out_as_int64(ragged):
+    _, open_store = ragged
+    assert open_store(DTYPE="int32", stats=lambda array, parameters: []).gather(
+        np.array([0])
+    ).dtype == np.int64  # fmt: skip

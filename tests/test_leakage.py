@@ -352,7 +352,8 @@ def test_without_a_script_in_the_test_none_is_removed():
 def opened(**changes) -> dataset.Material:
     namespace = SimpleNamespace(
         data="corpus", tables="raw", max_bad=0.5, SorL="speaker", test_split=(3, 4), val_split=(),
-        text_encoder="char-ngram", text_dim=16, sr=16_000,
+        text_encoder="char-ngram", text_dim=16, sr=16_000, disjoint=None, leave_out=(),
+        target="votes",
     )  # fmt: skip
     vars(namespace).update(changes)
     return dataset.open_material(namespace, ("log_mel", "sentence"))
@@ -428,6 +429,7 @@ def test_when_a_finished_run_is_tested_nothing_is_removed(place):
     namespace = SimpleNamespace(
         data="corpus", tables="raw", max_bad=0.5, SorL="speaker", test_split=(1, 2, 3, 4),
         val_split=(), text_encoder="char-ngram", text_dim=16, sr=16_000, disjoint="text",
+        leave_out=(), target="votes",
     )  # fmt: skip
     material = dataset.open_material(namespace, ("sentence",), train=False)
     assert material.reasons == {} and material.warnings == []

@@ -205,8 +205,20 @@ def test_a_column_against_a_row_is_refused():
 def test_a_misspelt_head_is_not_swallowed():
     prediction, batch = example()
     prediction["arousel"] = prediction.pop("arousal")
-    with pytest.raises(KeyError, match="arousal"):
+    with pytest.raises(ValueError, match="no head 'arousel'"):
         EmotionLoss(0.66)(prediction, batch)
+
+
+def test_a_model_of_one_head_learns_from_that_alone():
+    prediction, batch = example()
+    whole = EmotionLoss(0.66)(prediction, batch)
+    alone = EmotionLoss(0.66)({"emotion": prediction["emotion"]}, batch)
+    assert set(alone) == {"loss", "loss/emotion"}
+    assert alone["loss"] == alone["loss/emotion"] == whole["loss/emotion"]
+    two = EmotionLoss(0.66)({n: prediction[n] for n in ("emotion", "valence")}, batch)
+    assert two["loss"].item() == pytest.approx(
+        0.66 * whole["loss/emotion"].item() + 0.34 * whole["loss/valence"].item()
+    )
 
 
 @pytest.mark.parametrize("lam", [-0.1, 2, float("nan")])

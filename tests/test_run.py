@@ -266,25 +266,6 @@ def test_the_same_command_gives_the_same_bytes_with_sound_too(place, run_folder)
 # --- training ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("epochs", [3, 4, 5, 6, 7, 10, 50, 100])
-@pytest.mark.parametrize("decay", [0.7, 0.5, 1.0])
-def test_the_learning_rate_follows_torch(epochs, decay):
-    settings = argparse.Namespace(lr=0.02, lr_decay=decay, epochs=epochs)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.02)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [epochs // 3, epochs // 2], decay)
-    for epoch in range(1, epochs + 1):
-        [wanted] = schedule.get_last_lr()
-        assert training.learning_rate(settings, epoch) == pytest.approx(wanted, rel=1e-12)
-        optimizer.step()
-        schedule.step()
-
-
-@pytest.mark.parametrize("epochs", [1, 2])
-def test_the_first_epoch_has_the_learning_rate_that_was_asked_for(epochs):
-    settings = argparse.Namespace(lr=0.02, lr_decay=0.7, epochs=epochs)
-    assert training.learning_rate(settings, 1) == 0.02
-
-
 def test_lr_decay_is_what_the_rate_is_multiplied_by(place):
     rates = [line["lr"] for line in log(trained("--epochs", "6", "--lr_decay", "0.5"))]
     assert rates == pytest.approx([1e-3, 1e-3, 5e-4, 2.5e-4, 2.5e-4, 2.5e-4])
@@ -297,17 +278,6 @@ def test_nothing_is_learnt_once_the_rate_is_zero(place):
     )
     assert two == three
     assert two != free
-
-
-@pytest.mark.parametrize("n", [2, 7, 8, 9, 16, 17, 33])
-def test_every_window_is_trained_on_once_an_epoch_but_a_last_one_alone(n):
-    settings = argparse.Namespace(batch_size=8, seed=1)
-    batches = list(training.training_batches(n, settings, 1))
-    assert all(1 < len(batch) <= 8 for batch in batches)
-    drawn = np.concatenate(batches).tolist()
-    assert len(set(drawn)) == len(drawn) == (n - 1 if n % 8 == 1 else n)
-    other = np.concatenate(list(training.training_batches(n, settings, 2))).tolist()
-    assert other != drawn or n == 2
 
 
 def test_a_last_batch_of_one_is_trained_without_and_tested(place, monkeypatch):

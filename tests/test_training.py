@@ -197,7 +197,7 @@ def test_another_command_does_not_go_on_with_a_run(words, match, begun, capsys):
 @pytest.mark.parametrize(
     ("name", "value"),
     [("epochs", "x"), ("epochs", -1), ("lr", None), ("lr", [1]), ("bidirectional", 1),
-     ("batch_size", 2.5), ("optim", "adamw"), ("test_split", [3, "a"]), ("seed", "1"), ("ws", 0),
+     ("batch_size", 2.5), ("optim", "lion"), ("test_split", [3, "a"]), ("seed", "1"), ("ws", 0),
      ("modality", ["both"]), ("data", 5), ("model", "mat"), ("select", {"a": 1}), ("corpus", 1)],
 )  # fmt: skip
 def test_a_configuration_that_was_edited_is_not_gone_on_with(name, value, begun, capsys):

@@ -1,0 +1,56 @@
+"""Which windows a step learns from, and how fast: orders, batches and learning rates."""
+
+import argparse
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from utils import rng
+
+POOL = 32  # batches' worth of windows that are sorted by length together
+
+
+def rate_factor(settings: argparse.Namespace, epoch: int, step: int = 0, steps: int = 1) -> float:
+    """Factor on the learning rates in step 0.. of the `steps` of epoch 1..
+
+    "step": times `lr_decay` once 1/3, and again once 1/2, of the epochs are done. "cosine" and
+    "linear" fall to 0 at the end, after a rise from 0 over the share `warmup` of all steps.
+    """
+    if settings.schedule == "step":
+        return settings.lr_decay ** sum(epoch > max(1, settings.epochs // p) for p in (3, 2))
+    now, total = (epoch - 1) * steps + step, settings.epochs * steps
+    rise = int(settings.warmup * total)
+    if now < rise:
+        return now / rise
+    done = (now - rise) / max(1, total - rise)
+    return 1 - done if settings.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+
+
+def learning_rate(settings: argparse.Namespace, epoch: int, step: int = 0, steps: int = 1) -> float:
+    """The rate of `--lr` in that step, see `rate_factor`."""
+    return settings.lr * rate_factor(settings, epoch, step, steps)
+
+
+def training_batches(
+    n: int, settings: argparse.Namespace, epoch: int, processes: int = 1,
+    lengths: np.ndarray | None = None,
+) -> Iterator[np.ndarray]:  # fmt: skip
+    """Window numbers in the order of this epoch. A last batch of one is dropped (BatchNorm), and
+    one with fewer windows than processes. With `lengths` (n,), batches are of like lengths."""
+    draw, size = rng(settings.seed, "order", epoch), settings.batch_size
+    order = draw.permutation(n)
+    batches = [order[at : at + size] for at in range(0, n, size)]
+    if lengths is not None:
+        batches = _of_like_lengths(order, lengths, size, draw)
+    return (indices for indices in batches if len(indices) >= max(2, processes))
+
+
+def _of_like_lengths(
+    order: np.ndarray, lengths: np.ndarray, size: int, draw: np.random.Generator
+) -> list[np.ndarray]:
+    """Sorted by length within pools of many batches, cut into batches, and these shuffled."""
+    pools = [order[at : at + POOL * size] for at in range(0, len(order), POOL * size)]
+    ordered = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
+    batches = [pool[at : at + size] for pool in ordered for at in range(0, len(pool), size)]
+    return [batches[i] for i in draw.permutation(len(batches))]
