@@ -59,13 +59,15 @@ def _extract(todo: list[Trial]) -> None:
     """Extract what the trials read, once and with all cores; what is wrong is told by the trial."""
     done = set()
     for trial in todo:
-        said = vars(trial.settings)
+        settings = trial.copied()  # opening a corpus fills in what was not said
+        said = vars(settings)
         with contextlib.suppress(UserError):
-            inputs = models.inputs(said["model"], said)
+            models.complete(settings)
+            inputs = models.inputs(settings.model, said)
             wanted = [said.get(n) for n in ("data", "tables", "SorL", "text_encoder", "sr")]
             if (key := repr([inputs, wanted])) not in done:
                 done.add(key)
-                open_material(trial.settings, inputs)
+                open_material(settings, inputs)
 
 
 # --- one trial ------------------------------------------------------------------------------

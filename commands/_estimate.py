@@ -44,7 +44,8 @@ def seconds(grid: list[Trial]) -> float | None:
 
 
 def _measured(trial: Trial) -> Kind | None:
-    said = trial.settings
+    said = trial.copied()
+    models.complete(said)
     model = models.build(said.model, vars(said), said.seed)
     if hasattr(model, "fit"):
         return None

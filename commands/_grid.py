@@ -38,6 +38,10 @@ class Trial(NamedTuple):
         said = {n: v for n, v in vars(self.settings).items() if n not in record.FREE}
         return f"{said['model']}_{said['SorL']}_{digest(said, 12)}"
 
+    def copied(self) -> argparse.Namespace:
+        """The settings, to be changed."""
+        return argparse.Namespace(**vars(self.settings))
+
 
 def read(path: Path) -> list[str]:
     """The lines of a grid file."""

@@ -317,3 +317,11 @@ def test_alternatives_may_be_said_after_the_grid(place, capsys):
     out = capsys.readouterr().out
     assert out.startswith("16 trials\n")
     assert out.count("lam 0.5, no bidirectional") == 4 and out.count("0.6, bidirectional") == 4
+
+
+def test_a_trial_keeps_its_name_when_the_corpus_says_which_text_encoder(place, capsys):
+    words = ["--data", "corpus", "--test_split", "[3,4]", "--modality", "text"]
+    [trial] = grid_of(" ".join(words))
+    before = trial.name
+    _engine._extract([trial])
+    assert trial.settings.text_encoder is None and trial.name == before
