@@ -25,7 +25,7 @@ from commands._grid import Trial
 from dataset import open_material
 from utils import ROOT, UserError, lock, make_folder
 
-MEMORY = 4 << 30  # bytes a trial: MATE at its defaults keeps 3.1 GB (benchmarks/README.md)
+MEMORY = 8 << 30  # bytes a trial: MATE at its defaults keeps 7.5 GB
 GRACE = 60  # seconds that trials get to save what they have when a sweep is interrupted
 
 
