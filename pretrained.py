@@ -1,48 +1,81 @@
-"""BERT-like text encoders: found, checked and loaded from a folder or the hub. No feature itself.
+"""BERT-like encoders: found, checked, built and loaded, from a folder or the hub.
 
-transformers and torch are imported when an encoder is loaded, not before: reading a cache needs
-neither.
+A run writes `config(folder)` into its configuration.json, so that its model is built again where
+the pretrained checkpoint is not. What is made of the states is in features/ and models/.
+transformers and torch are imported when an encoder is asked for: reading a cache needs neither.
 """
 
+import hashlib
+import inspect
+import math
 import os
 import pickle
+import re
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
+import utils
 from utils import UserError
 
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
 MAX_PIECES = 512  # [CLS] and [SEP] included: what BERT has positions for
-TOKENS_AT_ONCE = 4096  # in one forward pass
 # KoBERT's tokenizer is a SentencePiece file without a class in transformers: known by these, in
 # the order of their ids
 KOBERT_PIECES = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
 SPECIAL = ("pad", "cls", "sep", "bos", "eos")
-FILES = ("config.json", "*.model", "tokenizer*", "vocab*", "special_tokens_map.json", "merges.txt")
+TOKENIZERS = ("*.model", "tokenizer*", "vocab*", "special_tokens_map.json", "merges.txt")
 WEIGHTS = ("*.safetensors*", "pytorch_model*.bin*")  # the first kind that is there
+PARTS = ("model.safetensors", "pytorch_model.bin")  # or <name>.index.json, which names files
+NO_ENCODERS = ("char-ngram", ".npy")  # what else --text_encoder may say
+# of a config: where it came from, what would run code, and what is settled here (float32)
+UNKEPT = ("transformers_version", "architectures", "dtype", "torch_dtype", "auto_map",
+          "attn_implementation", "experts_implementation", "quantization_config", "use_cache",
+          "id2label", "label2id")  # fmt: skip
+SIZES = ("hidden_size", "vocab_size", "max_position_embeddings")
+OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
+MAX_LAYERS = 1000  # more would be a mistake that takes hours to build
+NAMED = 3  # tensors named in a message
+NAME_MAX = 255  # bytes of a file name, on the systems there are
 
 # what transformers and the readers of its files raise for a file that is absent or damaged
 DAMAGE = (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, EOFError)
 
 
-def find(encoder: str) -> Path:
-    """The folder of an encoder: itself, or the hub's copy, downloaded unless HF_HUB_OFFLINE."""
+class Tokenizer(NamedTuple):
+    """`pieces(text)`: ids of its word pieces, no special ones; the ids of [CLS], [SEP], [PAD]."""
+
+    pieces: Callable[[str], list[int]]
+    cls: int
+    sep: int
+    pad: int
+
+
+# --- where it is ---------------------------------------------------------------------------------
+
+
+def find(encoder: str, otherwise: str = "") -> Path:
+    """The folder of an encoder: itself, or the hub's copy, downloaded unless HF_HUB_OFFLINE.
+
+    `otherwise`: what else the user could do, at the end of the message where it is not there.
+    """
     if Path(encoder).is_dir():
         return Path(encoder)
+    if encoder.endswith(NO_ENCODERS):
+        raise UserError(f"--text_encoder should be the hub id or the folder of a BERT-like "
+                        f"encoder, for this model; it is {encoder!r}")  # fmt: skip
     from huggingface_hub import snapshot_download
 
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     try:
         for weights in WEIGHTS:
+            wanted = ["config.json", *TOKENIZERS, weights]
             folder = Path(
-                snapshot_download(
-                    encoder, allow_patterns=[*FILES, weights], local_files_only=offline
-                )
+                snapshot_download(encoder, allow_patterns=wanted, local_files_only=offline)
             )
             if any(folder.glob(weights)):
                 return folder
@@ -50,54 +83,174 @@ def find(encoder: str) -> Path:
         raise UserError(
             f"the text encoder {encoder!r} is not on this machine and cannot be downloaded: get "
             f"it with `hf download {encoder} --local-dir FOLDER` where there is a network and "
-            f"give --text_encoder FOLDER, or do without it: --text_encoder char-ngram"
+            f"give --text_encoder FOLDER{otherwise}"
         ) from error
     raise UserError(f"the text encoder {encoder!r} has no weights: no {' or '.join(WEIGHTS)}")
 
 
-class Encoder:
-    """An encoder in a folder. `dim`: numbers in a state; `pieces(text)`: ids of its word pieces."""
+def identify(encoder: str, weights: bool = True) -> dict:
+    """`{"encoder": id}`, or `{"encoder": resolved path, "content": digest}` of a file or folder.
 
-    def __init__(self, folder: Path):
-        import torch
-
-        self.torch = torch
-        config = _config(folder)
-        self.dim = config.hidden_size
-        self.room = min(MAX_PIECES, config.max_position_embeddings) - 2
-        self.pieces, self.first, self.last = tokenizer(folder, config)
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = _model(folder, config).to(self.device).eval()
-
-    def averages(self, texts: list[str]) -> list[np.ndarray | None]:
-        """Mean last state over the word pieces of each text, (dim,); None where it has none.
-
-        Texts of equal length go together: nothing is padded, so nothing has to be masked.
-        """
-        vectors: list[np.ndarray | None] = [None] * len(texts)
-        by_length: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
-        for row, text in enumerate(texts):
-            pieces = self.pieces(text)[: self.room]
-            if pieces:
-                by_length[len(pieces)].append((row, [self.first, *pieces, self.last]))
-        for length, items in by_length.items():
-            step = max(1, TOKENS_AT_ONCE // (length + 2))
-            for start in range(0, len(items), step):
-                rows, tokens = zip(*items[start : start + step], strict=True)
-                for row, vector in zip(rows, self._average(tokens), strict=True):
-                    vectors[row] = vector
-        return vectors
-
-    def _average(self, tokens: tuple[list[int], ...]) -> np.ndarray:
-        """(B, T) ids, [CLS] first and [SEP] last -> (B, dim) mean state of the others."""
-        ids = self.torch.tensor(tokens, device=self.device)
-        with self.torch.inference_mode():
-            states = self.model(ids, attention_mask=self.torch.ones_like(ids)).last_hidden_state
-        return states[:, 1:-1].mean(1).cpu().numpy()
+    For the parameters of a feature. Without `weights`, those do not count. Raises UserError for
+    what can be neither.
+    """
+    path = Path(encoder)
+    if any(len(part.encode()) > NAME_MAX for part in path.parts):
+        raise UserError(f"--text_encoder: {encoder[:40]!r}... is too long for a name")
+    if path.suffix == ".npy" and path.is_file():
+        return {"encoder": str(path.resolve()), "content": _content([path])}
+    if path.is_dir():
+        patterns = ("config.json", *TOKENIZERS, *(WEIGHTS if weights else ()))
+        files = {f for pattern in patterns for f in path.glob(pattern) if f.is_file()}
+        return {"encoder": str(path.resolve()), "content": _content(sorted(files))}
+    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", encoder) or path.suffix == ".npy":
+        raise UserError(f"--text_encoder: no file or folder {encoder!r}")
+    return {"encoder": encoder}
 
 
-def tokenizer(folder: Path, config: Any) -> tuple[Callable[[str], list[int]], int, int]:
-    """(text -> ids of its word pieces, id of [CLS], id of [SEP]) of the encoder in a folder."""
+def _content(files: list[Path]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for path in files:
+        with path.open("rb") as file:
+            inner = hashlib.file_digest(file, "blake2b").hexdigest()
+        digest.update(f"{path.name} {inner}\n".encode())
+    return digest.hexdigest()
+
+
+# --- its shape -----------------------------------------------------------------------------------
+
+
+def config(folder: Path) -> dict:
+    """Its config.json, with the defaults of its kind: all that `encoder` needs, as JSON.
+
+    `model_type`, `hidden_size`, `vocab_size` and `max_position_embeddings` are always there.
+    """
+    from transformers import AutoConfig
+
+    try:
+        read = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        known = read.to_diff_dict() | {name: getattr(read, name) for name in SIZES}
+        _check_sizes(known, read.num_hidden_layers)
+    except Exception as error:  # its values may have any type, which fails in too many ways to list
+        raise UserError(f"no BERT-like encoder in {folder}: {_line(error)}") from error
+    return _kept(known)
+
+
+def _check_sizes(config: dict, layers: Any) -> None:
+    sizes = {name: config[name] for name in SIZES} | {"num_hidden_layers": layers}
+    for name, value in sizes.items():
+        most = MAX_LAYERS if name == "num_hidden_layers" else math.inf
+        if type(value) is not int or not 1 <= value <= most:
+            raise ValueError(f"{name} is {value!r}"[:80])
+
+
+def _kept(config: dict) -> dict:
+    return {k: v for k, v in config.items() if k not in UNKEPT and not k.startswith("_")}
+
+
+def positions(config: dict) -> int:
+    """How many tokens it can read at once, [CLS] and [SEP] included."""
+    return min(MAX_PIECES, config["max_position_embeddings"])
+
+
+def encoder(config: dict, pooler: bool) -> "nn.Module":
+    """The transformers model of a `config`, with random weights, in float32.
+
+    `forward(input_ids=, attention_mask=)` gives `.last_hidden_state` and `.pooler_output`. It is
+    built without the pooler unless `pooler`; kinds that never have one (ELECTRA) have no
+    attribute `pooler`. Raises UserError for a config that describes no encoder.
+    """
+    from transformers import MODEL_MAPPING, AutoConfig, AutoModel
+
+    try:
+        made = AutoConfig.for_model(**_kept(config))
+        _check_sizes(config, made.num_hidden_layers)
+        kind = MODEL_MAPPING[type(made)]
+        optional = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+        with _quiet():
+            return AutoModel.from_config(
+                made, trust_remote_code=False, **({"add_pooling_layer": pooler} if optional else {})
+            )
+    except Exception as error:  # as above: the config may be of a run that was sent
+        named = str(config.get("model_type"))[:40]
+        raise UserError(f"no text encoder can be built from its config (model_type "
+                        f"{named!r}): {_line(error)}") from error  # fmt: skip
+
+
+# --- its weights ---------------------------------------------------------------------------------
+
+
+def load(module: "nn.Module", folder: Path) -> None:
+    """Replace the weights of an encoder by those in a folder: all of them, else a UserError.
+
+    The checkpoint may have been saved from the bare encoder or from one with a task's head, whose
+    keys begin with `bert.`; what it has beyond the encoder is left out.
+    """
+    import torch
+
+    saved = _named(_read(folder), getattr(module, "base_model_prefix", ""))
+    wanted = dict(module.named_parameters())
+    missing = sorted(name for name in wanted if name not in saved)
+    if missing:
+        raise UserError(f"the weights in {folder} lack {len(missing)} of the encoder's tensors: "
+                        f"{', '.join(missing[:NAMED])}")  # fmt: skip
+    wrong = [f"{name} is {tuple(saved[name].shape)}, should be {tuple(tensor.shape)}"
+             for name, tensor in wanted.items() if saved[name].shape != tensor.shape]  # fmt: skip
+    if wrong:
+        raise UserError(f"the weights in {folder} do not fit its config.json: "
+                        f"{'; '.join(wrong[:NAMED])}")  # fmt: skip
+    with torch.no_grad():
+        for name, tensor in wanted.items():
+            tensor.copy_(saved[name])
+
+
+def _named(saved: dict[str, "Tensor"], prefix: str) -> dict[str, "Tensor"]:
+    """The tensors of a checkpoint by the names they have in the bare encoder."""
+    renamed = {}
+    for name, tensor in saved.items():
+        for old, new in OLD_NAMES:  # of checkpoints that came from TensorFlow
+            name = name.replace(old, new)
+        renamed[name.removeprefix(f"{prefix}.")] = tensor
+    return renamed
+
+
+def _read(folder: Path) -> dict[str, "Tensor"]:
+    """Every tensor of the checkpoint in a folder. Nothing in it is executed. Raises UserError."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    saved: dict[str, Any] = {}
+    try:
+        for path in _parts(folder):
+            if path.suffix == ".safetensors":
+                saved |= load_file(path)
+            else:
+                saved |= torch.load(path, map_location="cpu", weights_only=True)
+    except (*DAMAGE, pickle.UnpicklingError, SafetensorError) as error:
+        raise UserError(f"cannot load the encoder in {folder}: {_line(error)}") from error
+    return {str(k): v for k, v in saved.items() if isinstance(v, torch.Tensor)}
+
+
+def _parts(folder: Path) -> list[Path]:
+    """The files of its checkpoint: one, or those that an index names."""
+    for name in PARTS:
+        if (folder / name).is_file():
+            return [folder / name]
+        index = folder / f"{name}.index.json"
+        if index.is_file():
+            names = sorted(
+                {Path(part).name for part in utils.read_json(index)["weight_map"].values()}
+            )
+            return [folder / part for part in names]
+    raise FileNotFoundError(f"neither {' nor '.join(PARTS)}")
+
+
+# --- its word pieces -----------------------------------------------------------------------------
+
+
+def tokenizer(folder: Path, config: dict) -> Tokenizer:
+    """The tokenizer of the encoder in a folder; a UserError unless its ids are the encoder's."""
     from sentencepiece import SentencePieceProcessor
 
     for path in sorted(folder.glob("*.model")):
@@ -106,8 +259,10 @@ def tokenizer(folder: Path, config: Any) -> tuple[Callable[[str], list[int]], in
         except (OSError, RuntimeError) as error:
             raise UserError(f"cannot read {path} as SentencePiece: {_line(error)}") from error
         known = [model.id_to_piece(i) for i in range(min(5, model.get_piece_size()))]
-        if tuple(known) == KOBERT_PIECES and model.get_piece_size() <= config.vocab_size:
-            return lambda text, model=model: model.encode(_plain(text)), 2, 3
+        if tuple(known) == KOBERT_PIECES and model.get_piece_size() <= config["vocab_size"]:
+            unk, pad, cls, sep, _ = range(len(KOBERT_PIECES))
+            _check_ids(folder, config, {"pad": pad, "cls": cls, "sep": sep})
+            return Tokenizer(lambda text, m=model: m.encode(_plain(text)), cls, sep, pad)
     return _auto_tokenizer(folder, config)
 
 
@@ -118,7 +273,7 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFC", bare)
 
 
-def _auto_tokenizer(folder: Path, config: Any) -> tuple[Callable[[str], list[int]], int, int]:
+def _auto_tokenizer(folder: Path, config: dict) -> Tokenizer:
     from transformers import AutoTokenizer
 
     try:
@@ -131,51 +286,26 @@ def _auto_tokenizer(folder: Path, config: Any) -> tuple[Callable[[str], list[int
             f"no tokenizer in {folder}: neither a SentencePiece file that begins with "
             f"{' '.join(KOBERT_PIECES)}, nor one that transformers reads ({_line(error)})"
         ) from error
-    pairs = {name: (getattr(config, f"{name}_token_id", None), getattr(own, f"{name}_token_id"))
-             for name in SPECIAL}  # fmt: skip
-    wrong = [f"{name} {came}, not {needed}" for name, (needed, came) in pairs.items()
-             if needed is not None and came is not None and needed != came]  # fmt: skip
-    if None in (own.cls_token_id, own.sep_token_id):
-        wrong.append("no [CLS] or [SEP]")
-    if not len(KOBERT_PIECES) < len(own) <= config.vocab_size:
-        wrong.append(f"{len(own)} pieces where the encoder has {config.vocab_size}")
-    if wrong:
-        raise UserError(f"the tokenizer in {folder} is not its encoder's: {'; '.join(wrong)}")
-    return (
+    wrong = []
+    if None in (own.cls_token_id, own.sep_token_id, own.pad_token_id):
+        wrong.append("no [CLS], [SEP] or [PAD]")
+    if not len(KOBERT_PIECES) < len(own) <= config["vocab_size"]:
+        wrong.append(f"{len(own)} pieces where the encoder has {config['vocab_size']}")
+    _check_ids(folder, config, {name: getattr(own, f"{name}_token_id") for name in SPECIAL}, wrong)
+    return Tokenizer(
         lambda text: own.encode(text, add_special_tokens=False, truncation=False),
-        own.cls_token_id, own.sep_token_id,
+        own.cls_token_id, own.sep_token_id, own.pad_token_id,
     )  # fmt: skip
 
 
-def _config(folder: Path) -> Any:
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        _ = config.hidden_size, config.max_position_embeddings, config.vocab_size
-    except DAMAGE as error:
-        raise UserError(f"no BERT-like encoder in {folder}: {_line(error)}") from error
-    return config
-
-
-def _model(folder: Path, config: Any) -> Any:
-    import torch
-    from safetensors import SafetensorError
-    from transformers import AutoModel
-
-    try:
-        with _quiet():
-            model, info = AutoModel.from_pretrained(
-                folder, config=config, dtype=torch.float32, output_loading_info=True,
-                local_files_only=True, trust_remote_code=False,
-            )  # fmt: skip
-    except (*DAMAGE, pickle.UnpicklingError, SafetensorError) as error:
-        raise UserError(f"cannot load the encoder in {folder}: {_line(error)}") from error
-    missing = sorted(key for key in info["missing_keys"] if "pooler" not in key)  # not used here
-    if missing:
-        raise UserError(f"the weights in {folder} lack {len(missing)} of the encoder's tensors: "
-                        f"{', '.join(missing[:3])}")  # fmt: skip
-    return model
+def _check_ids(folder: Path, config: dict, ids: dict[str, int | None], also: list = ()) -> None:
+    """A UserError where an id is not the config's, or `also` says what else is wrong."""
+    needed = {name: config.get(f"{name}_token_id") for name in ids}
+    wrong = [f"{name} {came}, not {needed[name]}" for name, came in ids.items()
+             if None not in (came, needed[name]) and came != needed[name]]  # fmt: skip
+    wrong += also
+    if wrong:
+        raise UserError(f"the tokenizer in {folder} is not its encoder's: {'; '.join(wrong)}")
 
 
 def _line(error: Exception) -> str:

@@ -7,9 +7,8 @@
     .../embedding.npy    vectors made elsewhere, a dict keyed `<segment>.txt`, as in 2022
 """
 
-import hashlib
-import re
 import unicodedata
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from typing import Any
 import numpy as np
 
 import constants
+import pretrained
 from feature import Unusable
-from features._bert import FILES, WEIGHTS, Encoder, find
 from features._vectors import read_vectors
 from utils import UserError
 
@@ -26,26 +25,16 @@ VERSION = 1
 DTYPE = "float32"
 SOURCE = "text"
 
-NAME_MAX = 255  # bytes of a file name, on the systems there are
+TOKENS_AT_ONCE = 4096  # in one forward pass of an encoder
+HINT = ", or do without it: --text_encoder char-ngram"
 
 Vectors = list[np.ndarray | Unusable]
 
 
 def parameters(settings: Any) -> dict:
     """The encoder and, where it is a file or folder, a digest of its content."""
-    encoder = settings.text_encoder or constants.TEXT_ENCODER
-    path = Path(encoder)
-    if any(len(part.encode()) > NAME_MAX for part in path.parts):
-        raise UserError(f"--text_encoder: {encoder[:40]!r}... is too long for a name")
-    found = {"encoder": encoder, "dim": settings.text_dim}
-    if path.suffix == ".npy" and path.is_file():
-        return found | {"encoder": str(path.resolve()), "content": _content([path])}
-    if path.is_dir():
-        files = {f for pattern in FILES + WEIGHTS for f in path.glob(pattern) if f.is_file()}
-        return found | {"encoder": str(path.resolve()), "content": _content(sorted(files))}
-    if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", encoder) or path.suffix == ".npy":
-        raise UserError(f"--text_encoder: no file or folder {encoder!r}")
-    return found
+    found = pretrained.identify(settings.text_encoder or constants.TEXT_ENCODER)
+    return found | {"dim": settings.text_dim}
 
 
 def source(parameters: dict) -> str:
@@ -68,7 +57,7 @@ class Extractor:
         elif encoder.endswith(".npy"):
             self.encode = EmbeddingFile(Path(encoder), dim)
         else:
-            self.encode = Bert(find(encoder), dim)
+            self.encode = Bert(pretrained.find(encoder, HINT), dim)
 
     def __call__(self, source: str, rows: list) -> list[np.ndarray]:
         """One vector, for each of `rows`. Raises Unusable."""
@@ -91,30 +80,48 @@ def gather(
         block[...] = 0 if array is None else array
 
 
-def _content(files: list[Path]) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    for path in files:
-        with path.open("rb") as file:
-            inner = hashlib.file_digest(file, "blake2b").hexdigest()
-        digest.update(f"{path.name} {inner}\n".encode())
-    return digest.hexdigest()
-
-
 # --- the three encoders: texts (or segments) -> vectors ----------------------------------------
 
 
 class Bert:
-    """The average state of the word pieces of a text."""
+    """The average last state of the word pieces of a text. `pieces(text)`: their ids."""
 
     def __init__(self, folder: Path, dim: int):
-        self.encoder = Encoder(folder)
-        if self.encoder.dim != dim:
+        import torch
+
+        config = pretrained.config(folder)
+        if config["hidden_size"] != dim:
             raise UserError(f"needed sentence vectors of {dim} numbers (--text_dim), the encoder "
-                            f"in {folder} makes {self.encoder.dim}")  # fmt: skip
+                            f"in {folder} makes {config['hidden_size']}")  # fmt: skip
+        self.torch = torch
+        self.room = pretrained.positions(config) - 2
+        self.pieces, self.first, self.last, _ = pretrained.tokenizer(folder, config)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = pretrained.encoder(config, pooler=False)
+        pretrained.load(self.model, folder)
+        self.model.to(self.device).eval()
 
     def __call__(self, texts: list[str]) -> Vectors:
-        nothing = Unusable("no word pieces")
-        return [nothing if v is None else v for v in self.encoder.averages(texts)]
+        """Texts of equal length go together: nothing is padded, so nothing has to be masked."""
+        vectors: Vectors = [Unusable("no word pieces")] * len(texts)
+        by_length: dict[int, list[tuple[int, list[int]]]] = defaultdict(list)
+        for row, text in enumerate(texts):
+            if pieces := self.pieces(text)[: self.room]:
+                by_length[len(pieces)].append((row, [self.first, *pieces, self.last]))
+        for length, items in by_length.items():
+            step = max(1, TOKENS_AT_ONCE // (length + 2))
+            for start in range(0, len(items), step):
+                rows, tokens = zip(*items[start : start + step], strict=True)
+                for row, vector in zip(rows, self._average(tokens), strict=True):
+                    vectors[row] = vector
+        return vectors
+
+    def _average(self, tokens: tuple[list[int], ...]) -> np.ndarray:
+        """(B, T) ids, [CLS] first and [SEP] last -> (B, dim) mean state of the others."""
+        ids = self.torch.tensor(tokens, device=self.device)
+        with self.torch.inference_mode():
+            states = self.model(ids, attention_mask=self.torch.ones_like(ids)).last_hidden_state
+        return states[:, 1:-1].mean(1).cpu().numpy()
 
 
 class CharNgram:

@@ -23,7 +23,7 @@ from sklearn.feature_extraction.text import HashingVectorizer
 
 import feature
 from feature import Unusable
-from features import _bert, sentence
+from features import sentence
 from features._vectors import read_vectors
 from utils import UserError
 
@@ -311,13 +311,13 @@ def test_the_company_of_a_text_does_not_change_its_vector(kobert):
 
 def test_many_tokens_are_taken_in_parts(kobert, monkeypatch):
     whole = vectors(kobert, TEXTS * 5)
-    monkeypatch.setattr(_bert, "TOKENS_AT_ONCE", 20)
+    monkeypatch.setattr(sentence, "TOKENS_AT_ONCE", 20)
     np.testing.assert_allclose(vectors(kobert, TEXTS * 5), whole, rtol=0, atol=1e-5)
 
 
 def test_a_long_text_is_cut_to_what_the_encoder_has_positions_for(kobert):
     long = " ".join(TEXTS * 30)
-    encoder = _bert.Encoder(kobert)
+    encoder = sentence.Bert(kobert, DIM)
     pieces = encoder.pieces(long)
     assert len(pieces) > 600
     states = encoder.model(torch.tensor([[2, *pieces[:510], 3]])).last_hidden_state
@@ -333,7 +333,7 @@ def test_a_text_without_word_pieces_is_unusable(kobert):
 
 
 def test_spaces_quotes_accents_and_split_hangul_are_evened_out(kobert):
-    pieces = _bert.Encoder(kobert).pieces
+    pieces = sentence.Bert(kobert, DIM).pieces
     assert pieces(f"  {unicodedata.normalize('NFD', TEXTS[0])}\t ") == pieces(TEXTS[0])
     assert pieces("ÁBC ``응''") == pieces('ABC "응"')
     assert pieces("ABC") != pieces("BC")

@@ -1,0 +1,145 @@
+"""KoBERT, or any BERT-like encoder, fine-tuned whole: what is said, judged by its words alone.
+
+    tokens (B, W, T)  word pieces of each utterance of the window, [CLS] and [SEP] around them
+      joined                       (B, L)     [CLS] oldest [SEP] ... newest [SEP], L <= max_length
+      encoder, pooler of [CLS]     (B, 768)
+      dropout
+        emotion: linear            (B, 7)     log-probabilities
+        arousal and valence, each: linear 1   4 sigmoid + 1
+
+A window is one utterance by default. With `--ws 8` the utterances before it are its context, the
+oldest words being left out where all are more than `--max_length`. Where nothing is said at all,
+[CLS] [SEP] is judged: what is likely without having heard anything.
+`python main.py --model kobert --text_encoder skt/kobert-base-v1 --heads emotion,arousal,valence`
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import constants
+import pretrained
+from constants import HEADS, SCALE
+from model import Batch, at_least_float32, heads_of, masked, setting
+from utils import UserError
+
+# of the system of 2022 (KoBERT + ModifiedAlexNet + CM-BERT), its text model
+DEFAULTS = {
+    "text_encoder": constants.TEXT_ENCODER, "optim": "adamw", "lr": 5e-5, "weight_decay": 0.01,
+    "schedule": "cosine", "warmup": 0.1, "clip": 1.0, "batch_size": 16, "epochs": 16,
+}  # fmt: skip
+
+
+@dataclass
+class Settings:
+    """The flags of a fine-tuned text encoder; `encoder` and `special` come from its folder."""
+
+    heads: str = setting("emotion", "what it predicts, some of emotion,arousal,valence")
+    max_length: int = setting(128, "word pieces read at once, [CLS] and [SEP] included", least=3)
+    dropout: float = setting(0.5, "share of the pooled numbers dropped in training", least=0)
+    clean: str = setting("none", "what is left of a line: all or Hangul", ("none", "hangul"))
+    ws: int = setting(1, "utterances in a window; the last one is judged", least=1)
+    encoder: dict | None = setting(None, "its config.json", flag=False)
+    special: dict | None = setting(None, "ids of cls, sep and pad", flag=False)
+
+
+def inputs(settings: Settings) -> tuple[str, ...]:
+    """The features it reads."""
+    return ("tokens",)
+
+
+def complete(settings: Any) -> dict:
+    """What the encoder is, read from its folder."""
+    folder = pretrained.find(settings.text_encoder)
+    config = pretrained.config(folder)
+    _, *ids = pretrained.tokenizer(folder, config)
+    return {"encoder": config, "special": dict(zip(("cls", "sep", "pad"), ids, strict=True))}
+
+
+class Model(nn.Module):
+    """A batch with `tokens` and `tokens_mask` -> `{"emotion": (B, 7), "arousal": (B,), ...}`."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__()
+        if settings.encoder is None or settings.special is None:
+            raise UserError("the model kobert needs `encoder` and `special`, of its text encoder")
+        self.heads = heads_of(settings.heads)
+        self.encoder = pretrained.encoder(settings.encoder, pooler=True)
+        _check(settings)
+        self.special, self.longest = dict(settings.special), settings.max_length
+        size = self.encoder.config.hidden_size
+        if not hasattr(self.encoder, "pooler"):  # ELECTRA: one of our own, as BERT's
+            self.pooler = nn.Sequential(nn.Linear(size, size), nn.Tanh())
+        self.dropout = nn.Dropout(settings.dropout)
+        self.outputs = nn.ModuleDict({n: nn.Linear(size, HEADS[n].size) for n in self.heads})
+
+    def load_pretrained(self, settings: Any) -> None:
+        """The encoder's weights, from `settings.text_encoder`. Raises UserError."""
+        pretrained.load(self.encoder, pretrained.find(settings.text_encoder))
+
+    def parameter_groups(self) -> list[dict]:
+        """No weight decay on biases and LayerNorm."""
+        matrices = [p for p in self.parameters() if p.ndim > 1]
+        return [
+            {"params": matrices},
+            {"params": [p for p in self.parameters() if p.ndim < 2], "weight_decay": 0.0},
+        ]
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """One prediction a window, for its last utterance."""
+        ids, mask = joined(
+            masked(batch, "tokens"), batch["tokens_mask"], self.longest, **self.special
+        )
+        read = self.encoder(input_ids=ids, attention_mask=mask.long())
+        pooled = self.dropout(self._pooled(read))
+        prediction = {}
+        for name, head in self.outputs.items():
+            raw = at_least_float32(head(pooled))
+            if HEADS[name].kind == "distribution":
+                prediction[name] = raw.log_softmax(-1)
+            else:
+                prediction[name] = SCALE[0] + (SCALE[1] - SCALE[0]) * raw.squeeze(-1).sigmoid()
+        return prediction
+
+    def _pooled(self, read: Any) -> Tensor:
+        """(B, size)."""
+        if hasattr(self, "pooler"):
+            return self.pooler(read.last_hidden_state[:, 0])
+        return read.pooler_output
+
+
+def joined(
+    ids: Tensor, mask: Tensor, longest: int, cls: int, sep: int, pad: int
+) -> tuple[Tensor, Tensor]:
+    """(B, W, T) [CLS] pieces [SEP] each -> (B, L) [CLS] pieces [SEP] pieces [SEP] ..., mask.
+
+    In order, L <= `longest`; of more than that, the newest are kept. A window without any piece
+    is [CLS] [SEP]. What a row becomes does not depend on the others.
+    """
+    ids, mask = ids[:, :, 1:].flatten(1), mask[:, :, 1:].flatten(1)  # each without its [CLS]
+    count = mask.sum(1, keepdim=True)
+    place = mask.cumsum(1) - (count - (longest - 1)).clamp(min=0)  # 1.. for those that are kept
+    kept = mask & (place > 0)
+    lengths = count.clamp(max=longest - 1, min=1) + 1
+    row = torch.arange(int(lengths.max()), device=ids.device)
+    out = torch.full((len(ids), len(row)), pad, dtype=ids.dtype, device=ids.device)
+    out[:, 0] = cls
+    out[:, 1] = torch.where(count[:, 0] == 0, sep, pad)
+    at = torch.where(kept, place, len(row))  # the column of what is not kept is cut off
+    out = torch.cat([out, out[:, :1]], 1).scatter(1, at, ids)[:, :-1]
+    return out, row < lengths
+
+
+def _check(settings: Settings) -> None:
+    """A UserError where the settings are not those that `complete` makes."""
+    special, config = settings.special, settings.encoder
+    known = all(type(i) is int and 0 <= i < config["vocab_size"] for i in special.values())
+    if set(special) != {"cls", "sep", "pad"} or not known:
+        raise UserError(f"special should hold the ids of cls, sep and pad, it is {special!r}")
+    if settings.max_length > (places := pretrained.positions(config)):
+        raise UserError(f"--max_length should be at most {places}, the places of the encoder; "
+                        f"it is {settings.max_length}")  # fmt: skip
+    if not 0 <= settings.dropout < 1:
+        raise UserError(f"--dropout should be in [0, 1), it is {settings.dropout}")

@@ -1,0 +1,357 @@
+"""pretrained.py: tiny encoders written by the test, in every way that a checkpoint is saved."""
+
+import copy
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import sentencepiece
+import torch
+import transformers
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+
+import pretrained
+from benchmarks import tiny_bert
+from utils import UserError
+
+TEXTS = [
+    "오늘 날씨가 정말 좋네요.", "나는 너무 화가 나서 참을 수 없었어.", "왜 그렇게 말하는 거야?",
+    "괜찮아, 다 잘 될 거야.", "무서워서 잠을 잘 수가 없어.", "어.", "ABC 3,000원",
+]  # fmt: skip
+IDS = torch.tensor([[2, 9, 7, 12, 5, 3]])
+
+
+@pytest.fixture(scope="module")
+def kobert(tmp_path_factory) -> Path:
+    """A tiny encoder whose files are those of KoBERT."""
+    folder = tmp_path_factory.mktemp("kobert")
+    tiny_bert.write(folder, TEXTS)
+    return folder
+
+
+@pytest.fixture
+def own(kobert, tmp_path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(kobert, tmp_path / "own"))
+
+
+def loaded(folder: Path, pooler: bool = True) -> torch.nn.Module:
+    module = pretrained.encoder(pretrained.config(folder), pooler)
+    pretrained.load(module, folder)
+    return module.eval()
+
+
+def states(module: torch.nn.Module) -> tuple[torch.Tensor, torch.Tensor]:
+    with torch.no_grad():
+        out = module(input_ids=IDS, attention_mask=torch.ones_like(IDS))
+    return out.last_hidden_state, out.pooler_output
+
+
+def rewrite(folder: Path, change) -> None:
+    """Change the dict of tensors in model.safetensors."""
+    path = folder / "model.safetensors"
+    save_file(change(load_file(path)), path, metadata={"format": "pt"})
+
+
+# --- weights -------------------------------------------------------------------------------------
+
+
+KINDS = {
+    "bare": transformers.BertModel,
+    "classifier": transformers.BertForSequenceClassification,
+    "pretraining": transformers.BertForPreTraining,
+}
+
+
+@pytest.mark.parametrize("file", ["safetensors", "bin"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_checkpoint_with_or_without_the_prefix_bert_loads_completely(kobert, own, kind, file):
+    torch.manual_seed(5)
+    saved = KINDS[kind](transformers.AutoConfig.from_pretrained(kobert)).eval()
+    for parameter in saved.parameters():  # biases and LayerNorm start at 0 and 1 everywhere
+        torch.nn.init.normal_(parameter, std=0.3)
+    saved.save_pretrained(own)
+    written = load_file(own / "model.safetensors")
+    assert all(name.startswith(("bert.", "cls", "classifier")) == (kind != "bare")
+               for name in written)  # fmt: skip
+    if file == "bin":
+        torch.save(written, own / "pytorch_model.bin")
+        (own / "model.safetensors").unlink()
+    module = loaded(own)
+    bare = getattr(saved, "bert", saved)
+    ours, theirs = dict(module.named_parameters()), dict(bare.named_parameters())
+    assert ours.keys() == theirs.keys() and len(ours) == 39
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name]), name
+    for mine, other in zip(states(module), states(bare), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_each_tensor_that_is_missing_is_an_error_that_names_it(own):
+    module = pretrained.encoder(pretrained.config(own), pooler=True)
+    whole = load_file(own / "model.safetensors")
+    for name in dict(module.named_parameters()):
+        rewrite(own, lambda _, name=name: {k: v for k, v in whole.items() if k != name})
+        with pytest.raises(UserError, match=f"lack 1 of the encoder's tensors: {name}$"):
+            pretrained.load(module, own)
+
+
+def test_an_error_leaves_the_module_as_it_was(own):
+    module = pretrained.encoder(pretrained.config(own), pooler=True)
+    before = copy.deepcopy(module.state_dict())
+    rewrite(own, lambda t: {k: v for k, v in t.items() if "pooler" not in k})
+    with pytest.raises(UserError, match=r"lack 2 .*: pooler\.dense\.bias, pooler\.dense\.weight$"):
+        pretrained.load(module, own)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    loaded(own, pooler=False)  # which needs none
+
+
+def test_a_tensor_of_another_shape_is_an_error_with_both_shapes(own):
+    rewrite(own, lambda t: t | {"pooler.dense.bias": torch.zeros(1)})  # would broadcast
+    with pytest.raises(UserError, match=r"pooler\.dense\.bias is \(1,\), should be \(64,\)"):
+        loaded(own)
+
+
+def test_half_precision_is_read_as_float32(own):
+    before = load_file(own / "model.safetensors")
+    rewrite(own, lambda t: {k: v.half() for k, v in t.items()})
+    config = json.loads((own / "config.json").read_text()) | {"dtype": "float16"}
+    (own / "config.json").write_text(json.dumps(config))
+    for name, tensor in loaded(own).named_parameters():
+        assert tensor.dtype == torch.float32
+        assert torch.equal(tensor, before[name].half().float()), name
+
+
+def test_the_names_of_tensorflow_are_understood(own):
+    before = states(loaded(own))
+    names = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
+
+    def old(tensors: dict) -> dict:
+        for new, name in names:
+            tensors = {
+                k.replace(new, name): v + 0.5 * (k.endswith(new)) for k, v in tensors.items()
+            }
+        return {f"bert.{k}": v for k, v in tensors.items()}
+
+    rewrite(own, old)
+    module = loaded(own)
+    assert (module.encoder.layer[1].output.LayerNorm.weight == 1.5).all()
+    assert not torch.equal(states(module)[0], before[0])
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_a_checkpoint_in_parts_is_read(own, safe):
+    before = states(loaded(own))
+    whole = load_file(own / "model.safetensors")
+    (own / "model.safetensors").unlink()
+    names, ending = sorted(whole), ".safetensors" if safe else ".bin"
+    stem, place = ("model", {}) if safe else ("pytorch_model", {})
+    for i, part in enumerate([names[::2], names[1::2]]):
+        file = f"{stem}-{i}{ending}"
+        tensors = {name: whole[name] for name in part}
+        save_file(tensors, own / file) if safe else torch.save(tensors, own / file)
+        place |= dict.fromkeys(part, file)
+    (own / f"{stem}{ending}.index.json").write_text(json.dumps({"weight_map": place}))
+    for mine, other in zip(states(loaded(own)), before, strict=True):
+        assert torch.equal(mine, other)
+    (own / f"{stem}-1{ending}").unlink()
+    with pytest.raises(UserError, match="cannot load the encoder in"):
+        loaded(own)
+
+
+@pytest.mark.parametrize(
+    "index", ["[]", "{}", '{"weight_map": 3}', '{"weight_map": {"a": 3}}', "x"]
+)
+def test_a_damaged_index_of_parts_is_an_error(own, index):
+    (own / "model.safetensors").unlink()
+    (own / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(UserError):
+        loaded(own)
+
+
+def test_parts_outside_the_folder_are_not_read(own):
+    shutil.move(own / "model.safetensors", own.parent / "elsewhere.safetensors")
+    place = {"pooler.dense.bias": "../elsewhere.safetensors"}
+    (own / "model.safetensors.index.json").write_text(json.dumps({"weight_map": place}))
+    with pytest.raises(UserError, match="cannot load the encoder in"):
+        loaded(own)
+
+
+class Trap:
+    """Runs code when unpickled by a reader that lets it."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.mark}",)
+
+
+def test_code_in_a_checkpoint_is_refused_and_not_run(own, tmp_path):
+    torch.save({"x": Trap(tmp_path / "ran")}, own / "pytorch_model.bin")
+    (own / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot load the encoder in"):
+        loaded(own)
+    assert not (tmp_path / "ran").exists()
+    torch.load(own / "pytorch_model.bin", weights_only=False)  # the trap does spring
+    assert (tmp_path / "ran").exists()
+
+
+def test_a_folder_without_weights_says_what_was_looked_for(own):
+    (own / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="neither model.safetensors nor pytorch_model.bin"):
+        loaded(own)
+
+
+# --- shape ---------------------------------------------------------------------------------------
+
+
+def test_an_encoder_is_built_again_from_its_config_alone(kobert):
+    config = json.loads(json.dumps(pretrained.config(kobert)))
+    first = loaded(kobert)
+    second = pretrained.encoder(config, pooler=True).eval()
+    assert not torch.equal(states(first)[0], states(second)[0])  # other random weights
+    second.load_state_dict(first.state_dict())
+    for one, other in zip(states(first), states(second), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_config_tells_the_sizes_and_no_machine(kobert):
+    config = pretrained.config(kobert)
+    wanted = {"model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "pad_token_id": 1,
+              "max_position_embeddings": 512, "layer_norm_eps": 1e-12}  # fmt: skip
+    assert config.items() >= wanted.items()
+    assert str(kobert) not in json.dumps(config)
+    assert pretrained.positions(config) == 512
+    assert pretrained.positions(config | {"max_position_embeddings": 40}) == 40
+
+
+def test_no_code_named_in_a_config_is_kept_or_run(own):
+    named = {"auto_map": {"AutoModel": "own.Own"}, "attn_implementation": "a/kernel",
+             "_attn_implementation": "a/kernel"}  # fmt: skip
+    path = own / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | named))
+    assert not named.keys() & pretrained.config(own).keys()
+    module = pretrained.encoder(pretrained.config(own) | named, pooler=True)
+    assert module.config._attn_implementation == "sdpa"
+
+
+def test_without_the_pooler_none_is_built(kobert):
+    config = pretrained.config(kobert)
+    with_one = {n for n, _ in pretrained.encoder(config, pooler=True).named_parameters()}
+    without = {n for n, _ in pretrained.encoder(config, pooler=False).named_parameters()}
+    assert with_one - without == {"pooler.dense.weight", "pooler.dense.bias"}
+    assert states(loaded(kobert, pooler=False))[1] is None
+
+
+def test_electra_has_no_pooler_and_loads(kobert, tmp_path):
+    config = transformers.ElectraConfig(
+        vocab_size=60, hidden_size=32, embedding_size=16, num_hidden_layers=2,
+        num_attention_heads=4, intermediate_size=40,
+    )  # fmt: skip
+    saved = transformers.ElectraForPreTraining(config).eval()
+    saved.save_pretrained(tmp_path)
+    module = loaded(tmp_path)
+    assert not hasattr(module, "pooler")
+    with torch.no_grad():
+        assert torch.equal(module(IDS).last_hidden_state, saved.electra(IDS).last_hidden_state)
+
+
+BAD = st.sampled_from([None, -1, 0, "x", [], {}, 1e9, True, 10**12])
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+@examples(max_examples=150, deadline=None)
+@given(name=st.sampled_from(sorted(tiny_bert.bert(40).config.to_diff_dict())), value=BAD)
+def test_a_config_that_is_changed_builds_or_is_an_error(name, value):
+    config = tiny_bert.bert(40).config.to_diff_dict() | {name: value}
+    try:
+        with torch.device("meta"):
+            assert isinstance(pretrained.encoder(config, pooler=True), torch.nn.Module)
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize("name", ["hidden_size", "vocab_size", "max_position_embeddings"])
+@pytest.mark.parametrize("value", [None, 0, "64"])
+def test_a_folder_whose_config_has_no_sizes_is_an_error(own, name, value):
+    path = own / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(UserError, match="no BERT-like encoder in"):
+        pretrained.config(own)
+
+
+# --- word pieces ---------------------------------------------------------------------------------
+
+
+def test_the_pieces_are_those_of_sentencepiece_itself(kobert):
+    tokenizer = pretrained.tokenizer(kobert, pretrained.config(kobert))
+    reference = sentencepiece.SentencePieceProcessor(model_file=str(kobert / tiny_bert.FILE))
+    assert [reference.id_to_piece(i) for i in range(5)] == "[UNK] [PAD] [CLS] [SEP] [MASK]".split()
+    for text in TEXTS:
+        assert tokenizer.pieces(text) == reference.encode(text)
+    assert (tokenizer.cls, tokenizer.sep, tokenizer.pad) == (2, 3, 1)
+    assert tokenizer.pieces("뷁") == [reference.piece_to_id("▁"), 0]  # [UNK]
+
+
+def test_kobert_with_another_padding_than_1_is_refused(own):
+    path = own / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token_id": 0}))
+    with pytest.raises(UserError, match="not its encoder's: pad 1, not 0"):
+        pretrained.tokenizer(own, pretrained.config(own))
+
+
+def test_special_pieces_in_another_order_are_not_taken_for_kobert(tmp_path, monkeypatch):
+    other = ("[UNK]", "[PAD]", "[SEP]", "[CLS]", "[MASK]")
+    monkeypatch.setattr(tiny_bert, "KOBERT_PIECES", other)
+    tiny_bert.write(tmp_path, TEXTS)
+    with pytest.raises(UserError, match=r"the tokenizer|no tokenizer"):
+        pretrained.tokenizer(tmp_path, pretrained.config(tmp_path))
+
+
+def test_the_pieces_of_any_other_encoder_are_its_own(tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted(set("".join(TEXTS)) - {" "})]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    own = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=False)
+    own.save_pretrained(tmp_path)
+    config = transformers.BertConfig(vocab_size=len(words), hidden_size=32, pad_token_id=0,
+                                     num_hidden_layers=1, num_attention_heads=4,
+                                     intermediate_size=8)  # fmt: skip
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    tokenizer = pretrained.tokenizer(tmp_path, pretrained.config(tmp_path))
+    assert tokenizer[1:] == (2, 3, 0)
+    for text in TEXTS:
+        assert [2, *tokenizer.pieces(text), 3] == own(text)["input_ids"]
+
+
+# --- which one -----------------------------------------------------------------------------------
+
+
+def test_a_folder_is_identified_by_what_is_in_it(own):
+    both = pretrained.identify(str(own)), pretrained.identify(str(own), weights=False)
+    assert both[0]["encoder"] == both[1]["encoder"] == str(own.resolve())
+    assert both[0]["content"] != both[1]["content"]
+    rewrite(own, lambda t: {k: v + 1 for k, v in t.items()})
+    assert pretrained.identify(str(own)) != both[0]
+    assert pretrained.identify(str(own), weights=False) == both[1]
+    (own / tiny_bert.FILE).write_bytes(b"another")
+    assert pretrained.identify(str(own), weights=False) != both[1]
+    assert pretrained.identify("skt/kobert-base-v1") == {"encoder": "skt/kobert-base-v1"}
+
+
+@pytest.mark.parametrize("encoder", ["char-ngram", "data/embedding_768.npy"])
+def test_what_is_no_encoder_is_refused_by_name(encoder):
+    with pytest.raises(UserError, match=f"folder of a BERT-like encoder.* it is '{encoder}'"):
+        pretrained.find(encoder)
+
+
+def test_an_encoder_that_is_not_there_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match="`hf download a/b --local-dir FOLDER`.*FOLDER, or else$"):
+        pretrained.find("a/b", ", or else")
