@@ -135,6 +135,17 @@ def weighted_f1(matrix: ArrayLike) -> np.ndarray:
     return _average(_matrix(matrix), "f1", "weighted")
 
 
+def weighted_precision(matrix: ArrayLike) -> np.ndarray:
+    """Precision, mean weighted by the rows of a class. (..., 7, 7) -> (...), in [0, 1].
+
+    0 for a class that is never predicted, as in scikit-learn. NaN without rows.
+
+    >>> float(weighted_precision(confusion([0, 0, 0, 6], [0, 0, 6, 6])))
+    0.875
+    """
+    return _average(_matrix(matrix), "precision", "weighted")
+
+
 def per_class(matrix: ArrayLike) -> list[dict]:
     """(7, 7) -> seven rows: emotion, precision, recall, f1 in [0, 1], support, predicted (counts).
 

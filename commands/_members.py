@@ -1,0 +1,137 @@
+"""Members of an ensemble: runs by name, files of the system of 2022, weights, out-of-fold runs."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import ensemble
+import metric
+import record
+import stacking
+from constants import EMOTIONS
+from ensemble import Member
+from utils import UserError, checksum
+
+SEED003 = {  # the weights written in the notebook of 2022, by model
+    "weighted": {"alexnet": 0.10, "kobert": 0.67, "cm_bert": 0.23},
+    "hard": {"alexnet": 0.2, "kobert": 0.5, "cm_bert": 0.3},
+}
+# order of the outputs in its files, and which of our models made which
+ORDER = ("neutral", "angry", "happy", "surprise", "sad", "fear", "disgust")
+MODELS = {"text": "kobert", "audio": "alexnet", "cmbert": "cm_bert"}
+FILES = ("truth", "pred", "output")  # <kind>_<file>.npy
+
+
+# --- what is named on the command line ------------------------------------------------------------
+
+
+def named(words: Sequence[str], save_path: str) -> list[Member]:
+    """RUN, NAME=RUN or NAME=FOLDER/text -> members; UserError for one twice, or fewer than two."""
+    members = [_named(word, save_path) for word in words]
+    names, folders = [m.name for m in members], [str(m.folder.resolve()) for m in members]
+    for kind, found in (("called", names), ("the run", folders)):
+        if twice := [what for what in found if found.count(what) > 1]:
+            raise UserError(f"two members are {kind} {twice[0]!r}; name different runs, each once")
+    if len(members) < 2:
+        raise UserError(f"an ensemble needs at least 2 members, got {len(members)}")
+    return members
+
+
+def _named(word: str, save_path: str) -> Member:
+    name, equals, place = word.partition("=")
+    if not equals:
+        return ensemble.read(Path(word).name, record.find(word, save_path))
+    if not re.fullmatch(r"\w[\w.+-]*", name):
+        raise UserError(f"a member's name needs letters, digits and -_.+, got {name!r}")
+    if Path(f"{place}_output.npy").is_file():
+        return _of_2022(name, Path(place))
+    return ensemble.read(name, record.find(place, save_path))
+
+
+def weights(words: Sequence[str] | None, method: str, models: Sequence[str]) -> list[float] | None:
+    """`--weights`: a number a member, or seed003, where members are told by their models."""
+    if words is None:
+        return None
+    if method not in SEED003:
+        raise UserError(f"--weights are for --method {' and '.join(SEED003)}, not for {method}")
+    if list(words) == ["seed003"]:
+        known = SEED003[method]
+        if sorted(models) != sorted(known):
+            raise UserError(f"--weights seed003 needs one member of each of {', '.join(known)}; "
+                            f"there are {', '.join(models)}")  # fmt: skip
+        return [known[model] for model in models]
+    try:
+        found = [float(word) for word in words]
+    except ValueError:
+        found = []
+    if len(found) != len(models) or not (min(found) >= 0 and 0 < sum(found) < np.inf):
+        raise UserError(f"--weights needs seed003 or a number of at least 0 for each of the "
+                        f"{len(models)} members, not all 0, got {' '.join(words)}")  # fmt: skip
+    return found
+
+
+# --- files of 2022 --------------------------------------------------------------------------------
+
+
+def _of_2022(name: str, prefix: Path) -> Member:
+    """`<prefix>_{truth,pred,output}.npy`: labels and logits, without a word on whose they are.
+
+    Rows are known by their numbers and truth has no ratings, so there are no intervals and no CCC.
+    """
+    if prefix.name not in MODELS:
+        raise UserError(f"files of 2022 are {', '.join(MODELS)}_output.npy, got {prefix.name}")
+    truth, said, logits = (_array(Path(f"{prefix}_{what}.npy")) for what in FILES)
+    ids, said = _labels(truth, prefix), _labels(said, prefix)
+    if logits.shape != (len(ids), len(ORDER)) or len(said) != len(ids):
+        raise UserError(f"{prefix}_*.npy need N labels, N predictions and (N, {len(ORDER)}) logits,"
+                        f" they are {truth.shape}, {said.shape} and {logits.shape}")  # fmt: skip
+    seal = checksum(Path(f"{prefix}_output.npy").read_bytes())
+    configuration = {
+        "model": MODELS[prefix.name], "SorL": "speaker", "seed": 0,
+        "command": f"read from {prefix}_*.npy", "split": {"train": [], "val": [], "test": []},
+        "corpus": {"name": "seed003", "folder": str(prefix.parent), "fingerprint": seal,
+                   "synthetic": False},
+    }  # fmt: skip
+    return Member(name, prefix, configuration, _table(ids, stacking.softmax(logits)))
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"cannot read {path} as an array: {error}") from error
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype.kind not in "iuf"
+        or not (np.isfinite(array).all())
+    ):
+        raise UserError(f"{path} should be an array of finite numbers")
+    return array
+
+
+def _labels(values: np.ndarray, prefix: Path) -> np.ndarray:
+    """(N,) numbers 0..6, floats among them, in their order -> (N,) ids in ours."""
+    whole = values.ndim == 1 and np.isin(values, range(len(ORDER))).all()
+    if not whole:
+        raise UserError(f"{prefix}_*.npy: labels should be whole numbers 0..{len(ORDER) - 1}, (N,)")
+    return np.array([EMOTIONS.index(emotion) for emotion in ORDER])[values.astype(int)]
+
+
+def _table(ids: np.ndarray, p: np.ndarray) -> pd.DataFrame:
+    """Columns of predictions.csv; the one label that is known counts as one vote."""
+    n, labels = len(ids), np.array(EMOTIONS)
+    table = pd.DataFrame({
+        "corpus": "seed003", "role": "speaker", "segment": [str(i) for i in range(n)],
+        "session": "", "dialogue": "", "speaker": "", "kind": "", "set": "test",
+    })  # fmt: skip
+    ours = np.zeros((n, len(EMOTIONS)))
+    ours[:, [EMOTIONS.index(emotion) for emotion in ORDER]] = p
+    table[list(metric.PROBABILITIES)] = ours
+    table[["arousal", "valence"]] = np.nan
+    table["emotion"], table["emotion_true"] = labels[ours.argmax(1)], labels[ids]
+    table[list(metric.VOTES)] = np.eye(len(EMOTIONS))[ids]
+    table[["arousal_true", "valence_true"]] = np.nan
+    return table

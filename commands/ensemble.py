@@ -1,0 +1,88 @@
+"""Combine finished runs: mean, weighted mean, vote, or a stacker learnt out of fold.
+
+    python main.py ensemble RUN RUN RUN --method soft
+    python main.py ensemble RUN RUN RUN --method weighted --oof 5      weights fitted out of fold
+    python main.py ensemble RUN RUN RUN --method hard --weights seed003
+    python main.py ensemble RUN RUN RUN --method stack --oof 5 --stacker logistic
+    python main.py ensemble text=OLD/text audio=OLD/audio cm=OLD/cmbert --method soft
+
+The last reads OLD/text_{truth,pred,output}.npy, ... of the system of 2022. Nothing is fitted on
+test rows. The result is a run folder like any other.
+"""
+
+import argparse
+import shlex
+
+import arguments
+import combination
+import constants
+import ensemble
+import stacking
+from commands import _members, _oof
+from utils import UserError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The members, and how they are combined."""
+    add = parser.add_argument
+    add(
+        "members", nargs="+", metavar="RUN|NAME=RUN",
+        help="finished runs or ensembles, by name or folder; NAME=FOLDER/text: files of 2022",
+    )  # fmt: skip
+    add("--method", choices=combination.METHODS, required=True, help="how they are combined")
+    add(
+        "--weights", nargs="+", metavar="W",
+        help="a number a member, or seed003: those of 2022 (default: weighted: fitted on "
+        "out-of-fold or validation rows; hard: equal)",
+    )  # fmt: skip
+    add(
+        "--oof", type=arguments.number(int, 2), metavar="K",
+        help="train each member again on K folds of its training sessions, for rows to fit on",
+    )  # fmt: skip
+    add("--stacker", choices=stacking.STACKERS, default="logistic", help="with --method stack")
+    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
+    add("--ties", choices=("drop", "first", "any", "soft"), default=constants.TIES,
+        help="which test rows the emotion scores count")  # fmt: skip
+    add("--seed", type=arguments.number(int, 0), default=constants.SEED, help="of what is drawn")
+    add(
+        "--jobs", type=arguments.number(int, 1), metavar="N",
+        help="out-of-fold runs at once (default: as many as fit); 1: without Ray",
+    )  # fmt: skip
+
+
+def main(settings: argparse.Namespace) -> None:
+    """Read, train what is to be fitted on, fit, write, print."""
+    members = _members.named(settings.members, settings.save_path)
+    ensemble.joined(members, "test")  # refuses what cannot be joined before anything is trained
+    models = [member.model for member in members]
+    weights = _members.weights(settings.weights, settings.method, models)
+    if settings.method == "stack" and settings.stacker == "lightgbm":
+        stacking.lightgbm()  # before hours of training for it
+    if settings.oof:
+        members = _oof.out_of_fold(members, settings.oof, settings.save_path, settings.jobs)
+    rows = _fitting(members, learnt=weights is None and settings.method in ("weighted", "stack"))
+    learnt = combination.learn(
+        settings.method, weights, rows and rows.joined, settings.stacker, settings.seed
+    )
+    settings.command = _command(settings)
+    print(f"run {ensemble.write(members, learnt, rows, settings)}")
+
+
+def _command(settings: argparse.Namespace) -> str:
+    """The command line that says what `settings` say."""
+    words = ["python", "main.py", "ensemble", *settings.members]
+    for name, value in vars(settings).items():
+        if name not in ("members", "jobs") and value is not None:
+            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return shlex.join(words)
+
+
+def _fitting(members: list[ensemble.Member], learnt: bool) -> ensemble.Fitting | None:
+    """Rows to fit on; where only a temperature would be, members need not share them."""
+    try:
+        return ensemble.fitting(members)
+    except UserError as error:
+        if learnt:
+            raise
+        print(f"no temperature is fitted: {error}")
+    return None

@@ -1,0 +1,393 @@
+"""An ensemble as a run: its members, what is learnt of them, its folder, and testing it again.
+
+Members are finished runs, of models or other ensembles, that predict by themselves; their tables
+are joined and combined in `combination.py`. `commands/ensemble.py` makes ensembles;
+`run.test` hands one that is tested again to `test`.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+import calibration
+import combination
+import constants
+import evidence
+import metric
+import model as models
+import record
+import report
+import summary
+import tables
+import trials
+from combination import Combination, Joined, Learnt
+from utils import UserError, checksum, make_folder, read_json, write_atomic, write_json
+
+STACKER = "stacker.json"
+COLUMNS = {  # of the table in the layout of that notebook, and what it should be read beside
+    "Accuracy": metric.accuracy, "F1": metric.weighted_f1, "Precision": metric.weighted_precision,
+    "Recall": metric.accuracy,  # recalls weighted by the rows of a class are the accuracy
+    "macro-F1": metric.macro_f1, "UAR": metric.uar,
+}  # fmt: skip
+MAJORITY = "majority baseline"
+
+
+class Member(NamedTuple):
+    """One finished run of an ensemble, and all rows of its predictions.csv."""
+
+    name: str
+    folder: Path
+    configuration: dict
+    predictions: pd.DataFrame
+
+    @property
+    def model(self) -> str:
+        return self.configuration["model"]
+
+    @property
+    def imported(self) -> bool:
+        """Whether it was read from files of 2022, which no model of ours can predict again."""
+        return not (self.folder / "configuration.json").is_file()
+
+    def rows(self, name: str) -> pd.DataFrame:
+        """Those of one set: "test", "val" or "oof"."""
+        return self.predictions[self.predictions["set"] == name].reset_index(drop=True)
+
+
+class Fitting(NamedTuple):
+    """The rows that something is fitted on: their set, "oof" or "val", and what they are called."""
+
+    name: str
+    joined: Joined
+    told: str
+
+
+def read(name: str, folder: Path) -> Member:
+    """A finished run; a UserError if none lies there."""
+    configuration = trials.read(folder).configuration
+    if absent := [key for key in ("model", "SorL", "split", "corpus") if key not in configuration]:
+        raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
+    record.check_values(folder, configuration)
+    return Member(name, folder, configuration, report.read_predictions(folder / "predictions.csv"))
+
+
+def joined(members: Sequence[Member], name: str) -> Joined:
+    """The rows of one set, as `combination.join`."""
+    return combination.join({member.name: member.rows(name) for member in members})
+
+
+def fitting(members: Sequence[Member]) -> Fitting | None:
+    """Out-of-fold rows if all members have them, else validation rows; None without either.
+
+    UserError where the members have different ones, or one of them is a test row.
+    """
+    for name, told in (("oof", "out-of-fold rows"), ("val", "validation rows")):
+        if all(len(member.rows(name)) for member in members):
+            found = Fitting(name, joined(members, name), told)
+            _refuse_tested(found, joined(members, "test"))
+            return found
+    return None
+
+
+def _refuse_tested(fitted: Fitting, tested: Joined) -> None:
+    keys = [pd.MultiIndex.from_frame(part.table[combination.KEY])
+            for part in (fitted.joined, tested)]  # fmt: skip
+    both = keys[0][keys[0].isin(keys[1])]
+    if len(both):
+        raise UserError(f"{len(both)} rows of the set {fitted.name} are tested, too (e.g. "
+                        f"{' '.join(both[0])}); nothing may be fitted on them")  # fmt: skip
+
+
+# --- the folder ---------------------------------------------------------------------------------
+
+
+def write(
+    members: Sequence[Member], learnt: Learnt, fitted: Fitting | None, settings: argparse.Namespace
+) -> Path:
+    """A new run folder: these members combined as was learnt on the `fitted` rows; returns it.
+
+    `settings`: save_path, ties, seed, command.
+    """
+    frame = combination.combine(joined(members, "test"), learnt.how).assign(set="test")
+    temperature = (None, 0)
+    if fitted is not None:
+        rows = learnt.of(fitted.joined).assign(set=fitted.name)
+        temperature = calibration.temperature(rows), len(calibration.fitted_rows(rows))
+        frame = pd.concat([frame, rows], ignore_index=True)
+    how = learnt.how
+    stacker = how.stacker and _json(how.stacker)
+    configuration = _describe(members, how, stacker, settings)
+    name = f"ensemble_{how.method}_{configuration['SorL']}_{record.now()}"
+    folder = record.fresh(make_folder(settings.save_path), name, configuration)
+    if stacker:
+        write_atomic(folder / STACKER, stacker)
+    members = [_imported(member, folder, configuration) for member in members]
+    card = _card(members) | {"members": [member.name for member in members]}
+    card["combination"] = _told(learnt, fitted)
+    _finish(folder, members, frame, configuration, card, temperature)
+    return folder
+
+
+def _told(learnt: Learnt, fitted: Fitting | None) -> dict:
+    """How the members were combined, for protocol.json."""
+    rows = "nothing" if fitted is None else fitted.told
+    return {
+        "method": learnt.how.method,
+        "weights": learnt.how.weights,
+        "stacker": learnt.how.stacker and learnt.how.stacker["kind"],
+        "learnt_on": rows if learnt.again else "nothing",
+        "temperature_on": rows,
+        "rows": 0 if fitted is None else len(fitted.joined.table),
+    }
+
+
+def _imported(member: Member, folder: Path, configuration: dict) -> Member:
+    """A member read from files of 2022, written as a run in the folder of its ensemble."""
+    if not member.imported:
+        return member
+    place = make_folder(folder / "members" / member.name)
+    said = member.configuration | {"ties": configuration["ties"], "seed": configuration["seed"]}
+    about = {"synthetic": False, "uses_test_audio": False, "preparation": [], "warnings": [],
+             "rows": dict.fromkeys(("read", "kept"), len(member.predictions))}  # fmt: skip
+    write_json(place / "configuration.json", said)
+    write_json(place / "protocol.json", {"corpus": said["corpus"], "uses_test_audio": False})
+    write_result(place, member.predictions.copy(), said, about)
+    report.write(place)
+    return member._replace(folder=place)
+
+
+def _json(value: dict) -> bytes:
+    return (json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def _describe(
+    members: Sequence[Member], how: Combination, stacker: bytes | None,
+    settings: argparse.Namespace,
+) -> dict:  # fmt: skip
+    """configuration.json: what a run's has, as far as an ensemble has it."""
+    first = members[0].configuration
+    train, val = (
+        sorted({session for member in members for session in member.configuration["split"][name]})
+        for name in ("train", "val")
+    )
+    split = {"train": train, "val": [s for s in val if s not in train],
+             "test": first["split"]["test"]}  # fmt: skip
+    kept = {name: first[name] for name in ("data", "tables", "class_counts", "majority")
+            if name in first}  # fmt: skip
+    return {
+        "model": "ensemble", "method": how.method, "SorL": first["SorL"],
+        "weights": how.weights,
+        "stacker": stacker and {"kind": how.stacker["kind"], "checksum": checksum(stacker)},
+        "members": [_entry(member, settings.save_path) for member in members],
+        "ties": settings.ties, "seed": settings.seed, "command": settings.command,
+        "test_split": split["test"], "split": split, "corpus": first["corpus"],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "git": record._git_revision(),
+        "versions": {name: version(name) for name in record.PACKAGES},
+    } | kept  # fmt: skip
+
+
+def _entry(member: Member, save_path: str) -> dict:
+    """What is written of a member; its folder as seen from that of the runs, so both can move."""
+    if member.imported:
+        seal = member.configuration["corpus"]["fingerprint"]
+    else:
+        seal = checksum(_sealed(member.folder).read_bytes())
+    place = Path(os.path.relpath(member.folder, save_path)).as_posix()
+    return {"name": member.name, "model": member.model, "folder": place, "checksum": seal}
+
+
+def _sealed(folder: Path) -> Path:
+    """The file that makes a member what it is: its weights; of an ensemble, its configuration."""
+    weights = folder / models.WEIGHTS
+    return weights if weights.exists() else folder / "configuration.json"
+
+
+def _card(members: Sequence[Member]) -> dict:
+    found = [_read(member.folder / "protocol.json") for member in members]
+    return found[0] | {"uses_test_audio": any(card.get("uses_test_audio") for card in found)}
+
+
+def _read(path: Path) -> dict:
+    return read_json(path) if path.exists() else {}
+
+
+def _finish(
+    folder: Path, members: Sequence[Member], frame: pd.DataFrame, configuration: dict, card: dict,
+    fitted: tuple[float | None, int],
+) -> None:  # fmt: skip
+    """Predictions, scores, comparison and page, in this order; print the tables."""
+    write_json(folder / "protocol.json", card)
+    result = write_result(folder, frame, configuration, _about(members, card), fitted)
+    compared = _compare(folder, members, configuration)
+    layout = _layout(folder, members, frame, configuration)
+    page = report.write(folder)  # the last: it says that the run is finished
+    print(report.console(result))
+    print(f"\n{layout}\n\ncomparison: {compared}\nreport: {page}")
+
+
+def write_result(
+    folder: Path, frame: pd.DataFrame, configuration: dict, about: dict,
+    fitted: tuple[float | None, int] = (None, 0),
+) -> dict:  # fmt: skip
+    """predictions.csv and result.json, as of any run; returns the latter."""
+    sure = calibration.confidence(frame, fitted[0])
+    frame.insert(frame.columns.get_loc("emotion") + 1, "confidence", sure)
+    write_atomic(folder / "predictions.csv", frame.to_csv(index=False, float_format="%.7g"))
+    tested = frame[frame["set"] == "test"].reset_index(drop=True)
+    said, commonest = configuration.get("class_counts"), configuration.get("majority", {})
+    counts = None if said is None else [said[emotion] for emotion in constants.EMOTIONS]
+    ties = configuration["ties"]
+    result = summary.of(
+        tested, ties, commonest.get("emotion"), configuration["seed"], class_counts=counts
+    )
+    result |= about | {"ties": ties}
+    result["calibration"] = calibration.summary_of(tested, ties, *fitted)
+    write_json(folder / "result.json", result)
+    return result
+
+
+def _about(members: Sequence[Member], card: dict) -> dict:
+    """What result.json says of the corpus: of the first member, with the warnings of all."""
+    count = len(members[0].predictions)
+    found = [read_json(member.folder / "result.json") for member in members]
+    warnings = [line for result in found for line in result.get("warnings", [])]
+    return {
+        "synthetic": any(result.get("synthetic") for result in found),
+        "uses_test_audio": card["uses_test_audio"],
+        "preparation": found[0].get("preparation", []),
+        "rows": found[0].get("rows", {"read": count, "kept": count}),
+        "warnings": list(dict.fromkeys(warnings)),
+    }
+
+
+def _compare(folder: Path, members: Sequence[Member], configuration: dict) -> Path:
+    """The ensemble beside each member, with paired tests: `comparison/`; returns its page."""
+    name = f"ensemble ({configuration['method']})"
+    rows = {name: [trials.read(folder)]}
+    rows |= {member.name: [trials.read(member.folder)] for member in members}
+    result = tables.compared(folder.name, rows, configuration["ties"])
+    for row in result["rows"]:  # the page links ../<folder>, and lies one deeper than a sweep's
+        for entry, trial in zip(row["trials"], rows[row["name"]], strict=True):
+            entry["folder"] = Path(os.path.relpath(trial.folder, folder)).as_posix()
+    return tables.write(make_folder(folder / "comparison"), result)
+
+
+# --- the table in the layout of 2022 --------------------------------------------------------------
+
+
+def _layout(
+    folder: Path, members: Sequence[Member], frame: pd.DataFrame, configuration: dict
+) -> str:
+    """`layout` of members, ensemble and majority, written to scores.csv, too."""
+    tested = frame[frame["set"] == "test"].reset_index(drop=True)
+    commonest = configuration.get("majority", {}).get("emotion")
+    found = {member.name: member.rows("test") for member in members}
+    found[f"ensemble ({configuration['method']})"] = tested
+    found[MAJORITY] = evidence.majority(tested, commonest)
+    rows = {name: scores(table, configuration["ties"]) for name, table in found.items()}
+    lines = pd.DataFrame(rows).T
+    write_atomic(folder / "scores.csv", lines.to_csv(index_label="name", float_format="%.7g"))
+    return layout(rows)
+
+
+def scores(predictions: Mapping, ties: str) -> dict[str, float]:
+    """The scores in `COLUMNS` of some predictions; NaN without rows."""
+    matrix = metric.confusion(*metric.emotion_rows(predictions, ties)[1:])
+    return {title: float(score(matrix)) for title, score in COLUMNS.items()}
+
+
+def layout(rows: Mapping[str, Mapping[str, float]]) -> str:
+    """Accuracy, F1, Precision, Recall as printed in 2022, macro-F1 and UAR: 100 columns."""
+    head = f"{'':<36}" + "".join(f"{title:>10}" for title in COLUMNS)
+    lines = ["F1, Precision, Recall: weighted by the rows of a class, as in the notebook of 2022",
+             head, "-" * len(head)]  # fmt: skip
+    for name, row in rows.items():
+        shown = name if len(name) <= 36 else f"{name[:33]}..."
+        lines.append(f"{shown:<36}" + "".join(f"{row[t]:>10.4f}" for t in COLUMNS))
+    return "\n".join(lines).replace("nan", "  -")
+
+
+# --- testing again --------------------------------------------------------------------------------
+
+
+def is_one(folder: Path) -> bool:
+    """Whether an ensemble lies in a run folder."""
+    return "members" in read_json(folder / "configuration.json")
+
+
+def test(
+    folder: Path, settings: argparse.Namespace, given: dict, command: str,
+    test_member: Callable[[Path, argparse.Namespace, dict, str], Path],
+) -> Path:  # fmt: skip
+    """Test every member again, by `test_member` (run.test), and combine them as it was learnt.
+
+    Writes `<folder>/test_<UTC time>/`, and the same to each member. UserError where a member is
+    gone or is not what it was.
+    """
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("an ensemble is tested by one process, not by torchrun or accelerate")
+    configuration = read_json(folder / "configuration.json")
+    how = _stored(folder, configuration)
+    folders = [_unchanged(folder, entry) for entry in configuration["members"]]
+    places = [test_member(member, settings, given, command) for member in folders]
+    members = [read(entry["name"], place)
+               for entry, place in zip(configuration["members"], places, strict=True)]  # fmt: skip
+    frame = combination.combine(joined(members, "test"), how).assign(set="test")
+    split = members[0].configuration["split"]
+    configuration |= {name: value for name, value in given.items() if value is not None} | {
+        "command": command, "tested": str(folder), "split": split, "test_split": split["test"],
+        "corpus": members[0].configuration["corpus"],
+        "members": [_entry(member, str(folder)) for member in members],
+    }  # fmt: skip
+    place = record.fresh(folder, f"test_{record.now()}", configuration)
+    kept = _read(folder / "protocol.json")
+    card = _card(members) | {name: kept.get(name) for name in ("members", "combination")}
+    fitted = _read(folder / "result.json").get("calibration", {})
+    fitted = fitted.get("temperature"), fitted.get("fitted_on", 0)
+    _finish(place, members, frame, configuration, card, fitted)
+    return place
+
+
+def _stored(folder: Path, configuration: dict) -> Combination:
+    """How the members were combined, from the folder of the ensemble."""
+    path = folder / "configuration.json"
+    members, weights = configuration["members"], configuration.get("weights")
+    texts = ("name", "folder", "checksum")
+    if not isinstance(members, list) or not all(
+        isinstance(m, dict) and all(isinstance(m.get(key), str) for key in texts) for m in members
+    ):
+        raise UserError(f"{path}: members should be objects with {', '.join(texts)}")
+    if configuration.get("method") not in combination.METHODS or not (
+        weights is None
+        or (isinstance(weights, list) and all(isinstance(w, int | float) for w in weights))
+    ):
+        raise UserError(f"{path}: method should be one of {', '.join(combination.METHODS)}, "
+                        f"weights numbers or null")  # fmt: skip
+    record.check_values(folder, configuration)
+    stacker = None
+    if configuration["method"] == "stack":
+        seal = (configuration.get("stacker") or {}).get("checksum")
+        if not (folder / STACKER).is_file() or checksum((folder / STACKER).read_bytes()) != seal:
+            raise UserError(f"{folder / STACKER} is not the one that was fitted: its checksum "
+                            f"differs, or it is gone")  # fmt: skip
+        stacker = read_json(folder / STACKER)
+    return Combination(configuration["method"], weights, stacker)
+
+
+def _unchanged(folder: Path, entry: dict) -> Path:
+    """The folder of a member; a UserError if it is gone or another one."""
+    member = folder.parent / entry["folder"]
+    if not (member / "configuration.json").is_file():
+        raise UserError(f"the member {entry['name']} of {folder.name} is gone: no run {member}")
+    if checksum(_sealed(member).read_bytes()) != entry["checksum"]:
+        raise UserError(f"the member {entry['name']} of {folder.name} has changed: "
+                        f"{_sealed(member)} has another checksum")  # fmt: skip
+    return member
