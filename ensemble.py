@@ -189,7 +189,7 @@ def _describe(
         "ties": settings.ties, "seed": settings.seed, "command": settings.command,
         "test_split": split["test"], "split": split, "corpus": first["corpus"],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": record._git_revision(),
+        "git": record.git_revision(),
         "versions": {name: version(name) for name in record.PACKAGES},
     } | kept  # fmt: skip
 

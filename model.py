@@ -153,6 +153,16 @@ def count(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
+def judged(name: str, raw: Tensor) -> Tensor:
+    """What the last layer of a head says, (B, size), as its output: log-probabilities (B, 7), or
+    numbers in `constants.SCALE` (B,); in float32 at least."""
+    raw = at_least_float32(raw)
+    if constants.HEADS[name].kind == "distribution":
+        return raw.log_softmax(-1)
+    low, high = constants.SCALE
+    return low + (high - low) * raw.squeeze(-1).sigmoid()
+
+
 # --- saving and loading ----------------------------------------------------------------------
 
 

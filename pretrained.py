@@ -148,6 +148,38 @@ def _kept(config: dict) -> dict:
     return {k: v for k, v in config.items() if k not in UNKEPT and not k.startswith("_")}
 
 
+def described(encoder: str) -> dict:
+    """What a model must know of an encoder to be built again without it: its `encoder` (the config)
+    and `special` (ids of cls, sep and pad)."""
+    folder = find(encoder)
+    about = config(folder)
+    _, *ids = tokenizer(folder, about)
+    return {"encoder": about, "special": dict(zip(("cls", "sep", "pad"), ids, strict=True))}
+
+
+def check(settings: Any, name: str) -> None:
+    """A UserError where `special` or `max_length` of model `name` do not fit its `encoder`.
+
+    Whether an encoder can be built at all shows when it is.
+    """
+    about, special = settings.encoder, settings.special
+    if about is None or special is None:
+        raise UserError(f"the model {name} needs `encoder` and `special`, of its text encoder")
+    size = about.get("vocab_size")
+    size = size if type(size) is int else math.inf
+    if set(special) != {"cls", "sep", "pad"} or not all(
+        type(i) is int and 0 <= i < size for i in special.values()
+    ):
+        raise UserError(f"special should hold the ids of cls, sep and pad, it is {special!r}")
+
+
+def check_length(config: dict, longest: int) -> None:
+    """A UserError where an encoder has fewer places than the tokens that it is to read at once."""
+    if longest > (places := positions(config)):
+        raise UserError(f"--max_length should be at most {places}, the places of the encoder; "
+                        f"it is {longest}")  # fmt: skip
+
+
 def positions(config: dict) -> int:
     """How many tokens it can read at once, [CLS] and [SEP] included."""
     return min(MAX_PIECES, config["max_position_embeddings"])

@@ -146,7 +146,7 @@ def describe(
         **{name: value for name, value in vars(settings).items()},
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": _git_revision(),
+        "git": git_revision(),
         "versions": {name: version(name) for name in PACKAGES}
         | {"python": platform.python_version()},
         "threads": torch.get_num_threads(),
@@ -173,7 +173,7 @@ def _mean(values: pd.Series) -> float | None:
     return float(values.mean()) if values.notna().any() else None
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
     try:
         answer = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT,
                                 capture_output=True, text=True, timeout=10)  # fmt: skip

@@ -190,7 +190,7 @@ def page(
     `protocol`: what protocol.json holds, a dict of any shape, shown as small tables.
     """
     protocol = protocol or {}
-    tested = predictions[predictions["set"] != "val"]  # validation rows chose the epoch
+    tested = predictions[predictions["set"] == "test"]
     scored = has_emotion(result)
     return template("report.html.j2").render(
         name=name,

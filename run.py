@@ -202,6 +202,10 @@ def test(folder: Path, settings: argparse.Namespace, given: dict, command: str) 
 
 
 def _test(folder, settings, given: dict, command: str, processes: Processes) -> Path:
+    if "members" in read_json(folder / "configuration.json"):
+        import ensemble  # few runs are one
+
+        return ensemble.test(folder, settings, given, command, test)
     settle_arithmetic(deterministic=False)
     record.check_trained(folder)
     model, configuration = models.load(folder, processes.device)

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor, nn
 
 import constants
-from constants import HEADS, SCALE
-from model import Batch, at_least_float32, heads_of, mask_of, masked, setting
+from constants import HEADS
+from model import Batch, at_least_float32, heads_of, judged, mask_of, masked, setting
 
 FEATURE = "spectrogram"
 LAYERS = (  # AlexNet's: (channels out, kernel, stride, padding, pool after it)
@@ -125,15 +125,7 @@ class Model(nn.Module):
 
     def _judged(self, pooled: Tensor) -> dict[str, Tensor]:
         """(B, 256) -> log-probabilities (B, 7), a number in SCALE (B,)."""
-        low, high = SCALE
-        prediction = {}
-        for name, output in self.outputs.items():
-            value = output(pooled)
-            if HEADS[name].kind == "distribution":
-                prediction[name] = value.log_softmax(-1)
-            else:
-                prediction[name] = low + (high - low) * value.sigmoid().squeeze(-1)
-        return prediction
+        return {name: judged(name, output(pooled)) for name, output in self.outputs.items()}
 
 
 # --- the input ---------------------------------------------------------------------------------

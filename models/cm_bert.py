@@ -25,8 +25,8 @@ from torch import Tensor, nn
 
 import constants
 import pretrained
-from constants import HEADS, SCALE
-from model import Batch, heads_of, mask_of, masked, setting
+from constants import HEADS
+from model import Batch, heads_of, judged, mask_of, masked, setting
 from models._attention import MultimodalAttention, average, equal_rate, timed, transposed
 from utils import UserError
 
@@ -34,7 +34,6 @@ DEFAULTS = {
     "optim": "adamw", "lr": 2e-5, "weight_decay": 0.01, "batch_size": 24, "epochs": 3,
     "schedule": "linear", "warmup": 0.1, "clip": 1.0, "text_encoder": constants.TEXT_ENCODER,
 }  # fmt: skip
-SPECIAL = ("cls", "sep", "pad")
 LEGACY_FRAMES = 465  # 4.65 s: what was kept of an utterance in 2022
 LEGACY_SD = 0.02  # of the weights of its head: BERT's
 
@@ -71,10 +70,7 @@ def inputs(settings: Settings) -> tuple[str, ...]:
 
 def complete(settings: Any) -> dict:
     """What the text encoder is, read from its folder."""
-    folder = pretrained.find(settings.text_encoder)
-    config = pretrained.config(folder)
-    _, *ids = pretrained.tokenizer(folder, config)
-    return {"encoder": config, "special": dict(zip(SPECIAL, ids, strict=True))}
+    return pretrained.described(settings.text_encoder)
 
 
 class Model(nn.Module):
@@ -88,6 +84,7 @@ class Model(nn.Module):
         _check(settings)
         self.settings, self.heads = settings, heads_of(settings.heads)
         self.encoder = pretrained.encoder(settings.encoder, pooler=False)
+        pretrained.check_length(settings.encoder, settings.max_length)
         self.encoder.embeddings.requires_grad_(False)  # as published: few words, much to unlearn
         width, legacy = settings.encoder["hidden_size"], settings.legacy
         sound = LEGACY_FRAMES if legacy else settings.n_mfcc
@@ -132,7 +129,7 @@ class Model(nn.Module):
             sound, heard = self._sound(batch, mask)
             mixed = self.attention(states.to(dtype), mask, sound.to(dtype), heard)
             first = self.dropout(mixed[:, 0])
-            return {name: _prediction(name, self.outputs[name](first)) for name in self.heads}
+            return {name: judged(name, self.outputs[name](first)) for name in self.heads}
 
     def _tokens(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, T) ids and bool of the last utterance, T >= 2; [CLS] [SEP] where it has no text."""
@@ -160,27 +157,9 @@ class Model(nn.Module):
         return average(frames, mask, spans), mask.any(-1)
 
 
-def _prediction(name: str, output: Tensor) -> Tensor:
-    """(B, size) -> log-probabilities (B, size), or (B,) in SCALE."""
-    if HEADS[name].kind == "distribution":
-        return output.log_softmax(-1)
-    low, high = SCALE
-    return low + (high - low) * output.sigmoid().squeeze(-1)
-
-
 def _check(settings: Settings) -> None:
     """A UserError where the settings make no model."""
-    config, special = settings.encoder, settings.special
-    if config is None or special is None:
-        raise UserError("the model cm_bert needs `encoder` and `special`, of its text encoder")
-    size = config.get("vocab_size")
-    if set(special) != set(SPECIAL) or not all(
-        type(i) is int and type(size) is int and 0 <= i < size for i in special.values()
-    ):
-        raise UserError(f"special should hold the ids of cls, sep and pad, it is {special!r}")
-    if settings.max_length > (places := pretrained.positions(config)):
-        raise UserError(f"--max_length should be at most {places}, the places of the encoder; "
-                        f"it is {settings.max_length}")  # fmt: skip
+    pretrained.check(settings, "cm_bert")
     for name in ("dropout", "attention_dropout"):
         if not 0 <= (share := getattr(settings, name)) < 1:
             raise UserError(f"--{name} should be in [0, 1), it is {share}")

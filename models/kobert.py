@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 import constants
 import pretrained
-from constants import HEADS, SCALE
-from model import Batch, at_least_float32, heads_of, masked, setting
+from constants import HEADS
+from model import Batch, heads_of, judged, masked, setting
 from utils import UserError
 
 # of the system of 2022 (KoBERT + ModifiedAlexNet + CM-BERT), its text model
@@ -52,10 +52,7 @@ def inputs(settings: Settings) -> tuple[str, ...]:
 
 def complete(settings: Any) -> dict:
     """What the encoder is, read from its folder."""
-    folder = pretrained.find(settings.text_encoder)
-    config = pretrained.config(folder)
-    _, *ids = pretrained.tokenizer(folder, config)
-    return {"encoder": config, "special": dict(zip(("cls", "sep", "pad"), ids, strict=True))}
+    return pretrained.described(settings.text_encoder)
 
 
 class Model(nn.Module):
@@ -63,11 +60,12 @@ class Model(nn.Module):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        if settings.encoder is None or settings.special is None:
-            raise UserError("the model kobert needs `encoder` and `special`, of its text encoder")
+        pretrained.check(settings, "kobert")
+        if not 0 <= settings.dropout < 1:
+            raise UserError(f"--dropout should be in [0, 1), it is {settings.dropout}")
         self.heads = heads_of(settings.heads)
         self.encoder = pretrained.encoder(settings.encoder, pooler=True)
-        _check(settings)
+        pretrained.check_length(settings.encoder, settings.max_length)
         self.special, self.longest = dict(settings.special), settings.max_length
         size = self.encoder.config.hidden_size
         if not hasattr(self.encoder, "pooler"):  # ELECTRA: one of our own, as BERT's
@@ -94,14 +92,7 @@ class Model(nn.Module):
         )
         read = self.encoder(input_ids=ids, attention_mask=mask.long())
         pooled = self.dropout(self._pooled(read))
-        prediction = {}
-        for name, head in self.outputs.items():
-            raw = at_least_float32(head(pooled))
-            if HEADS[name].kind == "distribution":
-                prediction[name] = raw.log_softmax(-1)
-            else:
-                prediction[name] = SCALE[0] + (SCALE[1] - SCALE[0]) * raw.squeeze(-1).sigmoid()
-        return prediction
+        return {name: judged(name, head(pooled)) for name, head in self.outputs.items()}
 
     def _pooled(self, read: Any) -> Tensor:
         """(B, size)."""
@@ -130,16 +121,3 @@ def joined(
     at = torch.where(kept, place, len(row))  # the column of what is not kept is cut off
     out = torch.cat([out, out[:, :1]], 1).scatter(1, at, ids)[:, :-1]
     return out, row < lengths
-
-
-def _check(settings: Settings) -> None:
-    """A UserError where the settings are not those that `complete` makes."""
-    special, config = settings.special, settings.encoder
-    known = all(type(i) is int and 0 <= i < config["vocab_size"] for i in special.values())
-    if set(special) != {"cls", "sep", "pad"} or not known:
-        raise UserError(f"special should hold the ids of cls, sep and pad, it is {special!r}")
-    if settings.max_length > (places := pretrained.positions(config)):
-        raise UserError(f"--max_length should be at most {places}, the places of the encoder; "
-                        f"it is {settings.max_length}")  # fmt: skip
-    if not 0 <= settings.dropout < 1:
-        raise UserError(f"--dropout should be in [0, 1), it is {settings.dropout}")

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 import constants
-from constants import HEADS, SCALE
-from model import Batch, at_least_float32, masked, setting
+from constants import HEADS
+from model import Batch, at_least_float32, judged, masked, setting
 from utils import UserError
 
 FEATURES = {"both": ("log_mel", "sentence"), "audio": ("log_mel",), "text": ("sentence",)}
@@ -103,12 +103,8 @@ class Model(nn.Module):
         affect = self.affect(window)
         if self.emotion_concat:
             affect = torch.cat([affect, emotion.exp()], -1)
-        low, high = SCALE
-        prediction = {"emotion": emotion}
-        for name, head in self.scales.items():
-            share = head(affect).sigmoid().squeeze(-1)  # (B, 1) -> (B,)
-            prediction[name] = low + (high - low) * share
-        return prediction
+        scales = {name: judged(name, head(affect)) for name, head in self.scales.items()}
+        return {"emotion": emotion} | scales
 
     def _utterances(self, batch: Batch) -> Tensor:
         """(B, W, 816 + 768): what is heard and what is read of each utterance."""
