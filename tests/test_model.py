@@ -18,8 +18,24 @@ from utils import UserError
 
 W, TEXT_DIM, ROWS = 3, 12, 3
 SMALL = {"hidden_size": 8, "ws": W, "text_dim": TEXT_DIM}
+TINY = {
+    "model_type": "bert", "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64,
+    "pad_token_id": 1,
+}  # fmt: skip
+NEEDED = {  # by models that have such a setting
+    "encoder": TINY, "special": {"cls": 2, "sep": 3, "pad": 1}, "max_length": 40,
+    "heads": "emotion,arousal,valence", "dropout": 0.0, "attention_dropout": 0.0,
+}  # fmt: skip
 FUNCTIONALS = utils.leaf("features", "functionals").shape({})
 SHAPES = {"log_mel": (229, 313), "sentence": (TEXT_DIM,), "functionals": FUNCTIONALS}
+RAGGED = {"tokens": (9,), "mfcc": (30, 100), "spectrogram": (120, 321)}  # steps, and of each
+
+
+def small(name):
+    """A configuration of that model with which it is built in no time."""
+    fields = {field.name for field in dataclasses.fields(utils.leaf("models", name).Settings)}
+    return SMALL | {key: value for key, value in NEEDED.items() if key in fields}
 
 
 def has_gradients(name):
@@ -33,12 +49,13 @@ NETWORKS = [name for name in utils.leaves("models") if has_gradients(name)]
 def variants(names):
     """(name, configuration) of every leaf: its defaults, then each alternative of each setting."""
     for name in names:
-        yield pytest.param(name, SMALL, id=name)
+        base = small(name)
+        yield pytest.param(name, base, id=name)
         for field in dataclasses.fields(utils.leaf("models", name).Settings):
             values = (True, False) if field.type is bool else field.metadata["choices"] or ()
             for value in values:
                 if value != field.default:
-                    changed = SMALL | {field.name: value}
+                    changed = base | {field.name: value}
                     yield pytest.param(name, changed, id=f"{name}-{field.name}={value}")
 
 
@@ -55,11 +72,35 @@ def windows(name, configuration, seed=0, rows=ROWS):
     mask = torch.arange(W) >= torch.arange(rows).clamp(max=W - 1).unsqueeze(-1)
     batch = {"mask": mask}
     for feature in model.inputs(name, configuration):
-        batch[feature] = torch.randn(rows, W, *SHAPES[feature], generator=generator)
+        if feature in SHAPES:
+            batch[feature] = torch.randn(rows, W, *SHAPES[feature], generator=generator)
+        else:
+            batch |= ragged(feature, mask, generator)
     batch["emotion"] = torch.rand(rows, 7, generator=generator).softmax(-1)
     for head in ("arousal", "valence"):
         batch[head] = 1 + 4 * torch.rand(rows, generator=generator)
     return batch
+
+
+def ragged(feature, mask, generator):
+    """A ragged feature of random lengths, at least two thirds of the longest; and its mask."""
+    steps, *shape = RAGGED[feature]
+    lengths = torch.randint(2 * steps // 3, steps + 1, mask.shape, generator=generator)
+    there = mask.unsqueeze(-1) & (torch.arange(steps) < lengths.unsqueeze(-1))
+    if feature == "tokens":
+        values = torch.randint(5, TINY["vocab_size"], (*mask.shape, steps), generator=generator)
+        values[..., 0] = NEEDED["special"]["cls"]
+        values[torch.arange(steps) == lengths.unsqueeze(-1) - 1] = NEEDED["special"]["sep"]
+    else:
+        values = torch.randn(*mask.shape, steps, *shape, generator=generator)
+    return {feature: values, f"{feature}_mask": there}
+
+
+def other(values):
+    """As many other values of a feature: ids stay ids."""
+    if not values.is_floating_point():
+        return (values + 11) % (TINY["vocab_size"] - 5) + 5
+    return torch.randn(values.shape, generator=torch.Generator().manual_seed(9))
 
 
 def lively(name, configuration):
@@ -67,11 +108,13 @@ def lively(name, configuration):
     built = model.build(name, configuration, seed=7)
     if not has_gradients(name):
         built.fit(windows(name, configuration, seed=1, rows=60))
-    with torch.no_grad():
+    built.eval()
+    batch = windows(name, configuration)
+    while predict(built, batch)["emotion"].std(0).max() < 0.05:
         for parameter in built.parameters():
-            if parameter.ndim > 1:  # torch starts them at 1 / sqrt(3 fan_in); He et al. at sqrt(2)
-                parameter.mul_(6**0.5)
-    return built.eval()
+            if parameter.ndim > 1:
+                parameter.data.mul_(1.3)
+    return built
 
 
 @torch.no_grad()
@@ -85,7 +128,7 @@ def predict(built, batch):
 @every_model
 def test_a_prediction_has_every_head_in_its_range(name, configuration):
     prediction = predict(lively(name, configuration), windows(name, configuration))
-    assert set(prediction) == set(HEADS)
+    assert set(prediction) == set(model.heads(lively(name, configuration))) == set(HEADS)
     for head, value in prediction.items():
         assert value.isfinite().all()
         if HEADS[head].kind == "distribution":
@@ -94,7 +137,8 @@ def test_a_prediction_has_every_head_in_its_range(name, configuration):
         else:
             assert value.shape == (ROWS,)
             assert ((value >= SCALE[0]) & (value <= SCALE[1])).all()
-        assert value.std(0).max() > 1e-3  # rows differ, or the tests below would see nothing
+    # rows differ, or the tests below would see nothing
+    assert prediction["emotion"].std(0).max() > 1e-3
 
 
 @every_model
@@ -102,7 +146,8 @@ def test_what_stands_in_padding_does_not_change_a_prediction(name, configuration
     built, batch = lively(name, configuration), windows(name, configuration)
     before = predict(built, batch)
     for feature in model.inputs(name, configuration):
-        batch[feature][~batch["mask"]] = torch.nan
+        values, unseen = batch[feature], ~model.mask_of(batch, feature)
+        values[unseen] = torch.nan if values.is_floating_point() else 7
     after = predict(built, batch)
     assert all(torch.equal(after[head], before[head]) for head in HEADS)
 
@@ -111,22 +156,25 @@ def test_what_stands_in_padding_does_not_change_a_prediction(name, configuration
 def test_what_stands_in_an_utterance_does_change_a_prediction(name, configuration):
     built, batch = lively(name, configuration), windows(name, configuration)
     before = predict(built, batch)["emotion"]
-    for feature in model.inputs(name, configuration):
+    heard = model.inputs(name, configuration)
+    if configuration.get("legacy"):  # as published, the place that is read listens to itself alone
+        heard = heard[:1]
+    for feature in heard:
         changed = batch[feature].clone()
-        changed[:, -1] = -changed[:, -1]
+        changed[:, -1] = other(changed[:, -1])
         after = predict(built, batch | {feature: changed})["emotion"]
-        assert (after - before).abs().max() > 1e-3
+        assert (after - before).abs().max() > 1e-4
 
 
 @every_model
 def test_a_feature_of_its_own_mask_is_unseen_where_that_is_false(name, configuration):
     built, batch = lively(name, configuration), windows(name, configuration)
     feature = model.inputs(name, configuration)[0]
-    own = batch["mask"].clone()
+    own = model.mask_of(batch, feature).clone()
     own[:, -1] = False
     batch[f"{feature}_mask"] = own
     before = predict(built, batch)
-    batch[feature][:, -1] = 1e4
+    batch[feature][:, -1] = 1e4 if batch[feature].is_floating_point() else 7
     after = predict(built, batch)
     assert all(torch.equal(after[head], before[head]) for head in HEADS)
 
@@ -146,14 +194,15 @@ def test_every_parameter_gets_a_finite_gradient(name, configuration):
     built, batch = model.build(name, configuration, seed=7), windows(name, configuration)
     loss.EmotionLoss(0.66)(built(batch), batch)["loss"].backward()
     for parameter_name, parameter in built.named_parameters():
-        assert parameter.grad is not None, parameter_name
-        assert parameter.grad.isfinite().all(), parameter_name
-    assert any(p.grad.any() for p in built.parameters())
+        if parameter.requires_grad:
+            assert parameter.grad is not None, parameter_name
+            assert parameter.grad.isfinite().all(), parameter_name
+    assert any(p.grad.any() for p in built.parameters() if p.requires_grad)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_steps_against_the_gradient_make_the_loss_smaller(name):
-    built, batch = model.build(name, SMALL, seed=7), windows(name, SMALL)
+    built, batch = model.build(name, small(name), seed=7), windows(name, small(name))
     optimizer = torch.optim.Adam(built.parameters(), lr=1e-3)
     totals = []
     for _ in range(4):
@@ -186,7 +235,7 @@ def test_bfloat16_stays_finite_and_near(name, configuration):
     for head in HEADS:
         assert half[head].dtype == torch.float32
         assert half[head].isfinite().all()
-        torch.testing.assert_close(half[head], exact[head], atol=0.3, rtol=0)
+        torch.testing.assert_close(half[head], exact[head], atol=0.3, rtol=0.05)
 
 
 @every_network
@@ -195,19 +244,19 @@ def test_training_in_bfloat16_gives_finite_gradients(name, configuration):
     with torch.autocast("cpu", torch.bfloat16):
         prediction = built(batch)
     loss.CBLoss(0.66, 0.99, [5] * 7)(prediction, batch)["loss"].backward()
-    assert all(p.grad.isfinite().all() for p in built.parameters())
+    assert all(p.grad.isfinite().all() for p in built.parameters() if p.requires_grad)
 
 
 @every_model
 def test_a_window_of_padding_alone_is_judged(name, configuration):
     built, batch = lively(name, configuration), windows(name, configuration, rows=1)
-    batch["mask"] = torch.zeros(1, W).bool()
+    batch |= {key: torch.zeros_like(mask) for key, mask in batch.items() if key.endswith("mask")}
     assert all(value.isfinite().all() for value in predict(built, batch).values())
 
 
 @every_leaf
 def test_double_precision_passes_through(name):
-    built, batch = lively(name, SMALL), windows(name, SMALL)
+    built, batch = lively(name, small(name)), windows(name, small(name))
     single = predict(built, batch)
     double = {k: v.double() if v.is_floating_point() else v for k, v in batch.items()}
     exact = predict(built.double(), double)
