@@ -1,5 +1,6 @@
 # make demo   a synthetic corpus, a small training run, its score table
 # make test   the whole suite
+# make ensembles   text, audio and cross-modal models on that corpus, and four ways to combine them
 # Both make .venv by themselves; PYTHON=python3.12 make demo takes another Python (3.11 or newer).
 
 PYTHON ?= python3
@@ -9,9 +10,19 @@ DEV := .venv/.dev-$(shell cat requirements*.txt constraints.txt | cksum | cut -d
 # a virtual environment that was moved, half built or made by a Python that is gone does not start
 $(shell $(PY) -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || rm -rf .venv)
 
-.PHONY: demo test lint
+.PHONY: demo test lint ensembles
 demo: $(CORE)
 	$(PY) main.py @exp/demo.txt
+
+ensembles: $(CORE)
+	PYTHONPATH=. $(PY) benchmarks/tiny_bert.py data/tiny_bert --data sample
+	$(PY) main.py @exp/ensembles/text.txt --save_name text
+	$(PY) main.py @exp/ensembles/audio.txt --save_name audio
+	$(PY) main.py @exp/ensembles/cmbert.txt --save_name cmbert
+	$(PY) main.py ensemble text audio cmbert --method soft
+	$(PY) main.py ensemble text audio cmbert --method hard --weights seed003
+	$(PY) main.py ensemble text audio cmbert --method weighted --oof 4
+	$(PY) main.py ensemble text audio cmbert --method stack --oof 4
 
 test: $(DEV)
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -685,6 +685,16 @@ def put_to_test(folder: Path, *words: str) -> Path:
     return ensemble.test(folder, settings, given_, "by hand", run.test)
 
 
+def test_test_only_takes_an_ensemble_like_any_run(place):
+    folder = stacked()
+    assert main.main(["--test_only", folder.name, "--data", "corpus", "--gpu_id", "-1"]) == 0
+    [again] = folder.glob("test_*")
+    before, after = (pd.read_csv(f / "predictions.csv") for f in (folder, again))
+    before = before[before["set"] == "test"].reset_index(drop=True)
+    assert after["segment"].tolist() == before["segment"].tolist()
+    np.testing.assert_allclose(after["p_5"], before["p_5"], atol=1e-6)
+
+
 def test_out_of_fold_rows_are_those_of_training_each_once_in_folds_of_sessions(place):
     rows = ensemble.read("e", stacked()).rows("oof")
     heard = pd.read_csv("exp/text/training.csv", dtype=str)
