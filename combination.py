@@ -20,6 +20,7 @@ from utils import UserError
 
 KEY = list(evidence.KEY)
 SCALES = tuple(name for name, head in constants.HEADS.items() if head.kind == "scale")
+TIE = 1e-3  # what mean probabilities weigh in the shares of a vote
 METHODS = ("soft", "weighted", "hard", "stack")
 FOLDS = 5  # groups of sessions that a stacker is judged on, when there are as many
 
@@ -198,11 +199,12 @@ def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 def hard(p: np.ndarray, label: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Weighted plurality: (M, N, 7), (M, N) ids, (M,) -> shares of the votes (N, 7), ids (N,).
 
-    The greatest share wins; of equal shares the class of greatest mean probability.
+    The greatest share wins; of equal shares the class of greatest mean probability, of which the
+    shares hold TIE, so that they rank as is answered.
     """
-    shares = _mean(np.eye(metric.C)[label], weights)
+    shares, mean = _mean(np.eye(metric.C)[label], weights), p.mean(0)
     best = shares > shares.max(1, keepdims=True) - 1e-9  # 0.2 + 0.3 is 0.5
-    return shares, np.where(best, p.mean(0), -1.0).argmax(1)
+    return (1 - TIE) * shares + TIE * mean, np.where(best, mean, -1.0).argmax(1)
 
 
 # --- learning -------------------------------------------------------------------------------------

@@ -273,13 +273,15 @@ def _differences(a: Pool, b: Pool, joined: _Joined, resamples: int, seed: int) -
         source = metric.SCORES[name].source
         x = np.unique(joined.keys_a[joined.used_a & a.known[source]])
         y = np.unique(joined.keys_b[joined.used_b & b.known[source]])
-        found[name] = dict.fromkeys(("a", "b", "difference", "low", "high", "p"))
+        found[name] = dict.fromkeys(("a", "b", "difference", "low", "high", "p", "n"))
         if np.array_equal(x, y):
             difference = first.resampled[name] - second.resampled[name]
             found[name] = {"a": first.value[name], "b": second.value[name]}
             found[name]["difference"] = first.value[name] - second.value[name]
             found[name] |= dict(zip(("low", "high"), evidence.interval(difference), strict=True))
             found[name]["p"] = bootstrap_p(difference)
+            rows = a.utterance[joined.used_a & a.known[source]]
+            found[name]["n"] = len(np.unique(rows))
     return found
 
 

@@ -201,7 +201,8 @@ def _entry(member: Member, save_path: str) -> dict:
     else:
         seal = checksum(_sealed(member.folder).read_bytes())
     place = Path(os.path.relpath(member.folder, save_path)).as_posix()
-    return {"name": member.name, "model": member.model, "folder": place, "checksum": seal}
+    entry = {"name": member.name, "model": member.model, "folder": place, "checksum": seal}
+    return entry | {"imported": True} if member.imported else entry
 
 
 def _sealed(folder: Path) -> Path:
@@ -273,11 +274,8 @@ def _compare(folder: Path, members: Sequence[Member], configuration: dict) -> Pa
     name = f"ensemble ({configuration['method']})"
     rows = {name: [trials.read(folder)]}
     rows |= {member.name: [trials.read(member.folder)] for member in members}
-    result = tables.compared(folder.name, rows, configuration["ties"])
-    for row in result["rows"]:  # the page links ../<folder>, and lies one deeper than a sweep's
-        for entry, trial in zip(row["trials"], rows[row["name"]], strict=True):
-            entry["folder"] = Path(os.path.relpath(trial.folder, folder)).as_posix()
-    return tables.write(make_folder(folder / "comparison"), result)
+    place = make_folder(folder / "comparison")
+    return tables.write(place, tables.compared(folder.name, rows, configuration["ties"], place))
 
 
 # --- the table in the layout of 2022 --------------------------------------------------------------
@@ -385,6 +383,9 @@ def _stored(folder: Path, configuration: dict) -> Combination:
 def _unchanged(folder: Path, entry: dict) -> Path:
     """The folder of a member; a UserError if it is gone or another one."""
     member = folder.parent / entry["folder"]
+    if entry.get("imported"):
+        raise UserError(f"the member {entry['name']} of {folder.name} was read from files of 2022: "
+                        f"there is no model to test again")  # fmt: skip
     if not (member / "configuration.json").is_file():
         raise UserError(f"the member {entry['name']} of {folder.name} is gone: no run {member}")
     if checksum(_sealed(member).read_bytes()) != entry["checksum"]:

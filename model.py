@@ -334,9 +334,9 @@ def drop_modality(
     """Masks `<feature>_mask` in which a window has lost one whole feature with probability `p`.
 
     Which one is drawn evenly. A window that would be left with nothing keeps what it has, so a
-    model of one feature is left as it is. Two draws a window, whatever the batch holds; a batch
-    that is a `share` of one of `total` windows loses what it would there. The batch is not
-    changed: `batch | drop_modality(...)`.
+    model of one feature is left as it is; one utterance of it may lose all that it has. Two draws a
+    window, whatever the batch holds; a batch that is a `share` of one of `total` windows loses what
+    it would there. The batch is not changed: `batch | drop_modality(...)`.
     """
     masks = {feature: mask_of(batch, feature) for feature in features}
     present = torch.stack([mask.flatten(1).any(1) for mask in masks.values()])  # (features, B)

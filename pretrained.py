@@ -27,6 +27,7 @@ MAX_PIECES = 512  # [CLS] and [SEP] included: what BERT has positions for
 # KoBERT's tokenizer is a SentencePiece file without a class in transformers: known by these, in
 # the order of their ids
 KOBERT_PIECES = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
+OFFSET = ("roberta", "xlm-roberta", "camembert")
 SPECIAL = ("pad", "cls", "sep", "bos", "eos")
 TOKENIZERS = ("*.model", "tokenizer*", "vocab*", "special_tokens_map.json", "merges.txt")
 WEIGHTS = ("*.safetensors*", "pytorch_model*.bin*")  # the first kind that is there
@@ -149,12 +150,15 @@ def _kept(config: dict) -> dict:
 
 
 def described(encoder: str) -> dict:
-    """What a model must know of an encoder to be built again without it: its `encoder` (the config)
-    and `special` (ids of cls, sep and pad)."""
+    """What a model must know of an encoder to be built again without its weights: `encoder` (the
+    config), `special` (ids of cls, sep and pad), `encoder_files` (a digest of config and tokenizer,
+    None of a hub's)."""
     folder = find(encoder)
     about = config(folder)
     _, *ids = tokenizer(folder, about)
-    return {"encoder": about, "special": dict(zip(("cls", "sep", "pad"), ids, strict=True))}
+    special = dict(zip(("cls", "sep", "pad"), ids, strict=True))
+    files = identify(encoder, weights=False).get("content")
+    return {"encoder": about, "special": special, "encoder_files": files}
 
 
 def check(settings: Any, name: str) -> None:
@@ -182,7 +186,10 @@ def check_length(config: dict, longest: int) -> None:
 
 def positions(config: dict) -> int:
     """How many tokens it can read at once, [CLS] and [SEP] included."""
-    return min(MAX_PIECES, config["max_position_embeddings"])
+    places = config["max_position_embeddings"]
+    if config.get("model_type") in OFFSET:  # they number places from pad + 1
+        places -= (config.get("pad_token_id") or 0) + 1
+    return min(MAX_PIECES, places)
 
 
 def encoder(config: dict, pooler: bool) -> "nn.Module":

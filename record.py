@@ -78,7 +78,7 @@ def refuse_another(folder: Path, settings: argparse.Namespace, configuration: di
 
 def is_finished(folder: Path) -> bool:
     """Whether a run was trained and scored; the page is written last."""
-    return (folder / "report.html").exists()
+    return all((folder / n).exists() for n in ("report.html", "predictions.csv", "result.json"))
 
 
 def resumed(settings: argparse.Namespace) -> argparse.Namespace:
@@ -182,10 +182,23 @@ def git_revision() -> str | None:
     return answer.stdout.strip() or None
 
 
-def training_rows(windows: Windows) -> pd.DataFrame:
-    """What the model has heard: context rows included."""
-    rows = np.unique(windows.index[windows.index >= 0])
-    return windows.utterances.iloc[rows][["segment", "session", "speaker", "wav_hash"]]
+def training_rows(windows: Windows, validation: Windows) -> pd.DataFrame:
+    """What the model has heard, and what its epoch is chosen by: context rows included."""
+    tables = []
+    for name, part in (("train", windows), ("val", validation)):
+        rows = part.utterances.iloc[np.unique(part.index[part.index >= 0])]
+        tables.append(rows[["segment", "session", "speaker", "wav_hash"]].assign(set=name))
+    return pd.concat(tables)
+
+
+def refuse_another_encoder(folder: Path, settings: argparse.Namespace, configuration: dict) -> None:
+    """A UserError where a run would be tested with other word pieces than it was trained with."""
+    own = leaf("models", settings.model)
+    found = own.complete(settings) if hasattr(own, "complete") else {}
+    for name, value in found.items():
+        if configuration.get(name) not in (None, json.loads(json.dumps(value))):
+            raise UserError(f"{settings.text_encoder} is not the encoder or not the tokenizer that "
+                            f"{folder.name} was trained with: {name} differs")  # fmt: skip
 
 
 # --- a finished run, found again -------------------------------------------------------------
@@ -286,7 +299,9 @@ def refuse_trained(folder: Path, material: Material, configuration: dict) -> Non
         sessions = sorted(configuration["split"]["train"] + configuration["split"]["val"])
         known = set(pd.read_csv(heard, dtype=str)["wav_hash"].dropna())
         seen = utterances["wav_hash"].isin(known) & ~utterances["silent"]
-        if Path(configuration["corpus"]["folder"]).resolve() == material.corpus.folder.resolve():
+        trained = configuration["corpus"]
+        same = Path(trained["folder"]).resolve() == material.corpus.folder.resolve()
+        if same or trained["fingerprint"] == material.corpus.fingerprint:
             seen |= utterances["session"].isin(sessions)
         rows = utterances[seen]
     else:  # a 2022 folder says only which sessions it held out

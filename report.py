@@ -262,6 +262,7 @@ def groups(result: dict) -> list[dict]:
             {"name": name, "definition": metric.SCORES[name].definition, "prior": None} | score
             for name, score in result["scores"].items()
             if metric.SCORES[name].source in sources
+            and (score["n"] or sources != SCALES)  # a head that the model has not
         ]
         if rows:
             axis = charts.axis(rows)

@@ -48,6 +48,7 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
         )
     models.complete(settings)
     model = models.build(settings.model, vars(settings), settings.seed)
+    _check_select(settings, model)
     if hasattr(model, "load_pretrained"):
         model.load_pretrained(settings)
     model = model.to(processes.device)
@@ -56,7 +57,7 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
     if len(windows) < 2:
         raise UserError(f"training needs at least 2 labelled utterances, got {len(windows)}")
     criterion = losses.build(
-        settings.loss, settings.lam, settings.beta, windows.class_counts(), settings.cb_counts
+        settings.loss, settings.lam, settings.beta, _counts(windows, settings), settings.cb_counts
     ).to(processes.device)
     configuration = record.describe(
         settings, command, material, windows, model, criterion, processes.count
@@ -75,6 +76,14 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
     return folder
 
 
+def _check_select(settings: argparse.Namespace, model: torch.nn.Module) -> None:
+    """A UserError where the epoch is to be chosen by a head that the model has not."""
+    needs = {"ccc": {"arousal", "valence"}, "loss": set()}.get(settings.select, {"emotion"})
+    if settings.val_split and not needs <= set(models.heads(model)):
+        raise UserError(f"--select {settings.select} needs the heads {', '.join(sorted(needs))}; "
+                        f"the model has {', '.join(models.heads(model))}")  # fmt: skip
+
+
 def _fit(
     model, criterion, material: Material, windows: Windows, settings, processes, folder: Path
 ) -> None:
@@ -85,6 +94,13 @@ def _fit(
     _say_weights(criterion)
     validation = _windows(material, "val", settings, processes) if settings.val_split else None
     Training(model, criterion, windows, validation, settings, processes, folder).fit()
+
+
+def _counts(windows: Windows, settings: argparse.Namespace) -> np.ndarray:
+    """(7,) how often each class is a target; with votes, a tie counts in each of its labels."""
+    if settings.target == "hard":
+        return windows.truth["emotion"][windows.rows].sum(0).astype(int)
+    return windows.class_counts()
 
 
 def _windows(material: Material, name: str, settings, processes: Processes) -> Windows:
@@ -98,7 +114,8 @@ def _begin(
     settings, configuration: dict, material: Material, windows: Windows, processes: Processes
 ) -> Path:
     """The run folder, which the main process makes; what all processes must have in common."""
-    rows = record.training_rows(windows).to_csv(index=False)
+    validation = Windows(material, "val", settings.ws)
+    rows = record.training_rows(windows, validation).to_csv(index=False)
     for what in ("split", "versions"):
         processes.agree(str(configuration[what]), what)
     processes.agree(digest(rows), "the digest of the training rows")
@@ -213,6 +230,7 @@ def _test(folder, settings, given: dict, command: str, processes: Processes) -> 
     merged = argparse.Namespace(**{**vars(settings), **configuration, **given})
     merged.gpu_id, merged.save_path = settings.gpu_id, settings.save_path
     merged.val_split = ()
+    record.refuse_another_encoder(folder, merged, configuration)
     material = open_material(merged, models.inputs(merged.model, vars(merged)), train=False)
     record.refuse_trained(folder, material, configuration)
     place = folder

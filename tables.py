@@ -7,6 +7,7 @@ have been read beside. The page is `tables.html.j2`.
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from utils import ROOT, read_json, write_atomic, write_json
 from wording import interval, number, sessions
 
 PUBLISHED = ROOT / "exp" / "tables" / "published.csv"
+FAILED = "Failed, and not in these tables"
+UNEVEN = "not every seed tests the same rows"
 NOT_OURS = "published, other metric or protocol: not measured here"
 COLUMNS = {  # score: its heading; the first five as in the README of 2022
     "legacy_p1": "Precision (@1)", "legacy_r1": "Recall (@1)", "legacy_f1": "F1_emotion (@1)",
@@ -31,10 +34,11 @@ TOLD = {"macro_f1": "macro-F1", "uar": "UAR", "ccc_arousal": "CCC arousal",
 
 
 def compared(
-    title: str, rows: Mapping[str, Sequence[Trial]], ties: str, about: str = "",
+    title: str, rows: Mapping[str, Sequence[Trial]], ties: str, place: Path, about: str = "",
     resamples: int = BOOTSTRAP,
 ) -> dict:  # fmt: skip
-    """Everything that a table shows, as JSON holds it. `rows`: name -> its finished runs."""
+    """Everything that a table shows, as JSON holds it. `rows`: name -> its finished runs; `place`:
+    the folder it is to be written to, from which the runs are named."""
     results = [read_json(trial.folder / "result.json") for trials in rows.values()
                for trial in trials]  # fmt: skip
     return {
@@ -42,16 +46,17 @@ def compared(
         "about": about,
         "ties": ties,
         "synthetic": any(result.get("synthetic") for result in results),
-        "rows": [_row(name, trials, ties, resamples) for name, trials in rows.items()],
+        "rows": [_row(name, trials, ties, place, resamples) for name, trials in rows.items()],
         "pairs": comparison.pairs(rows, ties, resamples),
         "published": published(title),
     }
 
 
-def _row(name: str, trials: Sequence[Trial], ties: str, resamples: int) -> dict:
+def _row(name: str, trials: Sequence[Trial], ties: str, place: Path, resamples: int) -> dict:
     row = comparison.row(name, trials, ties, resamples)
     for entry, trial in zip(row["trials"], trials, strict=True):
-        entry["folder"] = trial.folder.name
+        entry["folder"] = Path(os.path.relpath(trial.folder, place)).as_posix()
+        entry["run"] = trial.folder.name
         entry["role"] = trial.configuration["SorL"]
         result = read_json(trial.folder / "result.json")
         entry["uses_test_audio"] = bool(result.get("uses_test_audio"))
@@ -66,10 +71,7 @@ def published(title: str) -> list[dict]:
 
 
 def write(folder: Path, result: dict) -> Path:
-    """comparison.json, table.md, table.csv and report.html in `folder`; returns the page.
-
-    `folder` lies beside the runs: the page links theirs.
-    """
+    """comparison.json, table.md, table.csv and report.html in `folder`; returns the page."""
     write_json(folder / "comparison.json", result)
     write_atomic(folder / "table.md", markdown(result))
     write_atomic(folder / "table.csv", table_csv(result))
@@ -129,7 +131,11 @@ def markdown(result: dict) -> str:
     )
     for row in result["rows"]:
         mark = f" ({report.TEST_AUDIO})" if row["uses_test_audio"] else ""
+        mark += "" if row["complete"] else f" ({UNEVEN})"
         parts += [f"## {row['name']}{mark}", _markdown_scores(row)]
+    if result.get("failed"):
+        told = "\n".join(f"* {name}: {why}" for name, why in result["failed"].items())
+        parts += [f"## {FAILED}", told]
     parts += ["## Comparisons", _markdown_pairs(result["pairs"])]
     for column in APART:
         parts += [f"## By {column}", _markdown_apart(result["rows"], column)]
@@ -166,8 +172,9 @@ def pair_lines(pair: dict) -> list[list[str]]:
     rows = [
         [pair["a"], pair["b"], title, signed(test["difference"]),
          interval(test["low"], test["high"]) or "-", p_value(test["p"]), p_value(test["p_holm"]),
-         str(found["n_common"])]
-        for name, title in TOLD.items() for test in [found["scores"][name]]
+         str(test["n"])]
+        for name, title in TOLD.items()
+        for test in [found["scores"][name]] if test["difference"] is not None
     ]  # fmt: skip
     if test := found["mcnemar"]:
         rows.append([pair["a"], pair["b"], "McNemar", f"{test['a_better']} : {test['b_better']}",
@@ -217,7 +224,7 @@ def table_csv(result: dict) -> str:
         for i, trial in enumerate(row["trials"]):
             values = [_plain(row["scores"][name]["values"][i]) for name in metric.SCORES]
             writer.writerow([row["name"], "trial", trial["role"], sessions(trial["sessions"]),
-                             trial["seed"], trial["folder"], trial["n"], *values])  # fmt: skip
+                             trial["seed"], trial["run"], trial["n"], *values])  # fmt: skip
         for kind in ("mean", "sd", "pooled", "low", "high", "baseline", "baseline_low",
                      "baseline_high", "prior"):  # fmt: skip
             values = [_plain(row["scores"][name][kind]) for name in metric.SCORES]
@@ -254,6 +261,8 @@ def console(result: dict) -> str:
                 )
             )
         )
+    if result.get("failed"):
+        body.append(f"{FAILED}: {', '.join(result['failed'])}")
     body += [report.NOT_A_RESULT] if result["synthetic"] else []
     return "\n".join(body)
 
@@ -266,7 +275,8 @@ def page(result: dict) -> str:
     return report.template("tables.html.j2").render(
         result=result,
         trials=sum(len(row["trials"]) for row in result["rows"]),
-        groups=[_group(name, title, result["rows"]) for name, title in DRAWN.items()],
+        groups=[_group(name, title, result["rows"]) for name, title in DRAWN.items()
+                if _is_known(name, result["rows"])],
         far=_far_apart(result["rows"]),
         table=[{"name": row["name"], "lines": lines(row)} for row in result["rows"]],
         pairs=[{"cells": cells, "first": i == 0} for pair in result["pairs"]
@@ -278,16 +288,24 @@ def page(result: dict) -> str:
         mark=report.NOT_A_RESULT,
         test_audio=report.TEST_AUDIO,
         not_ours=NOT_OURS,
+        failed_title=FAILED,
+        uneven=UNEVEN,
     )  # fmt: skip
 
 
 DRAWN = TOLD | {"legacy_f1": "F1 (@1), as printed in 2022"}
 
 
+def _is_known(name: str, rows: Sequence[dict]) -> bool:
+    """Whether any row has that score: not all models have all heads."""
+    return any(row["scores"][name]["pooled"] is not None for row in rows)
+
+
 def _group(name: str, title: str, rows: Sequence[dict]) -> dict:
     """One score of all rows on a common axis: pooled value and interval, each run, the baseline."""
-    found = [row["scores"][name] | {"name": row["name"], "value": row["scores"][name]["pooled"],
-             "uses_test_audio": row["uses_test_audio"]} for row in rows]  # fmt: skip
+    marks = ("name", "uses_test_audio", "complete")
+    found = [row["scores"][name] | {mark: row[mark] for mark in marks}
+             | {"value": row["scores"][name]["pooled"]} for row in rows]  # fmt: skip
     known = [value for row in found for value in row["values"] if value is not None]
     axis = charts.axis([*found, *({**found[0], "value": value} for value in known)])
     at = charts.place(axis)

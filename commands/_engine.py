@@ -22,8 +22,8 @@ import record
 import run
 from commands._board import Board
 from commands._grid import Trial
-from dataset import open_material
-from utils import ROOT, UserError, lock, make_folder
+from dataset import open_corpus, open_material
+from utils import ROOT, UserError, leaf, lock, make_folder, read_json
 
 MEMORY = 8 << 30  # bytes a trial: MATE at its defaults keeps 7.5 GB
 GRACE = 60  # seconds that trials get to save what they have when a sweep is interrupted
@@ -41,7 +41,9 @@ def train_all(
     grid: list[Trial], place: Place, jobs: int | None, gpus: float | None, address: str | None
 ) -> dict[str, str]:
     """Train what is not finished; the trials that failed, by name, and why."""
-    todo = [trial for trial in grid if not record.is_finished(Path(place.runs, trial.name))]
+    finished = [trial for trial in grid if record.is_finished(Path(place.runs, trial.name))]
+    _refuse_stale(finished, place)
+    todo = [trial for trial in grid if trial not in finished]
     if not todo:
         return {}
     make_folder(place.logs)
@@ -55,6 +57,25 @@ def train_all(
         return _side_by_side(ray, todo, place, gpus, board)
 
 
+def _refuse_stale(finished: list[Trial], place: Place) -> None:
+    """A UserError for trials that were trained on another state of their corpus than it has now."""
+    states: dict[tuple, str | None] = {}
+    stale = []
+    for trial in finished:
+        corpus = trial.settings.data, trial.settings.tables
+        if corpus not in states:
+            states[corpus] = None  # gone: what was trained on it still stands
+            with contextlib.suppress(UserError):
+                states[corpus] = open_corpus(*corpus, max_bad=1.0).fingerprint
+        folder = Path(place.runs, trial.name)
+        begun = read_json(folder / "configuration.json")["corpus"]["fingerprint"]
+        stale += [str(folder)] * (states[corpus] not in (None, begun))
+    if stale:
+        more = f" and {len(stale) - 1} more" * (len(stale) > 1)
+        raise UserError(f"{stale[0]}{more} was trained on another state of the corpus than now; "
+                        f"delete it to train it again, or take another --save_path")  # fmt: skip
+
+
 def _extract(todo: list[Trial]) -> None:
     """Extract what the trials read, once and with all cores; what is wrong is told by the trial."""
     done = set()
@@ -64,8 +85,8 @@ def _extract(todo: list[Trial]) -> None:
         with contextlib.suppress(UserError):
             models.complete(settings)
             inputs = models.inputs(settings.model, said)
-            wanted = [said.get(n) for n in ("data", "tables", "SorL", "text_encoder", "sr")]
-            if (key := repr([inputs, wanted])) not in done:
+            wanted = [(name, leaf("features", name).parameters(settings)) for name in inputs]
+            if (key := repr([settings.data, settings.tables, settings.SorL, wanted])) not in done:
                 done.add(key)
                 open_material(settings, inputs)
 
@@ -179,6 +200,11 @@ def side_by_side() -> int:
 
 def _side_by_side(ray, todo: list[Trial], place: Place, gpus: float | None, board: Board):
     gpus = float(torch.cuda.is_available()) if gpus is None else gpus
+    there = ray.cluster_resources().get("GPU", 0)
+    if gpus > there or (gpus > 1 and gpus % 1):
+        ray.shutdown()
+        raise UserError(f"--gpus {gpus:g} should be a share of one GPU or a whole number of the "
+                        f"{there:g} that there are")  # fmt: skip
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_task(str(ROOT)))
     begun = {task.remote(trial.words, trial.name, tuple(place)): trial.name for trial in todo}
     waiting = list(begun)

@@ -72,7 +72,6 @@ def alternatives(line: str) -> list[list[str]]:
     [['--lam', '0.5'], ['--lam', '0.66']]
     """
     try:
-        shlex.split(line.partition("#")[0])  # for quotes that do not end
         return [shlex.split(text, comments=True) for text in _expanded(line)]
     except ValueError as error:
         raise UserError(f"cannot read the line {line!r} of the grid: {error}") from error
@@ -115,7 +114,7 @@ def _folded(words: list[str], sessions: Callable) -> Iterator[list[str]]:
     splits = [[]]
     if own.folds:
         said = arguments.trained(rest)
-        there = sessions(said.data, said.tables)
+        there = [s for s in sessions(said.data, said.tables) if s not in said.leave_out]
         splits = [_flags(fold) for fold in protocol.folds(own.folds, there)]
     for split in splits:
         for seed in own.seeds or [None]:
@@ -141,7 +140,29 @@ def _flags(fold: protocol.Fold) -> list[str]:
 
 
 def differing(grid: list[Trial]) -> list[str]:
-    """Names of the settings that are not the same in all trials; folds and seeds apart."""
+    """Names of the settings by which rows differ; folds and seeds apart.
+
+    With several models: the model, and what differs among the trials of one.
+    """
+    models = dict.fromkeys(trial.settings.model for trial in grid)
+    within = [name for model in models for name in _varying(
+        [trial for trial in grid if trial.settings.model == model])]  # fmt: skip
+    return [name for name in _varying(grid) if name == "model" or name in within]
+
+
+def refuse_overlap(grid: list[Trial]) -> None:
+    """A UserError where two trials of one row of the table would test a session with one seed."""
+    names, seen = differing(grid), {}
+    for trial in grid:
+        said = trial.settings
+        for session in said.test_split:
+            key = said.SorL, variant(trial, names), said.seed, session
+            if (other := seen.setdefault(key, trial)) is not trial:
+                raise UserError(f"{other.name} and {trial.name} would stand in one row of the table "
+                                f"and both test session {session}; give each its own grid")  # fmt: skip
+
+
+def _varying(grid: list[Trial]) -> list[str]:
     names = dict.fromkeys(name for trial in grid for name in vars(trial.settings))
     return [name for name in names if name not in (*FOLD, *record.FREE)
             and len({repr(getattr(trial.settings, name, None)) for trial in grid}) > 1]  # fmt: skip

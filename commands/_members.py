@@ -1,6 +1,7 @@
 """Members of an ensemble: runs by name, files of the system of 2022, weights, out-of-fold runs."""
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -88,6 +89,10 @@ def _of_2022(name: str, prefix: Path) -> Member:
     if logits.shape != (len(ids), len(ORDER)) or len(said) != len(ids):
         raise UserError(f"{prefix}_*.npy need N labels, N predictions and (N, {len(ORDER)}) logits,"
                         f" they are {truth.shape}, {said.shape} and {logits.shape}")  # fmt: skip
+    answered = _labels(logits.argmax(1), prefix)
+    if odd := int((answered != said).sum()):
+        print(f"warning: {prefix}_pred.npy is not the largest of {prefix}_output.npy in {odd} of "
+              f"{len(ids)} rows; the output is used", file=sys.stderr)  # fmt: skip
     seal = checksum(Path(f"{prefix}_output.npy").read_bytes())
     configuration = {
         "model": MODELS[prefix.name], "SorL": "speaker", "seed": 0,

@@ -14,6 +14,7 @@ from commands import _engine
 from commands._grid import Trial
 from ensemble import Member
 from utils import UserError, make_folder, read_json
+from wording import sessions
 
 OOF = "oof"  # folder of these runs, in that of the runs
 
@@ -27,6 +28,10 @@ def out_of_fold(
     Runs lie in `<save_path>/oof`; finished ones are not trained again. UserError where a training
     fails, or the rows are not all those that were trained on, each once.
     """
+    trained = {tuple(sorted(member.configuration["split"]["train"])) for member in members}
+    if len(trained) > 1:
+        raise UserError(f"--oof needs members that were trained on the same sessions, they were on "
+                        f"{' and on '.join(map(sessions, sorted(trained)))}")  # fmt: skip
     grids = [folds(member, k) for member in members]
     runs = make_folder(Path(save_path, OOF))
     place = _engine.Place(str(runs.resolve()), str((runs / "logs").resolve()), str(Path.cwd()))
@@ -46,14 +51,17 @@ def folds(member: Member, k: int) -> list[Trial]:
         what = "is an ensemble" if "members" in said else "was not trained here"
         raise UserError(f"--oof trains members again, and {member.name} {what}; without it, "
                         f"rows of the set val or oof serve")  # fmt: skip
-    sessions = sorted(said["split"]["train"])
-    if not 2 <= k <= len(sessions):
+    if said.get("disjoint"):
+        raise UserError(f"--oof would learn from rows that --disjoint took out of the training of "
+                        f"{member.name}; fit on validation sessions instead")  # fmt: skip
+    trained = sorted(said["split"]["train"])
+    if not 2 <= k <= len(trained):
         raise UserError(f"--oof needs 2 or more folds and a session for each, got {k}; "
-                        f"{member.name} was trained on {len(sessions)} sessions")  # fmt: skip
+                        f"{member.name} was trained on {len(trained)} sessions")  # fmt: skip
     out = sorted({*said["split"]["test"], *said.get("leave_out", [])})
     words = flags(said)
     found = []
-    for part in np.array_split(sessions, k):
+    for part in np.array_split(trained, k):
         fold = ["--test_split", *map(str, part), "--leave_out", *map(str, out)]
         found.append(Trial((*words, *fold), arguments.trained([*words, *fold])))
     return found

@@ -34,9 +34,9 @@ def main(settings: argparse.Namespace) -> None:
             raise UserError(f"two rows are called {name!r}; give each a name: NAME=RUN,RUN")
         folders = [record.find(run, settings.save_path) for run in runs]
         rows[name] = [trials.read(folder) for folder in folders]
-    names = {name: [trial.folder.name for trial in row] for name, row in rows.items()}
+    names = {name: [str(trial.folder.resolve()) for trial in row] for name, row in rows.items()}
     folder = make_folder(Path(settings.save_path, f"compare_{digest([names, settings.ties])}"))
-    result = tables.compared("Comparison", rows, settings.ties)
+    result = tables.compared("Comparison", rows, settings.ties, folder)
     page = tables.write(folder, result)
     print(tables.console(result))
     print(f"report: {page}")

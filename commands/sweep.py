@@ -48,6 +48,7 @@ def main(settings: argparse.Namespace) -> None:
     grid = _grid.trials(_lines(settings), _sessions)
     runs = _one({trial.settings.save_path for trial in grid}, "--save_path")
     _one({trial.settings.ties for trial in grid}, "--ties")
+    _grid.refuse_overlap(grid)
     print(_expansion(grid, runs))
     if settings.dry_run:
         print(_time(grid, runs, settings.jobs))
@@ -119,6 +120,8 @@ def _state(trial: _grid.Trial, runs: str) -> str:
 
 def _time(grid: list[_grid.Trial], runs: str, jobs: int | None) -> str:
     todo = [trial for trial in grid if _state(trial, runs) != "done"]
+    if not todo:
+        return "nothing to train"
     with _engine.one_thread():
         seconds = _estimate.seconds(todo)
     if seconds is None:
@@ -153,7 +156,7 @@ def _write_tables(
         parts = (trial.settings.SorL, _grid.variant(trial, names))
         row = rows.setdefault(", ".join(part for part in parts if part), [])
         row.append(comparison.read(Path(runs, trial.name)))
-    result = tables.compared(title, rows, grid[0].settings.ties, about) | {"failed": failed}
+    result = tables.compared(title, rows, grid[0].settings.ties, folder, about) | {"failed": failed}
     page = tables.write(folder, result)
     print(tables.console(result))
     print(f"report: {page}")

@@ -11,12 +11,13 @@
 
 An utterance of 100 frames or more is given what the network without masks gives it alone: after
 each layer, what lies beyond the positions that the utterance has alone is set to zero, as is the
-padding of a convolution. A shorter one counts as 100 frames, silent after its end, and positions
-that see nothing of it are zero and not counted. So neither padding nor the rest of a batch changes
-a prediction.
+padding of a convolution. A shorter one counts as 100 frames, with its mean after its end (silence
+with `--no_standardise`), and positions that see nothing of it are zero and not counted. So neither
+padding nor the rest of a batch changes a prediction.
 
-As published: `--delta_axis frequency --pool sum --no_standardise --no_batchnorm --target hard` and
-its batches of one. AdamW, 2e-4, decaying linearly, gradients clipped at 1, 16 epochs as there.
+As published: `--delta_axis frequency --pool sum --no_standardise --no_batchnorm --target hard`, but
+for its batches of one: `--batch_size` is at least 2. AdamW, 2e-4, decaying linearly, gradients
+clipped at 1, 16 epochs as there.
 Neither normalisation is in the original: it saw raw logarithms, and pooled numbers that differ
 between utterances by a tenth of their mean, from which it learns little in some hundred steps.
 Convolutions start as He et al. (2015) start them: torch's own start shrinks the sound to nothing

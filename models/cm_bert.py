@@ -7,8 +7,9 @@
 
 Sound is aligned with words at equal rate: the frames of an utterance are divided evenly over its
 word pieces ([CLS] and [SEP] have none), unless the batch holds `tokens_span` (B, W, T, 2), the
-seconds at which each begins and ends. An utterance without sound is judged by its words; one
-without words as [CLS] [SEP]. Utterances before the last of a window are not read.
+seconds at which each begins and ends. Of a clip over 30 s, or a text over `--max_length`, what is
+kept of the one is laid beside what is kept of the other. An utterance without sound is judged by
+its words; one without words as [CLS] [SEP]. Utterances before the last of a window are not read.
 
 `--legacy` is the variant of 2022 on KEMDy19: coefficient i of the first 465 frames beside word
 piece i instead of alignment, sound that is not scaled, a frozen random head. What is not
@@ -61,6 +62,7 @@ class Settings:
     ws: int = setting(1, "utterances in a window; the last one alone is read", least=1)
     encoder: dict | None = setting(None, "its config.json", flag=False)
     special: dict | None = setting(None, "ids of cls, sep and pad", flag=False)
+    encoder_files: str | None = setting(None, "digest of its config and tokenizer", flag=False)
 
 
 def inputs(settings: Settings) -> tuple[str, ...]:

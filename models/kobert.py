@@ -43,6 +43,7 @@ class Settings:
     ws: int = setting(1, "utterances in a window; the last one is judged", least=1)
     encoder: dict | None = setting(None, "its config.json", flag=False)
     special: dict | None = setting(None, "ids of cls, sep and pad", flag=False)
+    encoder_files: str | None = setting(None, "digest of its config and tokenizer", flag=False)
 
 
 def inputs(settings: Settings) -> tuple[str, ...]:

@@ -133,6 +133,30 @@ def test_a_flag_that_is_none_of_training_many_is_refused(flag):
         grid_of(flag)
 
 
+def test_rows_of_several_models_are_named_by_the_model_and_what_differs_within_one():
+    grid = grid_of("{--model mate --lam {0.5,0.6},--model functionals}")
+    names = _grid.differing(grid)
+    assert sorted({_grid.variant(trial, names) for trial in grid}) == [
+        "model functionals, lam 0.66", "model mate, lam 0.5", "model mate, lam 0.6"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", ["--test_split {[1,2],[2,3]}", "--test_split 1 {,--val_split 3}"])
+def test_trials_of_one_row_that_test_a_session_twice_are_refused_before_training(line):
+    with pytest.raises(UserError, match="and both test session [12]"):
+        _grid.refuse_overlap(grid_of(line))
+    _grid.refuse_overlap(grid_of("--test_split {[1,2],[3]}\n--seeds 1 2"))
+
+
+def test_a_fold_that_is_left_out_is_no_trial():
+    grid = grid_of("--folds loso --leave_out 5", twenty)
+    assert len(grid) == 19 and (5,) not in {trial.settings.test_split for trial in grid}
+
+
+def test_a_hash_within_quotes_is_no_comment():
+    assert _grid.alternatives("--data 'a#b'") == [["--data", "a#b"]]
+
+
 def test_variants_name_only_what_differs():
     grid = grid_of("--lam {0.5,0.66}\n{,--bidirectional}\n--test_split {[1],[2]}\n--seeds 1 2")
     names = _grid.differing(grid)
@@ -256,6 +280,22 @@ def test_a_finished_sweep_trains_nothing_and_writes_the_same_tables(
     monkeypatch.setattr(_engine.run, "train", None)
     assert sweep() == 0
     assert contents(made(place)) == contents(made(undisturbed))
+
+
+def test_trials_of_a_corpus_that_has_changed_are_not_taken_for_finished(undisturbed, place, capsys):
+    shutil.copytree(undisturbed / "exp", "exp")
+    corpus = Path("corpus").resolve()
+    Path("corpus").unlink()
+    shutil.copytree(corpus, "corpus")
+    wav = next(Path("corpus/wav").rglob("*.wav"))
+    os.utime(wav, (1, 1))  # what a fingerprint sees
+    assert sweep() == 2
+    assert "was trained on another state of the corpus" in capsys.readouterr().err
+
+
+def test_gpus_that_are_not_there_are_refused(place, capsys):
+    assert sweep("--jobs", "2", "--gpus", "8") == 2
+    assert "--gpus 8 should be a share of one GPU" in capsys.readouterr().err
 
 
 def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(place, monkeypatch, capsys):
