@@ -158,8 +158,8 @@ def refuse_overlap(grid: list[Trial]) -> None:
         for session in said.test_split:
             key = said.SorL, variant(trial, names), said.seed, session
             if (other := seen.setdefault(key, trial)) is not trial:
-                raise UserError(f"{other.name} and {trial.name} would stand in one row of the table "
-                                f"and both test session {session}; give each its own grid")  # fmt: skip
+                raise UserError(f"{other.name} and {trial.name} are of one row of the table "
+                                f"and both test session {session}; part them")  # fmt: skip
 
 
 def _varying(grid: list[Trial]) -> list[str]:

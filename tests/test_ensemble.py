@@ -724,6 +724,19 @@ def test_folds_need_a_session_each(place, capsys, k, told):
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "words, told",
+    [(["--leave_out", "3"], "needs members that were trained on the same sessions"),
+     (["--disjoint", "text"], "rows that --disjoint took out of the training of other")],
+)  # fmt: skip
+def test_members_that_cannot_be_trained_out_of_fold_are_named_at_once(place, capsys, words, told):
+    assert main.main([*MEMBER, "--modality", "text", "--save_name", "other", *words]) == 0
+    before = set(Path("exp/oof").iterdir())
+    assert main.main(["ensemble", "text", "other", "--method", "soft", "--oof", "2"]) == 2
+    assert told in capsys.readouterr().err
+    assert set(Path("exp/oof").iterdir()) == before
+
+
 def test_an_ensemble_is_not_trained_out_of_fold(place, capsys):
     assert main.main(["ensemble", "text", stacked().name, "--method", "soft", "--oof", "3"]) == 2
     assert "is an ensemble" in capsys.readouterr().err

@@ -407,6 +407,29 @@ def test_a_run_says_its_settings_and_what_its_encoder_is(trained):
     assert said["special"] == SPECIAL
 
 
+def test_a_run_is_not_tested_with_another_tokenizer(trained, tmp_path, capsys):
+    lines = dataset_lines(trained)
+    tiny_bert.write(tmp_path / "other", lines[: len(lines) // 2] + ["전혀 다른 말"] * 20, seed=3)
+    with contextlib.chdir(trained):
+        words = ["--test_only", "run", "--data", "corpus", "--gpu_id", "-1"]
+        assert main.main([*words, "--text_encoder", str(tmp_path / "other")]) == 2
+        assert "is not the encoder or not the tokenizer that run was" in capsys.readouterr().err
+        assert main.main(words) == 0
+
+
+def dataset_lines(trained: Path) -> list[str]:
+    with contextlib.chdir(trained):
+        return dataset.open_corpus("corpus").utterances["text"].tolist()
+
+
+def test_an_epoch_is_not_chosen_by_a_head_that_is_not_there(trained, capsys):
+    with contextlib.chdir(trained):
+        words = flags("--save_name", "other", "--val_split", "2", "--select", "ccc")
+        assert main.main([*words, "--heads", "emotion"]) == 2
+    err = capsys.readouterr().err
+    assert "--select ccc needs the heads arousal, valence; the model has emotion" in err
+
+
 def test_a_run_trains_the_encoder_too(trained):
     state = torch.load(trained / "exp" / "run" / "model.pth", weights_only=True)
     before = transformers.AutoModel.from_pretrained(trained / "bert").state_dict()

@@ -355,3 +355,9 @@ def test_an_encoder_that_is_not_there_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="`hf download a/b --local-dir FOLDER`.*FOLDER, or else$"):
         pretrained.find("a/b", ", or else")
+
+
+@pytest.mark.parametrize("kind, places", [("bert", 64), ("roberta", 62), ("xlm-roberta", 62)])
+def test_encoders_that_number_places_from_the_padding_have_fewer(kind, places):
+    config = {"model_type": kind, "max_position_embeddings": 64, "pad_token_id": 1}
+    assert pretrained.positions(config) == places

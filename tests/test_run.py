@@ -639,6 +639,26 @@ def test_a_temperature_is_fitted_on_validation_rows_alone_and_kept_for_testing_a
     assert pd.read_csv(again / "predictions.csv")["confidence"].tolist() == tested
 
 
+def test_a_run_is_not_tested_on_its_validation_rows_in_a_copy_of_the_corpus(place, capsys):
+    folder = trained("--val_split", "2")
+    shutil.copytree("corpus", "copy")  # other times, so another fingerprint
+    words = ["--test_only", folder.name, "--data", "copy", "--test_split", "2"]
+    assert main.main(words) == 2
+    assert "test rows were used in training" in capsys.readouterr().err
+
+
+def test_hard_targets_are_what_a_class_balanced_loss_counts(place):
+    said = read(trained("--target", "hard", "--loss", "cbloss"))
+    rows = pd.read_csv(next(Path("data/prepared").glob("*/df_speaker.csv")), dtype=str)
+    tied = rows["emotion"].fillna("").str.contains(";") & rows["session"].isin(["1", "2"])
+    assert tied.any() and sum(said["class_counts"].values()) > sum(
+        weight > 0 for weight in said["class_weights"]
+    )
+    first = rows[rows["session"].isin(["1", "2"])]["emotion"].dropna().str.split(";").str[0]
+    absent = {name for name, weight in zip(VOTES, said["class_weights"], strict=True) if not weight}
+    assert absent == set(VOTES) - set(first)
+
+
 def test_without_validation_sessions_no_temperature_is_fitted(run_folder):
     found = read(run_folder, "result.json")["calibration"]
     assert (found["temperature"], found["fitted_on"], found["ece"]) == (None, 0, None)
