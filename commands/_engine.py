@@ -188,7 +188,8 @@ def _ray(jobs: int | None, address: str | None):
         ray.init(address=address or "local", **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"no Ray at --address {address}: {reason}") from error
+        raise UserError(f"no Ray at --address {address}: {reason} (where the cluster asks for a "
+                        f"token: RAY_AUTH_MODE=token in the environment)") from error  # fmt: skip
     return ray
 
 
