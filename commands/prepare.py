@@ -2,24 +2,60 @@
 
     python main.py prepare --data DIR
     python main.py prepare --data sample
+    python main.py prepare sample --layout kemdy20    writes data/sample_kemdy20 first
 
 Training does this by itself when nothing is prepared yet.
 """
 
 import argparse
+from pathlib import Path
 
+import constants
 import dataset
+from utils import UserError, leaf, lock, make_folder, read_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The corpus flags."""
+    """The corpus flags, and those of a sample in another corpus's layout."""
     dataset.add_arguments(parser)
+    parser.add_argument(
+        "sample", nargs="?", metavar="sample[:DIR]",
+        help="write the synthetic corpus to DIR, unless it is there, and prepare that instead of "
+        "--data (default of DIR: data/sample, with _LAYOUT if one is named)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--layout", metavar="CORPUS",
+        help="how that corpus lies on disk: a file of corpora/ (default: kemdy19)",
+    )  # fmt: skip
 
 
 def main(settings: argparse.Namespace) -> None:
     """Prepare and print the tables."""
+    if settings.sample is not None:
+        if settings.data != constants.DATA:
+            raise UserError(f"prepare needs --data {settings.data} or {settings.sample}, not both")
+        settings.data = str(_written(settings.sample, settings.layout))
+    elif settings.layout is not None:
+        raise UserError(f"--layout {settings.layout} needs the word sample before it")
     corpus = dataset.open_corpus(settings.data, settings.tables, settings.max_bad)
     print(summary(corpus))
+
+
+def _written(sample: str, layout: str | None) -> Path:
+    """The folder of the sample corpus in a layout, written now if it is not there."""
+    name, colon, place = sample.partition(":")
+    if name != "sample" or (colon and not place):
+        raise UserError(f"prepare needs --data, or sample, or sample:DIR; it got {sample!r}")
+    folder = Path(place or "data/sample" + (f"_{layout}" if layout else ""))
+    wanted = {"layout": layout} if layout else {}
+    mark = folder / dataset.MARK
+    with lock(make_folder(folder.parent) / f".{folder.name}.lock", f"writing {folder}"):
+        if not mark.exists():
+            leaf("corpora", "sample").write(folder, **wanted)
+    there = read_json(mark).get("layout")
+    if wanted and layout != there:
+        raise UserError(f"{folder} holds a sample laid out as {there}, not {layout}")
+    return folder
 
 
 def summary(corpus: dataset.Corpus) -> str:

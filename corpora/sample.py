@@ -4,9 +4,10 @@ Forty made-up voices (`_sample_voice.py`) say made-up lines (`_sample_lines.py`)
 (`_sample_plan.py`), and ten made-up raters judge them (`_sample_raters.py`). About two in
 five lines fit several moods and about a quarter are hardly acted, seldom both at once: text and
 voice each tell a part (`benchmarks/sample_difficulty.py`). How it lies on disk is the affair of the
-leaf whose layout is asked for, which is also what reads it.
+leaf whose layout is asked for, which is also what reads it; a leaf may shape the dialogues, too.
 
     python main.py prepare --data sample
+    python main.py prepare sample --layout kemdy20
 """
 
 import os
@@ -21,12 +22,14 @@ from tqdm import tqdm
 
 from constants import ROLES
 from corpora import _sample_plan, _sample_raters, _sample_voice
-from utils import UserError, leaf, make_folder, rng, write_json
+from utils import UserError, leaf, leaves, make_folder, rng, write_json
 
 __all__ = ["ROLES", "SYNTHETIC", "matches", "write"]
 
 SYNTHETIC = True
 VERSION = 1  # of the corpus: raised when a number in a _sample file changes
+LAYOUT = "kemdy19"
+SIZES = {"sessions": 20, "dialogues": 10, "utterances": 99}  # at most; a layout may name its own
 
 
 def matches(folder: Path) -> bool:
@@ -36,35 +39,32 @@ def matches(folder: Path) -> bool:
 
 def write(
     folder: Path,
-    layout: str = "kemdy19",
-    sessions: int = 20,
-    dialogues: int = 10,
+    layout: str = LAYOUT,
+    sessions: int | None = None,
+    dialogues: int | None = None,
     utterances: int = 6,
     seed: int = 0,
     progress: Callable = tqdm,
 ) -> None:
     """Lay the corpus into `folder`, new or empty: whole or not at all; equal seeds, equal bytes.
 
-    `sessions` 1..20, `dialogues` a session 1..10, `utterances` a dialogue 1..99; `progress` is
-    called as tqdm is. SYNTHETIC.json, the mark that it is whole, says what was made.
+    `layout`: a leaf with `write_sample`, and `SAMPLE_SIZES` and `plan_sample` where it is not in
+    the manner of KEMDy19. `sessions` (1..20 there, None: the most), `dialogues` a session (1..10,
+    None), `utterances` a dialogue (1..99); `progress` is called as tqdm is. SYNTHETIC.json, the
+    mark that it is whole, says what was made.
     """
-    sizes = {
-        "sessions": (sessions, 20),
-        "dialogues": (dialogues, 10),
-        "utterances": (utterances, 99),
-    }
-    for name, (value, most) in sizes.items():
-        if not 1 <= value <= most:
-            raise UserError(f"{name} of a sample must be 1 to {most}, not {value}")
+    writer = leaf("corpora", layout)
+    if not hasattr(writer, "write_sample"):
+        able = [
+            name for name in leaves("corpora") if hasattr(leaf("corpora", name), "write_sample")
+        ]
+        raise UserError(f"no sample is laid out as {layout!r}; layouts: {', '.join(able)}")
+    sizes = {"sessions": sessions, "dialogues": dialogues, "utterances": utterances}
+    sizes = _sizes(sizes, getattr(writer, "SAMPLE_SIZES", SIZES))
     folder = Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"a sample needs a new or empty folder; {folder} holds other files")
-    writer = leaf("corpora", layout)
-    if not hasattr(writer, "write_sample"):
-        raise UserError(f"a sample cannot be laid out as {layout!r}: it has no write_sample")
-    spoken = _sample_plan.plan(sessions, dialogues, utterances, seed)
-    table = _sample_raters.rate(spoken, seed)
-    size = {"sessions": sessions, "dialogues": dialogues, "utterances": utterances, "seed": seed}
+    spoken, table = getattr(writer, "plan_sample", _plan)(**sizes, seed=seed)
     make_folder(folder.parent)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
         made = make_folder(Path(part) / folder.name)
@@ -73,11 +73,28 @@ def write(
             progress(total=len(spoken), desc="sample", unit="utterance", leave=False) as bar,
         ):
             writer.write_sample(made, table, _ahead(pool, spoken, seed, bar))
-        mark = {"synthetic": True, "version": VERSION, "layout": layout, **size}
+        mark = {"synthetic": True, "version": VERSION, "layout": layout, **sizes, "seed": seed}
         write_json(made / "SYNTHETIC.json", mark)
         if folder.exists():
             folder.rmdir()
         os.replace(made, folder)
+
+
+def _sizes(wanted: dict[str, int | None], most: dict[str, int]) -> dict[str, int]:
+    """The sizes wanted, or the most there can be; a UserError for one that cannot be."""
+    sizes = {name: most[name] if value is None else value for name, value in wanted.items()}
+    for name, value in sizes.items():
+        if not 1 <= value <= most[name]:
+            raise UserError(f"{name} of a sample must be 1 to {most[name]}, not {value}")
+    return sizes
+
+
+def _plan(
+    sessions: int, dialogues: int, utterances: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is said, and the ratings of it in both roles."""
+    spoken = _sample_plan.plan(sessions, dialogues, utterances, seed)
+    return spoken, _sample_raters.rate(spoken, seed)
 
 
 def _ahead(pool: ThreadPoolExecutor, spoken: pd.DataFrame, seed: int, bar: tqdm) -> Callable:
