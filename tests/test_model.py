@@ -21,7 +21,7 @@ SMALL = {"hidden_size": 8, "ws": W, "text_dim": TEXT_DIM}
 TINY = {
     "model_type": "bert", "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2,
     "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64,
-    "pad_token_id": 1,
+    "pad_token_id": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
 }  # fmt: skip
 NEEDED = {  # by models that have such a setting
     "encoder": TINY, "special": {"cls": 2, "sep": 3, "pad": 1}, "max_length": 40,
