@@ -8,7 +8,7 @@ import argparse
 import dataclasses
 import math
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import constants
 from utils import UserError, leaf, leaves
@@ -311,18 +311,25 @@ def _read_sessions(settings: argparse.Namespace, given: dict) -> None:
             given[name] = value
 
 
-def check(settings: argparse.Namespace) -> None:
-    """A UserError unless there is a command line that says what a configuration.json says."""
+def words_of(said: dict, but: Iterable[str] = ()) -> list[str]:
+    """A command line that says what a configuration says, but for some flags."""
     words = []
-    for action in training_parser(settings.model)._actions:
-        flag, value = action.option_strings[0], getattr(settings, action.dest, None)
-        if isinstance(value, tuple):
+    for action in training_parser(said["model"])._actions:
+        flag, value = action.option_strings[0], said.get(action.dest)
+        if action.dest in but or value is None:
+            continue
+        if isinstance(value, tuple | list):
             words += [flag, *map(str, value)] if value else []
         elif action.nargs == 0:
-            words += [flag] if value is action.const and value is not None else []
-        elif value is not None:
+            words += [flag] if value is action.const else []
+        else:
             words.append(f"{flag}={value}")
-    said = vars(parse(words)[0])
+    return words
+
+
+def check(settings: argparse.Namespace) -> None:
+    """A UserError unless there is a command line that says what a configuration.json says."""
+    said = vars(parse(words_of(vars(settings)))[0])
     flags = {name: value for name, value in vars(settings).items() if name in said}
     if odd := [name for name, value in flags.items() if said[name] != value]:
         raise UserError(f"configuration.json: {odd[0]} cannot be {getattr(settings, odd[0])!r}")

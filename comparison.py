@@ -17,6 +17,7 @@ from scipy import stats
 import evidence
 import metric
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
+from summary import plain
 from trials import (
     PLACES,
     Pool,
@@ -76,7 +77,7 @@ def row(
         | {"prior": prior.get(score)}
         for score, kind in metric.SCORES.items()
     }
-    return _plain({"name": name, "ties": ties} | _contents(trials, pool) | {"scores": scores})
+    return plain({"name": name, "ties": ties} | _contents(trials, pool) | {"scores": scores})
 
 
 def _contents(trials: Sequence[Trial], pool: Pool) -> dict:
@@ -186,7 +187,7 @@ def _group(frame: pd.DataFrame, seed: np.ndarray, ties: str) -> dict:
     result = {"n": len(frame[key].drop_duplicates())}
     result["n_emotion"] = len(frame.iloc[np.unique(rows)][key].drop_duplicates())
     result |= {name: _mean([scores[name]["value"] for scores in found]) for name in BY}
-    return _plain(result | {"classes": [EMOTIONS[i] for i in np.unique(truth)]})
+    return plain(result | {"classes": [EMOTIONS[i] for i in np.unique(truth)]})
 
 
 # --- two rows ---------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def _compare(a: Pool, b: Pool, resamples: int, seed: int) -> dict | None:
     refuse_other_truth(a.truth.iloc[of_a[common]], b.truth.iloc[common], b.utterances[common])
     joined = _join(a, b, of_a)
     there = np.unique(a.utterance[joined.used_a])
-    return _plain(
+    return plain(
         {
             "n_common": len(there),
             "left_out_a": len(a.utterances) - len(there),
@@ -374,12 +375,3 @@ def _number(name: object) -> object:
 
 def _order(name: object) -> tuple:
     return (0, name, "") if isinstance(name, int) else (1, 0, name)
-
-
-def _plain(value: object) -> object:
-    """For JSON: NaN becomes None."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value

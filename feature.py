@@ -32,7 +32,6 @@ import importlib
 import io
 import logging
 import math
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -267,7 +266,7 @@ def _extracted(
 ) -> Iterator[tuple[Entry, bytes]]:  # fmt: skip
     """Entries and their bytes in the order of `jobs`, whatever the number of workers."""
     together = hasattr(extractor, "many")
-    size, workers = (GROUP, 1) if together else (1, workers or _cores())
+    size, workers = (GROUP, 1) if together else (1, workers or utils.cores())
 
     def work(group: list[_Job]) -> list[tuple[Entry, bytes]]:
         many = extractor.many if together else lambda _: [_one(extractor, job) for job in group]
@@ -320,7 +319,3 @@ def _in_order(pool: ThreadPoolExecutor, work: Callable, items: list, ahead: int)
             yield begun.popleft().result()
     while begun:
         yield begun.popleft().result()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

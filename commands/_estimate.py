@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import loss as losses
 import model as models
-from commands._grid import Trial
 from dataset import Windows, open_material
 from devices import Processes
+from grid import Trial
 from training import Training
 
 STEPS = 2  # timed; the first of three is slow

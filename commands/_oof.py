@@ -8,11 +8,11 @@ import pandas as pd
 
 import arguments
 import combination
+import engine
 import record
 import report
-from commands import _engine
-from commands._grid import Trial
 from ensemble import Member
+from grid import Trial
 from utils import UserError, make_folder, read_json
 from wording import sessions
 
@@ -34,9 +34,9 @@ def out_of_fold(
                         f"{' and on '.join(map(sessions, sorted(trained)))}")  # fmt: skip
     grids = [folds(member, k) for member in members]
     runs = make_folder(Path(save_path, OOF))
-    place = _engine.Place(str(runs.resolve()), str((runs / "logs").resolve()), str(Path.cwd()))
+    place = engine.Place(str(runs.resolve()), str((runs / "logs").resolve()), str(Path.cwd()))
     every = {trial.name: trial for grid in grids for trial in grid}
-    failed = _engine.train_all(list(every.values()), place, jobs, None, None)
+    failed = engine.train_all(list(every.values()), place, jobs, None, None)
     if failed:
         name, why = next(iter(failed.items()))
         raise UserError(f"{len(failed)} of {len(every)} out-of-fold runs failed: {name}: {why}")
@@ -69,18 +69,7 @@ def folds(member: Member, k: int) -> list[Trial]:
 
 def flags(said: dict) -> list[str]:
     """A command line that says what a configuration.json says, but for test sessions and places."""
-    words = ["--model", said["model"]]
-    skipped = {*record.FREE, "model", "test_split", "leave_out", "help"}
-    for action in arguments.training_parser(said["model"])._actions:
-        flag, value = action.option_strings[0], said.get(action.dest)
-        if action.dest in skipped or value is None or value == []:
-            continue
-        if isinstance(value, list):
-            words += [flag, *map(str, value)]
-        elif action.nargs == 0:
-            words += [flag] * (value is action.const)
-        else:
-            words.append(f"{flag}={value}")
+    words = arguments.words_of(said, {*record.FREE, "test_split", "leave_out"})
     return words + _device(said)
 
 

@@ -17,9 +17,11 @@ from pathlib import Path
 import arguments
 import comparison
 import dataset
+import engine
+import grid as grids
 import record
 import tables
-from commands import _engine, _estimate, _grid
+from commands import _estimate
 from utils import UserError, digest, make_folder, write_json
 from wording import sessions
 
@@ -30,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The grid, and how it is trained."""
     add = parser.add_argument
     add("grid", help="a file of flags that may list alternatives, {a,b}")
-    _grid.add_arguments(parser)
+    grids.add_arguments(parser)
     add("--dry_run", action="store_true", help="show the trials and about how long they take")
     add(
         "--jobs", type=arguments.number(int, 1), metavar="N",
@@ -45,21 +47,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(settings: argparse.Namespace) -> None:
     """Expand, say what comes, train what is missing, write the tables."""
-    grid = _grid.trials(_lines(settings), _sessions)
+    grid = grids.trials(_lines(settings), _sessions)
     runs = _one({trial.settings.save_path for trial in grid}, "--save_path")
     _one({trial.settings.ties for trial in grid}, "--ties")
-    _grid.refuse_overlap(grid)
+    grids.refuse_overlap(grid)
     print(_expansion(grid, runs))
     if settings.dry_run:
         print(_time(grid, runs, settings.jobs))
         return
     title = Path(settings.grid).stem
     folder = make_folder(Path(runs, f"sweep_{title}_{digest([trial.name for trial in grid])}"))
-    place = _engine.Place(
+    place = engine.Place(
         str(Path(runs).resolve()), str((folder / "logs").resolve()), str(Path.cwd())
     )
     try:
-        failed = _engine.train_all(grid, place, settings.jobs, settings.gpus, settings.address)
+        failed = engine.train_all(grid, place, settings.jobs, settings.gpus, settings.address)
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the sweep; the same command goes on with it") from None
     write_json(folder / "sweep.json", _record(settings, grid, failed))
@@ -76,7 +78,7 @@ def _lines(settings: argparse.Namespace) -> list[str]:
     said = [" ".join(word if "{" in word else shlex.quote(word) for word in settings.flags)]
     said += [f"--folds {shlex.quote(settings.folds)}"] if settings.folds else []
     said += [f"--seeds {' '.join(map(str, settings.seeds))}"] if settings.seeds else []
-    return _grid.read(Path(settings.grid)) + said
+    return grids.read(Path(settings.grid)) + said
 
 
 @functools.cache
@@ -91,7 +93,7 @@ def _one(values: set, flag: str):
     return values.pop()
 
 
-def _record(settings: argparse.Namespace, grid: list[_grid.Trial], failed: dict) -> dict:
+def _record(settings: argparse.Namespace, grid: list[grids.Trial], failed: dict) -> dict:
     trials = [{"name": trial.name, "command": shlex.join(["python", "main.py", *trial.words]),
                "failed": failed.get(trial.name)} for trial in grid]  # fmt: skip
     return {"grid": _lines(settings), "trials": trials}
@@ -100,33 +102,33 @@ def _record(settings: argparse.Namespace, grid: list[_grid.Trial], failed: dict)
 # --- what comes -----------------------------------------------------------------------------
 
 
-def _expansion(grid: list[_grid.Trial], runs: str) -> str:
+def _expansion(grid: list[grids.Trial], runs: str) -> str:
     """A line a trial: its state, role, test sessions, seed and what sets it apart."""
-    names = _grid.differing(grid)
+    names = grids.differing(grid)
     lines = [f"{len(grid)} trials"]
     for trial in grid:
         said, state = trial.settings, _state(trial, runs)
         line = f"{trial.name:<32} {state:<6} {said.SorL:<8} test {sessions(said.test_split):<8} "
-        lines.append(f"{line}seed {said.seed:<4} {_grid.variant(trial, names)}".rstrip())
+        lines.append(f"{line}seed {said.seed:<4} {grids.variant(trial, names)}".rstrip())
     return "\n".join(lines)
 
 
-def _state(trial: _grid.Trial, runs: str) -> str:
+def _state(trial: grids.Trial, runs: str) -> str:
     folder = Path(runs, trial.name)
     if record.is_finished(folder):
         return "done"
     return "begun" if folder.exists() else "to do"
 
 
-def _time(grid: list[_grid.Trial], runs: str, jobs: int | None) -> str:
+def _time(grid: list[grids.Trial], runs: str, jobs: int | None) -> str:
     todo = [trial for trial in grid if _state(trial, runs) != "done"]
     if not todo:
         return "nothing to train"
-    with _engine.one_thread():
+    with engine.one_thread():
         seconds = _estimate.seconds(todo)
     if seconds is None:
         return "no estimate: a model among them learns without steps"
-    jobs = min(jobs or _engine.side_by_side(), max(1, len(todo)))
+    jobs = min(jobs or engine.side_by_side(), max(1, len(todo)))
     return (
         f"{len(todo)} to train: about {_told(seconds)} with one thread each, so "
         f"{_told(seconds / jobs)} with {jobs} at a time (from {_estimate.STEPS} steps of each kind)"
@@ -142,18 +144,18 @@ def _told(seconds: float) -> str:
 
 def _about(settings: argparse.Namespace) -> str:
     """The comments at the top of a grid, but for the first line, which is its command."""
-    top = itertools.takewhile(lambda line: line.startswith("#"), _grid.read(Path(settings.grid)))
+    top = itertools.takewhile(lambda line: line.startswith("#"), grids.read(Path(settings.grid)))
     return " ".join(line.lstrip("# ") for line in list(top)[1:])
 
 
 def _write_tables(
-    head: tuple[str, str], grid: list[_grid.Trial], failed: dict[str, str], runs: str, folder: Path
+    head: tuple[str, str], grid: list[grids.Trial], failed: dict[str, str], runs: str, folder: Path
 ) -> None:
     title, about = head
-    names = _grid.differing(grid)
+    names = grids.differing(grid)
     rows: dict[str, list[comparison.Trial]] = {}
     for trial in grid:
-        parts = (trial.settings.SorL, _grid.variant(trial, names))
+        parts = (trial.settings.SorL, grids.variant(trial, names))
         row = rows.setdefault(", ".join(part for part in parts if part), [])
         row.append(comparison.read(Path(runs, trial.name)))
     result = tables.compared(title, rows, grid[0].settings.ties, folder, about) | {"failed": failed}

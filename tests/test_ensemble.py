@@ -21,6 +21,7 @@ from sklearn.metrics import f1_score, precision_score, recall_score
 
 import arguments
 import combination
+import engine
 import ensemble
 import evidence
 import main
@@ -713,7 +714,7 @@ def test_out_of_fold_rows_are_those_of_training_each_once_in_folds_of_sessions(p
 
 
 def test_finished_out_of_fold_runs_are_not_trained_again(place, monkeypatch):
-    monkeypatch.setattr(_oof._engine.run, "train", None)
+    monkeypatch.setattr(engine.run, "train", None)
     folder = combined("text", "audio", "--method", "weighted", "--oof", "2", "--jobs", "1")
     assert sum(read_json(folder / "configuration.json")["weights"]) == pytest.approx(1)
 

@@ -13,9 +13,9 @@ import torch
 
 import arguments
 import constants
+import grid as grids
 import main
 import metric
-from commands import _grid
 from models import mate
 from utils import ROOT, leaf, leaves
 
@@ -133,7 +133,7 @@ def test_a_command_of_the_readmes_is_understood(command):
         if rest:  # flags of training, which may list alternatives
             grid = " ".join(word if "{" in word else shlex.quote(word) for word in rest)
             assert hasattr(leaf("commands", words[0]), "FLAGS")
-            assert _grid.trials([grid], None)
+            assert grids.trials([grid], None)
         return
     with contextlib.chdir(ROOT):
         settings, given, extra = main.parse(words)

@@ -17,9 +17,10 @@ from conftest import FLAGS
 from hypothesis import given
 from hypothesis import strategies as st
 
+import engine
+import grid as grids
 import main
 import record
-from commands import _engine, _grid
 from utils import ROOT, UserError, read_json
 
 TABLES = ROOT / "exp" / "tables"
@@ -36,8 +37,8 @@ def twenty(data: str, tables: str) -> list[int]:
     return list(range(1, 21))
 
 
-def grid_of(text: str, sessions=no_corpus) -> list[_grid.Trial]:
-    return _grid.trials(text.splitlines(), sessions)
+def grid_of(text: str, sessions=no_corpus) -> list[grids.Trial]:
+    return grids.trials(text.splitlines(), sessions)
 
 
 # --- expansion ------------------------------------------------------------------------------
@@ -59,17 +60,17 @@ def grid_of(text: str, sessions=no_corpus) -> list[_grid.Trial]:
     ],
 )  # fmt: skip
 def test_a_line_expands_to_its_alternatives(line, wanted):
-    assert [" ".join(words) for words in _grid.alternatives(line)] == wanted
+    assert [" ".join(words) for words in grids.alternatives(line)] == wanted
 
 
 def test_a_quoted_word_keeps_its_spaces():
-    assert _grid.alternatives("--data {'a b',c}") == [["--data", "a b"], ["--data", "c"]]
+    assert grids.alternatives("--data {'a b',c}") == [["--data", "a b"], ["--data", "c"]]
 
 
 @pytest.mark.parametrize("line", ["--lam {0.5", "--test_split {[1,2}", "--data 'a"])
 def test_a_line_that_does_not_close_is_refused(line):
     with pytest.raises(UserError, match="of the grid"):
-        _grid.alternatives(line)
+        grids.alternatives(line)
 
 
 words = st.lists(st.sampled_from(["a", "b", "[1,2]", "x-y"]), min_size=1, max_size=3, unique=True)
@@ -78,7 +79,7 @@ words = st.lists(st.sampled_from(["a", "b", "[1,2]", "x-y"]), min_size=1, max_si
 @given(st.lists(words, min_size=1, max_size=3))
 def test_a_line_expands_like_the_product_of_its_braces(lists):
     line = " ".join("{" + ",".join(words) + "}" for words in lists)
-    assert _grid.alternatives(line) == [list(c) for c in itertools.product(*lists)]
+    assert grids.alternatives(line) == [list(c) for c in itertools.product(*lists)]
 
 
 @pytest.mark.parametrize(
@@ -87,12 +88,12 @@ def test_a_line_expands_like_the_product_of_its_braces(lists):
      ("modality", 6, 6), ("folds5", 5, 1), ("loso", 20, 1), ("seed12", 5, 1)],
 )  # fmt: skip
 def test_a_grid_of_the_project_has_its_trials(name, trials, rows):
-    lines = _grid.read(TABLES / f"{name}.txt")
-    grid = _grid.trials(lines, twenty)
-    names = _grid.differing(grid)
+    lines = grids.read(TABLES / f"{name}.txt")
+    grid = grids.trials(lines, twenty)
+    names = grids.differing(grid)
     assert lines[0].startswith(f"# python main.py sweep exp/tables/{name}.txt ")
     assert len(grid) == trials
-    assert len({(t.settings.SorL, _grid.variant(t, names)) for t in grid}) == rows
+    assert len({(t.settings.SorL, grids.variant(t, names)) for t in grid}) == rows
     if name[0] == "3":
         assert {trial.settings.epochs for trial in grid} == {100}
 
@@ -135,8 +136,8 @@ def test_a_flag_that_is_none_of_training_many_is_refused(flag):
 
 def test_rows_of_several_models_are_named_by_the_model_and_what_differs_within_one():
     grid = grid_of("{--model mate --lam {0.5,0.6},--model functionals}")
-    names = _grid.differing(grid)
-    assert sorted({_grid.variant(trial, names) for trial in grid}) == [
+    names = grids.differing(grid)
+    assert sorted({grids.variant(trial, names) for trial in grid}) == [
         "model functionals, lam 0.66", "model mate, lam 0.5", "model mate, lam 0.6"
     ]  # fmt: skip
 
@@ -144,8 +145,8 @@ def test_rows_of_several_models_are_named_by_the_model_and_what_differs_within_o
 @pytest.mark.parametrize("line", ["--test_split {[1,2],[2,3]}", "--test_split 1 {,--val_split 3}"])
 def test_trials_of_one_row_that_test_a_session_twice_are_refused_before_training(line):
     with pytest.raises(UserError, match="and both test session [12]"):
-        _grid.refuse_overlap(grid_of(line))
-    _grid.refuse_overlap(grid_of("--test_split {[1,2],[3]}\n--seeds 1 2"))
+        grids.refuse_overlap(grid_of(line))
+    grids.refuse_overlap(grid_of("--test_split {[1,2],[3]}\n--seeds 1 2"))
 
 
 def test_a_fold_that_is_left_out_is_no_trial():
@@ -154,13 +155,13 @@ def test_a_fold_that_is_left_out_is_no_trial():
 
 
 def test_a_hash_within_quotes_is_no_comment():
-    assert _grid.alternatives("--data 'a#b'") == [["--data", "a#b"]]
+    assert grids.alternatives("--data 'a#b'") == [["--data", "a#b"]]
 
 
 def test_variants_name_only_what_differs():
     grid = grid_of("--lam {0.5,0.66}\n{,--bidirectional}\n--test_split {[1],[2]}\n--seeds 1 2")
-    names = _grid.differing(grid)
-    assert sorted({_grid.variant(trial, names) for trial in grid}) == [
+    names = grids.differing(grid)
+    assert sorted({grids.variant(trial, names) for trial in grid}) == [
         "lam 0.5, bidirectional", "lam 0.5, no bidirectional",
         "lam 0.66, bidirectional", "lam 0.66, no bidirectional",
     ]  # fmt: skip
@@ -216,7 +217,7 @@ def test_ray_and_one_after_the_other_make_the_same_tables(undisturbed, place, ca
 
 def test_without_ray_a_sweep_says_so_and_trains(place, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)  # what `import ray` meets where it is missing
-    monkeypatch.setattr(_engine, "side_by_side", lambda: 2)
+    monkeypatch.setattr(engine, "side_by_side", lambda: 2)
     assert sweep("--SorL", "speaker") == 0
     out = capsys.readouterr().out
     assert "Ray is not installed" in out
@@ -242,14 +243,14 @@ def test_a_trial_that_fails_is_reported_and_the_others_are_trained(place, capsys
 
 
 def test_an_error_of_the_program_in_one_trial_does_not_stop_the_others(place, monkeypatch, capsys):
-    honest = _engine.run.train
+    honest = engine.run.train
 
     def train(settings, command):
         if settings.test_split == (1, 2):
             raise ZeroDivisionError("planted")
         return honest(settings, command)
 
-    monkeypatch.setattr(_engine.run, "train", train)
+    monkeypatch.setattr(engine.run, "train", train)
     assert sweep("--jobs", "1", "--SorL", "speaker") == 2
     assert "ZeroDivisionError: planted; see " in capsys.readouterr().err
     [log] = [p for p in (made(place) / "logs").iterdir() if "planted" in p.read_text()]
@@ -277,7 +278,7 @@ def test_a_finished_sweep_trains_nothing_and_writes_the_same_tables(
     undisturbed, place, monkeypatch
 ):
     shutil.copytree(undisturbed / "exp", "exp")
-    monkeypatch.setattr(_engine.run, "train", None)
+    monkeypatch.setattr(engine.run, "train", None)
     assert sweep() == 0
     assert contents(made(place)) == contents(made(undisturbed))
 
@@ -302,7 +303,7 @@ def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(place, monkeypatch, capsys):
     def interrupted(settings, command):
         raise KeyboardInterrupt("in epoch 1")
 
-    monkeypatch.setattr(_engine.run, "train", interrupted)
+    monkeypatch.setattr(engine.run, "train", interrupted)
     assert sweep("--jobs", "1") == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -363,5 +364,5 @@ def test_a_trial_keeps_its_name_when_the_corpus_says_which_text_encoder(place, c
     words = ["--data", "corpus", "--test_split", "[3,4]", "--modality", "text"]
     [trial] = grid_of(" ".join(words))
     before = trial.name
-    _engine._extract([trial])
+    engine._extract([trial])
     assert trial.settings.text_encoder is None and trial.name == before

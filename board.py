@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import record
-from commands._grid import Trial
+from grid import Trial
 from training import LOG
 
 

@@ -20,10 +20,10 @@ import arguments
 import model as models
 import record
 import run
-from commands._board import Board
-from commands._grid import Trial
+from board import Board
 from dataset import open_corpus, open_material
-from utils import ROOT, UserError, leaf, lock, make_folder, read_json
+from grid import Trial
+from utils import ROOT, UserError, cores, leaf, lock, make_folder, read_json
 
 MEMORY = 8 << 30  # bytes a trial: MATE at its defaults keeps 7.5 GB
 GRACE = 60  # seconds that trials get to save what they have when a sweep is interrupted
@@ -195,8 +195,7 @@ def _ray(jobs: int | None, address: str | None):
 
 def side_by_side() -> int:
     """How many trials this machine has the cores and the free memory for."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, psutil.virtual_memory().available // MEMORY))
+    return max(1, min(cores(), psutil.virtual_memory().available // MEMORY))
 
 
 def _side_by_side(ray, todo: list[Trial], place: Place, gpus: float | None, board: Board):
@@ -235,9 +234,9 @@ def _task(root: str):
         import sys
 
         sys.path.insert(0, root)
-        from commands import _engine
+        import engine
 
-        return _engine.train_one(words, name, _engine.Place(*place))
+        return engine.train_one(words, name, engine.Place(*place))
 
     return work
 
