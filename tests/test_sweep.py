@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import FLAGS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -297,6 +298,18 @@ def test_trials_of_a_corpus_that_has_changed_are_not_taken_for_finished(undistur
 def test_gpus_that_are_not_there_are_refused(place, capsys):
     assert sweep("--jobs", "2", "--gpus", "8") == 2
     assert "--gpus 8 should be a share of one GPU" in capsys.readouterr().err
+
+
+def test_a_trial_has_one_thread_whatever_there_are(place, monkeypatch):
+    seen = []
+    monkeypatch.setattr(engine.run, "train", lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        sweep("--jobs", "1", "--SorL", "speaker")
+        assert seen == [1, 1] and torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_ctrl_c_ends_a_sweep_and_says_how_to_go_on(place, monkeypatch, capsys):
