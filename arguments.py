@@ -126,6 +126,11 @@ def _protocol_flags(parser: Parser) -> None:
         f"(default: {constants.TEXT_VECTORS} in the corpus folder, else "
         f"{constants.TEXT_ENCODER})",
     )
+    _run_flags(add)
+
+
+def _run_flags(add: Callable) -> None:
+    """Which run: where it is made, gone on with, tested again."""
     add(
         "--test_only",
         nargs="?",
@@ -196,6 +201,11 @@ def _training_flags(parser: Parser) -> None:
         help="largest norm of the gradients; 0: any",
     )
     add("--weight_decay", type=number(float, 0), default=constants.WEIGHT_DECAY, help="L2 penalty")
+    _loss_flags(add)
+    _machine_flags(add)
+
+
+def _loss_flags(add: Callable) -> None:
     add(
         "--target",
         choices=("votes", "hard"),
@@ -234,6 +244,9 @@ def _training_flags(parser: Parser) -> None:
         metavar="P",
         help="share of training windows that lose one whole modality",
     )
+
+
+def _machine_flags(add: Callable) -> None:
     add(
         "--precision",
         choices=("auto", "float32", "bf16"),
