@@ -56,13 +56,13 @@ def number(kind: type, low: float, high: float = math.inf, open_top: bool = Fals
 
 def training_parser(model: str) -> Parser:
     """Every flag of training and testing with `model`; only what is given is set."""
-    import dataset
+    import preparation
 
     parser = Parser(
         prog="main.py", description="Train and test a model, or test a finished run again.",
         epilog=f"verbs: {', '.join(leaves('commands')) or 'none'} (python main.py VERB --help)",
     )  # fmt: skip
-    dataset.add_arguments(parser)
+    preparation.add_arguments(parser)
     _protocol_flags(parser)
     _training_flags(parser)
     _model_flags(parser, model)
@@ -100,6 +100,20 @@ def _protocol_flags(parser: Parser) -> None:
         help="sessions that are neither trained on nor tested on (default: none)",
     )
     add(
+        "--train_extra",
+        nargs="*",
+        default=None,
+        metavar="CORPUS:DIR",
+        help="more corpora to train on; they are not tested on (default: none)",
+    )
+    add(
+        "--test_extra",
+        nargs="*",
+        default=None,
+        metavar="SESSION",
+        help="sessions of those corpora to test on in place of training on them (default: none)",
+    )
+    add(
         "--select",
         choices=("macro_f1", "uar", "ccc", "loss"),
         default="macro_f1",
@@ -125,6 +139,13 @@ def _protocol_flags(parser: Parser) -> None:
         help=f"hub id or folder of a BERT-like encoder, char-ngram, or an .npy file of vectors "
         f"(default: {constants.TEXT_VECTORS} in the corpus folder, else "
         f"{constants.TEXT_ENCODER})",
+    )
+    add(
+        "--speech_encoder",
+        default=constants.SPEECH_ENCODER,
+        metavar="ID",
+        help="hub id or folder of a wav2vec2, HuBERT or WavLM encoder, for models that read the "
+        "waveform (default: %(default)s)",
     )
     _run_flags(add)
 
@@ -167,6 +188,14 @@ def _training_flags(parser: Parser) -> None:
     add("--model", choices=leaves("models"), default=constants.MODEL, help="a file of models/")
     add("--epochs", type=number(int, 1), default=constants.EPOCHS, help="times through the data")
     add("--batch_size", type=number(int, 2), default=constants.BATCH_SIZE, help="windows a step")
+    add(
+        "--max_tokens",
+        type=number(int, 0),
+        default=0,
+        metavar="N",
+        help="largest batch in steps of features that differ in length (samples, word pieces), "
+        "padding included; 0: any",
+    )
     add(
         "--optim",
         choices=("sgd", "adam", "adagrad", "adamw"),
@@ -316,12 +345,14 @@ def _read_sessions(settings: argparse.Namespace, given: dict) -> None:
         ("test_split", constants.TEST_SPLIT),
         ("val_split", ()),
         ("leave_out", ()),
+        ("test_extra", ()),
     ):
         words = getattr(settings, name)
         value = protocol.parse_sessions(words, f"--{name}") if words else tuple(default)
         setattr(settings, name, value)
         if name in given:
             given[name] = value
+    settings.train_extra = tuple(settings.train_extra or ())
 
 
 def words_of(said: dict, but: Iterable[str] = ()) -> list[str]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 import annotation
 import constants
 from annotation import VOTES
-from utils import UserError, checksum, read_json, write_atomic, write_json
+from utils import UserError, checksum, read_bytes, read_json, write_atomic, write_json
 
 STREAMED = 0xFFFFFFFF  # the size a program writes when it cannot know it yet
 RATES = 2_000, 768_000  # Hz: from under a telephone's to a studio's; beyond, the header is wrong
@@ -76,9 +76,10 @@ def _heard_troubles(utterances: pd.DataFrame, sounds: dict[str, Sound]) -> pd.Da
 def listen(path: Path) -> Sound:
     """Read one sound file whole and say what it is; never raises for what is in it."""
     try:
-        data = path.read_bytes()
+        data = read_bytes(path)
     except OSError as error:
-        return Sound(0, "", float("nan"), False, bad=f"unreadable wav: {error.strerror}")
+        reason = error.strerror or str(error)
+        return Sound(0, "", float("nan"), False, bad=f"unreadable wav: {reason}")
     key = hashlib.blake2b(data, digest_size=16).hexdigest()
     unusable = Sound(len(data), key, float("nan"), False)
     if not data:
@@ -135,10 +136,13 @@ def write_tables(prepared: Path, files: dict[str, bytes], state: str, folder: Pa
     write_json(prepared / FINGERPRINT, about)
 
 
-def read_tables(prepared: Path, state: str) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+def read_tables(
+    prepared: Path, state: str, own: tuple[str, ...] = ()
+) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     """(utterances, troubles) as prepared from `state`, or None where that was never finished.
 
-    A UserError says what is damaged: the checksums are of the very bytes that are read here.
+    `own`: columns of words that only this corpus has. A UserError says what is damaged: the
+    checksums are of the very bytes that are read here.
     """
     if not (prepared / FINGERPRINT).exists():
         return None
@@ -151,7 +155,7 @@ def read_tables(prepared: Path, state: str) -> tuple[pd.DataFrame, pd.DataFrame]
     files = {name: _read_checked(prepared / name, wanted) for name, wanted in sums.items()}
     utterances = pd.read_csv(
         io.BytesIO(files["annotation.csv"]),
-        dtype=dict.fromkeys(WORDS, str),
+        dtype=dict.fromkeys((*WORDS, *own), str),
         keep_default_na=False,  # "null" and "NA" may be said
         na_values={name: [""] for name in NUMBERS},
     )

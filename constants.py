@@ -51,6 +51,8 @@ TEXT_ENCODER = "skt/kobert-base-v1"  # any BERT-like hub id or folder; or "char-
 TEXT_VECTORS = "embedding_768.npy"  # taken instead where it lies in the corpus folder (2022)
 TEXT_DIM = 768  # numbers in a sentence vector (KoBERT's hidden size)
 
+SPEECH_ENCODER = "kresnik/wav2vec2-large-xlsr-korean"  # any wav2vec2, HuBERT, WavLM id or folder
+
 # --- data ---------------------------------------------------------------------------------
 
 DATA = "data/KEMDy19"

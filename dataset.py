@@ -1,209 +1,41 @@
-"""A corpus made ready, and windows of it as batches.
+"""Windows of utterances as batches, of one corpus or several.
 
-`open_corpus` recognises a folder, has its corpus's leaf read it and `audit.py` listen to it, and
-keeps the tables under data/prepared/. `Windows` turns one role of it into batches.
-Splits and window indices are in `protocol.py`, the guard in `leakage.py`, cached features in
-`feature.py`.
+`open_material` opens what a run is told to train and test on, with the features that a model
+reads; `Windows` turns it into batches. A corpus made ready is in `preparation.py`, splits and
+window indices in `protocol.py`, the guard in `leakage.py`, cached features in `feature.py`.
 """
 
 import argparse
-import logging
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 
-import audit
 import constants
 import feature
 import leakage
 import protocol
 from annotation import VOTES
+from preparation import Corpus, check_labels, open_corpus
 from resident import Resident
-from utils import UserError, digest, leaf, leaves, lock, make_folder, write_atomic
-
-VERSION = 2  # of the prepared tables; a change prepares every corpus again
-MARK = "SYNTHETIC.json"  # written last into a folder that a leaf synthesised
-
-log = logging.getLogger(__name__)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which corpus, for every verb that reads one."""
-    parser.add_argument(
-        "--data", default=constants.DATA,
-        help="DIR, CORPUS:DIR, or `sample` for the synthetic corpus (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--tables",
-        choices=["raw", "2022"],
-        default="raw",
-        help="2022: read the df_speaker.csv and df_listener.csv of that year",
-    )
-    parser.add_argument(
-        "--max_bad",
-        type=_share,
-        default=constants.MAX_BAD,
-        metavar="SHARE",
-        help="share of rows allowed in quarantine (default: %(default)s)",
-    )
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"needs a number from 0 to 1, got {text!r}")
-    return value
-
-
-# --- a corpus, prepared --------------------------------------------------------------------------
-
-
-@dataclass
-class Corpus:
-    """One corpus: `utterances` of all roles and `troubles` met (columns: annotation.py)."""
-
-    name: str
-    folder: Path
-    prepared: Path
-    utterances: pd.DataFrame
-    troubles: pd.DataFrame
-    fingerprint: str
-    synthetic: bool
-
-    def role(self, role: str) -> pd.DataFrame:
-        """The rows of one role, in spoken order, numbered from 0."""
-        roles = list(dict.fromkeys(self.utterances["role"]))
-        if role not in roles:
-            raise UserError(f"{self.name} has no {role!r} labels; it has: {', '.join(roles)}")
-        return self.utterances[self.utterances["role"] == role].reset_index(drop=True)
-
-    def counts(self) -> list[dict]:
-        """Troubles counted by treatment and reason, most severe treatment first."""
-        order = {"quarantined": 0, "masked": 1, "converted": 2, "reported": 3}
-        table = self.troubles.groupby(["treatment", "reason"], sort=False).size()
-        rows = [{"treatment": t, "reason": r, "count": int(n)} for (t, r), n in table.items()]
-        return sorted(rows, key=lambda row: (order[row["treatment"]], -row["count"], row["reason"]))
-
-
-def open_corpus(data: str, tables: str = "raw", max_bad: float = constants.MAX_BAD) -> Corpus:
-    """The corpus behind `--data`, prepared now if it never was or if a file of it changed."""
-    name, folder = recognise(data, tables)
-    reader = leaf("corpora", name)
-    prepared = Path(constants.PREPARED) / f"{name}-{digest(str(folder.resolve()))}"
-    state, tables, _ = _prepared(reader, folder, prepared)
-    if tables is None:
-        with lock(make_folder(prepared) / "lock", f"preparing {folder}"):
-            state, tables, damage = _prepared(reader, folder, prepared)  # by the one waited for
-            if damage:
-                log.warning("%s; prepared again", damage)
-            if tables is None:
-                _prepare(reader, folder, prepared, state, max_bad)
-                tables = audit.read_tables(prepared, state)
-    utterances, troubles = tables
-    _check_bad(utterances, troubles, folder, prepared, max_bad)  # it may be another by now
-    synthetic = (folder / MARK).exists()
-    return Corpus(name, folder, prepared, utterances, troubles, state, synthetic)
-
-
-def recognise(data: str, tables: str = "raw") -> tuple[str, Path]:
-    """`DIR`, `CORPUS:DIR` or the name of a leaf that makes a corpus -> (leaf, folder)."""
-    name, colon, place = data.partition(":")
-    if name in leaves("corpora") and (colon or hasattr(leaf("corpora", name), "write")):
-        if hasattr(leaf("corpora", name), "write"):
-            return _made(name, Path(place) if place else Path("data") / name)
-        if not Path(place).is_dir():
-            raise UserError(f"no folder {place!r} to read as {name}")
-        return name, Path(place)
-    folder = Path(data)
-    if not folder.is_dir():
-        raise UserError(
-            f"no corpus folder {data!r}; put the corpus there, name another with --data DIR, "
-            f"or try the synthetic corpus with --data sample"
-        )
-    found = [n for n in leaves("corpora") if leaf("corpora", n).matches(folder)]
-    if len(found) > 1 or tables == "2022":
-        found = [n for n in found if getattr(leaf("corpora", n), "TABLES", "raw") == tables]
-    if len(found) != 1:
-        what = f"looks like {' and '.join(found)}" if found else "has the tree of no known corpus"
-        raise UserError(f"{folder} {what}; say which with --data CORPUS:{data} (corpora: "
-                        f"{', '.join(leaves('corpora'))})")  # fmt: skip
-    return found[0], folder
-
-
-def _made(name: str, folder: Path) -> tuple[str, Path]:
-    """Write a synthetic corpus unless it is there, whole; then it is read like any other."""
-    if not (folder / MARK).exists():
-        with lock(make_folder(folder.parent) / f".{folder.name}.lock", f"writing {folder}"):
-            if not (folder / MARK).exists():  # still: not by the one waited for
-                leaf("corpora", name).write(make_folder(folder))
-    return recognise(str(folder))
-
-
-def fingerprint(files: list[Path], folder: Path) -> str:
-    """Digest of names, sizes and times of a corpus's files: changes when any of them does."""
-    stats = sorted([path.relative_to(folder).as_posix(), *_stat(path)] for path in files)
-    return digest([VERSION, stats], 16)
-
-
-def _stat(path: Path) -> tuple[int, int]:
-    """Size and time; zeros where a link leads nowhere: that one is quarantined later."""
-    try:
-        status = path.stat()
-    except OSError:
-        return 0, 0
-    return status.st_size, status.st_mtime_ns
-
-
-def _prepared(
-    reader: ModuleType, folder: Path, prepared: Path
-) -> tuple[str, tuple[pd.DataFrame, pd.DataFrame] | None, str]:
-    """The state a corpus is in, its tables if they were prepared from that, and their damage."""
-    state = fingerprint(reader.sources(folder), folder)
-    try:
-        return state, audit.read_tables(prepared, state), ""
-    except UserError as error:
-        return state, None, str(error)
-
-
-def _prepare(reader: ModuleType, folder: Path, prepared: Path, state: str, max_bad: float) -> None:
-    """Read, audit and write the tables, unless too many rows are bad: then quarantine.csv alone."""
-    utterances, troubles = reader.read(folder)
-    utterances, heard = audit.audit(utterances, folder)
-    troubles = pd.concat([troubles, heard], ignore_index=True)
-    files = audit.tables(utterances, troubles)
-    write_atomic(prepared / "quarantine.csv", files["quarantine.csv"])
-    _check_bad(utterances, troubles, folder, prepared, max_bad)
-    audit.write_tables(prepared, files, state, folder)
-
-
-def _check_bad(
-    utterances: pd.DataFrame, troubles: pd.DataFrame, folder: Path, prepared: Path, max_bad: float
-) -> None:
-    """A UserError when more than `max_bad` of the rows are in quarantine."""
-    share = (utterances["quarantine"] != "").mean()
-    if share > max_bad:
-        bad = troubles.loc[troubles["treatment"] == "quarantined", "reason"]
-        reasons = ", ".join(f"{n} x {r}" for r, n in bad.value_counts()[:3].items())
-        raise UserError(
-            f"{share:.1%} of the rows of {folder} are unusable, more than --max_bad {max_bad:g} "
-            f"allows ({reasons}); see {prepared}/quarantine.csv"
-        )
-
+from utils import UserError
 
 # --- windows, as batches -------------------------------------------------------------------------
 
 
+class Extra(NamedTuple):
+    """A corpus that is added to the one of `--data`, and which of its sessions are what."""
+
+    corpus: Corpus
+    sets: protocol.Split
+
+
 @dataclass
 class Material:
-    """One role of a corpus with the features a model reads."""
+    """One role of a corpus, and of those added to it, with the features a model reads."""
 
     corpus: Corpus
     utterances: pd.DataFrame
@@ -213,7 +45,18 @@ class Material:
     removed: np.ndarray | bool = False  # (N,): what --disjoint keeps out of training; and why
     reasons: dict[str, int] = field(default_factory=dict)
     target: str = "votes"  # what the emotion head learns, see _truth
+    extras: list[Extra] = field(default_factory=list)
+    of: np.ndarray | None = None  # (N,) the set of each row: "train", "val" or "test"
     resident: dict[torch.device, "Resident"] = field(default_factory=dict)  # see Windows.keep_on
+
+    def __post_init__(self) -> None:
+        if self.of is None:
+            self.of = self.sets.of(self.utterances["session"])
+
+    @property
+    def corpora(self) -> list[Corpus]:
+        """The one of `--data` first."""
+        return [self.corpus, *(extra.corpus for extra in self.extras)]
 
     def masked(self) -> list[dict]:
         """What the features could not use, counted like `Corpus.counts`."""
@@ -226,30 +69,69 @@ class Material:
 def open_material(
     settings: argparse.Namespace, inputs: tuple[str, ...], train: bool = True
 ) -> Material:
-    """Prepare what `settings` (data, tables, SorL, test_split, val_split, ...) name.
+    """Prepare what `settings` (data, train_extra, SorL, test_split, val_split, ...) name.
 
     A `text_encoder` of None becomes the one that is used. `train`: whether sessions must be left
-    to train on.
+    to train on; if not, added corpora are there for their `test_extra` sessions alone.
     """
-    corpus = open_corpus(settings.data, settings.tables, settings.max_bad)
-    utterances = corpus.role(settings.SorL)
+    corpora = _opened(settings, train)
+    tables = [corpus.role(settings.SorL) for corpus in corpora]
     if train:
-        utterances = protocol.leave_out(utterances, settings)
-    sets = protocol.split(utterances["session"], settings.test_split, settings.val_split, train)
+        tables[0] = protocol.leave_out(tables[0], settings)
+    sets = protocol.split(tables[0]["session"], settings.test_split, settings.val_split, train)
+    extras = _extras(corpora[1:], tables[1:], settings.test_extra)
+    splits = [sets, *(extra.sets for extra in extras)]
+    of = [part.of(rows["session"]) for part, rows in zip(splits, tables, strict=True)]
+    utterances, of = pd.concat(tables, ignore_index=True), np.concatenate(of)
     if settings.text_encoder is None:
-        vectors = corpus.folder / constants.TEXT_VECTORS
+        vectors = corpora[0].folder / constants.TEXT_VECTORS
         settings.text_encoder = str(vectors) if vectors.is_file() else constants.TEXT_ENCODER
     disjoint = settings.disjoint if train else None
-    removed, reasons, warnings = leakage.guard(utterances, sets, disjoint)
-    stores = {
-        name: feature.extract(name, utterances, corpus.folder, corpus.prepared, settings)
-        for name in inputs
-    }
+    removed, reasons, warnings = leakage.guard(utterances, of, disjoint)
+    stores = {name: _store(name, corpora, tables, settings) for name in inputs}
     for store in stores.values():
         if store.kind != "wav":  # made of the words, which windows of other rows hold too
             store.available[removed] = False
-    target = settings.target
-    return Material(corpus, utterances, stores, sets, warnings, removed, reasons, target)
+    about = (warnings, removed, reasons, settings.target, extras, of)
+    return Material(corpora[0], utterances, stores, sets, *about)
+
+
+def _opened(settings: argparse.Namespace, train: bool) -> list[Corpus]:
+    """The corpus of `--data`, and those of `--train_extra` where they are needed."""
+    added = settings.train_extra if train or settings.test_extra else ()
+    if settings.test_extra and not settings.train_extra:
+        raise UserError("--test_extra names sessions of corpora that --train_extra adds; none is")
+    bad, labels = settings.max_bad, settings.labels
+    corpora = [open_corpus(settings.data, settings.tables, bad, labels)]
+    corpora += [open_corpus(data, "raw", bad, labels) for data in added]
+    check_labels(corpora, labels)
+    folders = [corpus.folder.resolve() for corpus in corpora]
+    if twice := [str(folder) for folder in folders if folders.count(folder) > 1]:
+        raise UserError(f"--data and --train_extra name {twice[0]} twice; name each corpus once")
+    return corpora
+
+
+def _extras(
+    corpora: list[Corpus], tables: list[pd.DataFrame], test: tuple[int, ...]
+) -> list[Extra]:
+    """The added corpora; a UserError where `test` names a session that none of them has."""
+    there = {session for rows in tables for session in rows["session"]}
+    if corpora and (unknown := sorted(set(test) - there)):
+        raise UserError(f"--test_extra names sessions {unknown} that do not exist; the sessions "
+                        f"there are: {', '.join(map(str, sorted(there)))}")  # fmt: skip
+    return [
+        Extra(corpus, protocol.split_extra(rows["session"], test, corpus.name))
+        for corpus, rows in zip(corpora, tables, strict=True)
+    ]
+
+
+def _store(
+    name: str, corpora: list[Corpus], tables: list[pd.DataFrame], settings: argparse.Namespace
+) -> feature.Store:
+    return feature.join([
+        feature.extract(name, rows, corpus.folder, corpus.prepared, settings)
+        for corpus, rows in zip(corpora, tables, strict=True)
+    ])  # fmt: skip
 
 
 class Windows(torch.utils.data.Dataset):
@@ -262,10 +144,9 @@ class Windows(torch.utils.data.Dataset):
 
     def __init__(self, material: Material, name: str, ws: int = constants.WINDOW):
         self.utterances, self.stores = material.utterances, material.stores
-        of = material.sets.of(self.utterances["session"])
         target = protocol.is_target(self.utterances) & np.logical_not(material.removed)
-        self.rows = np.flatnonzero((of == name) & target)
-        self.index = protocol.windows(self.utterances["dialogue"], ws)[self.rows]
+        self.rows = np.flatnonzero((material.of == name) & target)
+        self.index = protocol.windows(_dialogues(self.utterances), ws)[self.rows]
         self.visible = (self.utterances["quarantine"] == "").to_numpy()
         self.truth = _truth(self.utterances, material.target)
         self.shared, self.resident = material.resident, None
@@ -324,6 +205,11 @@ class Windows(torch.utils.data.Dataset):
         return labels.sum().reindex(constants.EMOTIONS, fill_value=0).to_numpy()
 
 
+def _dialogues(utterances: pd.DataFrame) -> pd.Series:
+    """(N,) the dialogue of each row; two corpora may use one name for different ones."""
+    return utterances["corpus"] + "/" + utterances["dialogue"]
+
+
 def _truth(utterances: pd.DataFrame, target: str) -> dict[str, np.ndarray]:
     """Targets and row masks of every head: votes as shares, scales as they are, 0 if unknown.
 
@@ -362,5 +248,6 @@ class KEMDy19(Windows):
             data=data, tables="raw", max_bad=constants.MAX_BAD, SorL=role, test_split=test_split,
             val_split=(), text_encoder=text_encoder, text_dim=constants.TEXT_DIM,
             sr=constants.SAMPLE_RATE, disjoint=disjoint, leave_out=(), target="votes",
+            train_extra=(), test_extra=(), labels=None,
         )  # fmt: skip
         super().__init__(open_material(settings, inputs), split, ws)

@@ -182,8 +182,8 @@ def sameness(counts: pd.DataFrame) -> pd.Series:
 def signals(name: str, folder: Path, session: int) -> pd.DataFrame:
     """Samples of one session: SIGNALS, and `minutes` since the first of them.
 
-    `name` and `folder` are those of a dataset.Corpus. Empty where the corpus has none. `signal` is
-    ECG, EDA or TEMP, `subject` is who wears the sensor.
+    `name` and `folder` are those of a prepared corpus. Empty where it has none. `signal` is ECG,
+    EDA, TEMP or IBI, `subject` is who wears the sensor.
     """
     reader = leaf("corpora", name)
     empty = pd.DataFrame(columns=SIGNALS)

@@ -5,6 +5,7 @@ left as they are and begun ones go on, so a sweep that was killed is finished by
 """
 
 import contextlib
+import functools
 import os
 import shlex
 import traceback
@@ -21,8 +22,9 @@ import model as models
 import record
 import run
 from board import Board
-from dataset import open_corpus, open_material
+from dataset import open_material
 from grid import Trial
+from preparation import open_corpus
 from utils import ROOT, UserError, cores, leaf, lock, make_folder, read_json
 
 MEMORY = 8 << 30  # bytes a trial: MATE at its defaults keeps 7.5 GB
@@ -58,22 +60,27 @@ def train_all(
 
 
 def _refuse_stale(finished: list[Trial], place: Place) -> None:
-    """A UserError for trials that were trained on another state of their corpus than it has now."""
-    states: dict[tuple, str | None] = {}
-    stale = []
+    """A UserError for trials that were trained on another state of their corpora than they have."""
+    stale, state = [], functools.cache(_state)
     for trial in finished:
-        corpus = trial.settings.data, trial.settings.tables
-        if corpus not in states:
-            states[corpus] = None  # gone: what was trained on it still stands
-            with contextlib.suppress(UserError):
-                states[corpus] = open_corpus(*corpus, max_bad=1.0).fingerprint
         folder = Path(place.runs, trial.name)
-        begun = read_json(folder / "configuration.json")["corpus"]["fingerprint"]
-        stale += [str(folder)] * (states[corpus] not in (None, begun))
+        begun = read_json(folder / "configuration.json")
+        said, parts = trial.settings, [begun["corpus"], *begun.get("extra", [])]
+        read = [(said.data, said.tables), *((data, "raw") for data in said.train_extra)]
+        states = [(state(*corpus), part["fingerprint"])
+                  for corpus, part in zip(read, parts, strict=True)]  # fmt: skip
+        stale += [str(folder)] * any(now not in (None, then) for now, then in states)
     if stale:
         more = f" and {len(stale) - 1} more" * (len(stale) > 1)
         raise UserError(f"{stale[0]}{more} was trained on another state of the corpus than now; "
                         f"delete it to train it again, or take another --save_path")  # fmt: skip
+
+
+def _state(data: str, tables: str) -> str | None:
+    """The fingerprint of a corpus; None where it is gone: what was trained on it still stands."""
+    with contextlib.suppress(UserError):
+        return open_corpus(data, tables, max_bad=1.0).fingerprint
+    return None
 
 
 def _extract(todo: list[Trial]) -> None:
@@ -86,7 +93,8 @@ def _extract(todo: list[Trial]) -> None:
             models.complete(settings)
             inputs = models.inputs(settings.model, said)
             wanted = [(name, leaf("features", name).parameters(settings)) for name in inputs]
-            if (key := repr([settings.data, settings.tables, settings.SorL, wanted])) not in done:
+            corpora = [settings.data, settings.tables, settings.train_extra, settings.SorL]
+            if (key := repr([corpora, wanted])) not in done:
                 done.add(key)
                 open_material(settings, inputs)
 

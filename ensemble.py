@@ -179,7 +179,8 @@ def _describe(
     )
     split = {"train": train, "val": [s for s in val if s not in train],
              "test": first["split"]["test"]}  # fmt: skip
-    kept = {name: first[name] for name in ("data", "tables", "class_counts", "majority")
+    kept = {name: first[name] for name in ("data", "tables", "train_extra", "test_extra", "labels",
+                                                "extra", "class_counts", "majority")
             if name in first}  # fmt: skip
     return {
         "model": "ensemble", "method": how.method, "SorL": first["SorL"],
@@ -247,8 +248,9 @@ def write_result(
     counts = None if said is None else [said[emotion] for emotion in constants.EMOTIONS]
     ties = configuration["ties"]
     result = summary.of(
-        tested, ties, commonest.get("emotion"), configuration["seed"], class_counts=counts
-    )
+        tested, ties, commonest.get("emotion"), configuration["seed"], class_counts=counts,
+        corpus_classes=commonest.get("by_corpus"),
+    )  # fmt: skip
     result |= about | {"ties": ties}
     result["calibration"] = calibration.summary_of(tested, ties, *fitted)
     write_json(folder / "result.json", result)

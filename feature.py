@@ -22,6 +22,7 @@ and may hold
                           on disk: whatever `settings` says there, the cache is the same
     is_cut(shape, parameters)       whether an array of that shape is longer than a block, so that
                           `cut` decides which part is seen
+    READY                 dtype of the blocks, where integers are not to stay integers
 
 `cut` is None (the middle) or (N,) numbers in [0, 1), the place in the spare length; a leaf without
 `is_cut` is always given None.
@@ -189,7 +190,7 @@ class Store:
         cut = np.ravel(cut) if cut is not None and hasattr(self.leaf, "is_cut") else None
         shape = (self.mask(rows).shape[-1], *self.shape[1:]) if self.ragged else self.shape
         if out is None:
-            kind = np.int64 if self._dtype.kind == "i" else np.float32
+            kind = getattr(self.leaf, "READY", "int64" if self._dtype.kind == "i" else "float32")
             out = (np.zeros if self.ragged else np.empty)(rows.shape + shape, kind)
         arrays = [self.array(row) for row in rows.ravel()]
         stats = [None if array is None else self._stats[row]
@@ -198,15 +199,41 @@ class Store:
         return out
 
 
+def join(stores: list[Store]) -> Store:
+    """The same feature of several corpora as one: the rows of the first, of the second, ..."""
+    return stores[0] if len(stores) == 1 else _Joined(stores)
+
+
+class _Joined(Store):
+    """Each row stays in the cache of its own corpus."""
+
+    def __init__(self, stores: list[Store]):
+        vars(self).update(vars(stores[0]), stores=stores, _data=None)
+        self.first = np.cumsum([0, *map(len, stores)])  # row number of each corpus
+        for name in ("available", "is_cut", "lengths"):
+            setattr(self, name, np.concatenate([getattr(store, name) for store in stores]))
+        for name in ("entries", "troubles", "_stats"):
+            setattr(self, name, [item for store in stores for item in getattr(store, name)])
+
+    def __setstate__(self, state: dict) -> None:
+        vars(self).update(state, leaf=importlib.import_module(state["leaf"]))
+
+    def array(self, row: int) -> np.ndarray | None:
+        if row < 0:
+            return None
+        which = int(np.searchsorted(self.first, row, "right")) - 1
+        return self.stores[which].array(row - self.first[which])
+
+
 # --- sound ---------------------------------------------------------------------------------------
 
 
 def read(path: Path, rate: int) -> np.ndarray:
     """(N,) float32 in [-1, 1] at `rate` Hz; channels averaged. Raises Unusable, UserError."""
     try:
-        data = path.read_bytes()
+        data = utils.read_bytes(path)
     except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     try:
         wave, came = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
     except soundfile.LibsndfileError as error:

@@ -6,6 +6,7 @@ import torch
 from tqdm import tqdm
 
 import constants
+import schedule
 from annotation import VOTES
 from dataset import Windows
 from devices import Processes
@@ -14,24 +15,33 @@ IDS = ["corpus", "role", "segment", "session", "dialogue", "speaker", "kind"]
 
 
 def predict(
-    model: torch.nn.Module, windows: Windows, batch_size: int, name: str, processes: Processes
-) -> pd.DataFrame:
+    model: torch.nn.Module, windows: Windows, batch_size: int, name: str, processes: Processes,
+    max_tokens: int = 0,
+) -> pd.DataFrame:  # fmt: skip
     """A row a window: prediction and truth (columns: README, `predictions.csv`).
 
     Float32, evaluation mode. Several processes share the batches; each returns all rows.
     """
-    output = outputs(model, windows, batch_size, name, processes)
+    output = outputs(model, windows, batch_size, name, processes, max_tokens)
     arrays = {head: values.cpu().numpy() for head, values in output.items()}
     return frame_of(windows.utterances.iloc[windows.rows], arrays, name)
 
 
 @torch.inference_mode()
 def outputs(
-    model: torch.nn.Module, windows: Windows, batch_size: int, name: str, processes: Processes
-) -> dict[str, torch.Tensor]:
-    """{head: (N, ...)}. Whole batches go to a process: a row meets the same rows as with one."""
+    model: torch.nn.Module, windows: Windows, batch_size: int, name: str, processes: Processes,
+    max_tokens: int = 0,
+) -> dict[str, torch.Tensor]:  # fmt: skip
+    """{head: (N, ...)}. Whole batches go to a process: a row meets the same rows as with one.
+
+    Where lengths differ, the shortest come first and batches keep to `max_tokens` (schedule.cut).
+    """
     model.eval()
-    chunks = np.split(np.arange(len(windows)), range(batch_size, len(windows), batch_size))
+    order, lengths = np.arange(len(windows)), windows.lengths
+    if lengths is not None:
+        order = np.argsort(lengths, kind="stable")
+    sizes = np.zeros(len(windows)) if lengths is None else lengths[order]
+    chunks = schedule.cut(order, sizes, batch_size, max_tokens) or [order]
     mine = chunks[processes.rank :: processes.count]
     whole: dict[str, torch.Tensor] = {}
     # a process without any finds out from the first batch which heads there are

@@ -18,6 +18,7 @@ from utils import UserError, leaf
 
 if TYPE_CHECKING:
     from dataset import Material  # which imports this file
+    from preparation import Corpus
 
 NGRAM = 3  # characters
 SIMILAR = 0.8  # Jaccard index of two sets of n-grams: "resemblance", Broder 1997
@@ -36,15 +37,16 @@ class Guarded(NamedTuple):
     warnings: list[str]
 
 
-def guard(utterances: pd.DataFrame, split: protocol.Split, disjoint: str | None = None) -> Guarded:
+def guard(utterances: pd.DataFrame, sets: np.ndarray, disjoint: str | None = None) -> Guarded:
     """Refuse a split that leaks, take out what `disjoint` says, and count equal transcripts.
+
+    `sets` (N,): "train", "val" or "test", of each row.
 
     No speaker, dialogue, audio or segment may stand in two sets: a UserError names the rows. Equal
     transcripts may (actors of KEMDy19 read the same scripts), unless `disjoint` is "text" (no
     training line has the words of a test line, or nearly) or "script" (no script of the test is
     trained on). UserError also where that leaves fewer than 2 rows to train on.
     """
-    sets = split.of(utterances["session"])
     crossing = {column: _crossing(utterances, column, sets) for column in IDENTITIES}
     if any(crossing.values()):
         found = [_named(IDENTITIES[column], rows) for column, rows in crossing.items() if rows]
@@ -215,16 +217,15 @@ def card(material: "Material", settings: argparse.Namespace, trained: bool = Tru
     where a finished run is tested again: test rows alone are counted, and what only training
     settles (select, disjoint, leaks) is None.
     """
-    utterances, sets = material.utterances, material.sets.of(material.utterances["session"])
+    utterances, sets = material.utterances, material.of
     removed = np.broadcast_to(material.removed, sets.shape)
     if not trained:
         tested = sets == "test"
         utterances, sets, removed = utterances[tested], sets[tested], removed[tested]
     target = protocol.is_target(utterances) & ~removed
-    corpus = material.corpus
     return {
-        "corpus": {"name": corpus.name, "synthetic": corpus.synthetic,
-                   "fingerprint": corpus.fingerprint},
+        "corpus": _about(material.corpus),
+        **({"extra": [_about(e.corpus) for e in material.extras]} if material.extras else {}),
         "role": settings.SorL,
         "ties": settings.ties,
         "seed": settings.seed,
@@ -235,9 +236,27 @@ def card(material: "Material", settings: argparse.Namespace, trained: bool = Tru
         "uses_test_audio": bool(getattr(settings, "speaker_norm", False)),
         "sets": {name: _counted(utterances, sets == name, target)
                  for name in protocol.Split._fields},
+        **_by_corpus(utterances, sets, target),
         "dropped": _dropped(utterances, sets, settings.ties, material.reasons),
         "leaks": _leaks(utterances, sets, removed) if trained else None,
     }  # fmt: skip
+
+
+def _about(corpus: "Corpus") -> dict:
+    return {"name": corpus.name, "synthetic": corpus.synthetic, "fingerprint": corpus.fingerprint}
+
+
+def _by_corpus(utterances: pd.DataFrame, sets: np.ndarray, target: np.ndarray) -> dict:
+    """{"by_corpus": {name: its sets}} where there are several; sessions are each corpus's own."""
+    names = list(dict.fromkeys(utterances["corpus"]))
+    if len(names) < 2:
+        return {}
+    of = {name: (utterances["corpus"] == name).to_numpy() for name in names}
+    return {"by_corpus": {
+        name: {part: _counted(utterances, (sets == part) & of[name], target)
+               for part in protocol.Split._fields if ((sets == part) & of[name]).any()}
+        for name in names
+    }}  # fmt: skip
 
 
 def _selection(settings: argparse.Namespace) -> str:
@@ -253,12 +272,16 @@ def _counted(utterances: pd.DataFrame, among: np.ndarray, target: np.ndarray) ->
     rows = utterances[among]
     return {
         "sessions": sorted({int(session) for session in rows["session"]}),
-        "speakers": int(rows.loc[rows["speaker"] != "", "speaker"].nunique()),
-        "dialogues": int(rows["dialogue"].nunique()),
+        "speakers": _distinct(rows[rows["speaker"] != ""], "speaker"),
+        "dialogues": _distinct(rows, "dialogue"),
         "rows": len(rows),
         "targets": int(target[among].sum()),
         "one_label": int((rows["emotion"].str.fullmatch("[^;]+") & target[among]).sum()),
     }
+
+
+def _distinct(rows: pd.DataFrame, column: str) -> int:
+    return len(rows[["corpus", column]].drop_duplicates())
 
 
 def _dropped(

@@ -1,7 +1,8 @@
-"""BERT-like encoders: found, checked, built and loaded, from a folder or the hub.
+"""Pretrained encoders: found, checked, built and loaded, from a folder or the hub.
 
-A run writes `config(folder)` into its configuration.json, so that its model is built again where
-the pretrained checkpoint is not. What is made of the states is in features/ and models/.
+BERT-like ones with their word pieces; of speech.py's, whatever is the same. A run writes
+`config(folder)` into its configuration.json, so that its model is built again where the
+pretrained checkpoint is not. What is made of the states is in features/ and models/.
 transformers and torch are imported when an encoder is asked for: reading a cache needs neither.
 """
 
@@ -38,13 +39,35 @@ UNKEPT = ("transformers_version", "architectures", "dtype", "torch_dtype", "auto
           "attn_implementation", "experts_implementation", "quantization_config", "use_cache",
           "id2label", "label2id")  # fmt: skip
 SIZES = ("hidden_size", "vocab_size", "max_position_embeddings")
-OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"))
+# how the names of tensors end in older checkpoints: of TensorFlow's, and with the weight norm of
+# torch before 2.1
+OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"),
+             (".weight_g", ".parametrizations.weight.original0"),
+             (".weight_v", ".parametrizations.weight.original1"))  # fmt: skip
 MAX_LAYERS = 1000  # more would be a mistake that takes hours to build
 NAMED = 3  # tensors named in a message
 NAME_MAX = 255  # bytes of a file name, on the systems there are
 
 # what transformers and the readers of its files raise for a file that is absent or damaged
 DAMAGE = (OSError, ValueError, RuntimeError, LookupError, AttributeError, TypeError, EOFError)
+
+
+class Kind(NamedTuple):
+    """What an encoder is called in messages and what belongs to it, beside config and weights.
+
+    `sizes`: entries of its config that are to be whole numbers; `spare`: tensors that a checkpoint
+    may lack, which then stay random.
+    """
+
+    name: str
+    like: str
+    flag: str
+    files: tuple[str, ...]
+    sizes: tuple[str, ...]
+    spare: tuple[str, ...] = ()
+
+
+TEXT = Kind("text encoder", "BERT-like", "--text_encoder", TOKENIZERS, SIZES)
 
 
 class Tokenizer(NamedTuple):
@@ -59,7 +82,7 @@ class Tokenizer(NamedTuple):
 # --- where it is ---------------------------------------------------------------------------------
 
 
-def find(encoder: str, otherwise: str = "") -> Path:
+def find(encoder: str, otherwise: str = "", kind: Kind = TEXT) -> Path:
     """The folder of an encoder: itself, or the hub's copy, downloaded unless HF_HUB_OFFLINE.
 
     `otherwise`: what else the user could do, at the end of the message where it is not there.
@@ -67,14 +90,14 @@ def find(encoder: str, otherwise: str = "") -> Path:
     if Path(encoder).is_dir():
         return Path(encoder)
     if encoder.endswith(NO_ENCODERS):
-        raise UserError(f"--text_encoder should be the hub id or the folder of a BERT-like "
+        raise UserError(f"{kind.flag} should be the hub id or the folder of a {kind.like} "
                         f"encoder, for this model; it is {encoder!r}")  # fmt: skip
     from huggingface_hub import snapshot_download
 
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
     try:
         for weights in WEIGHTS:
-            wanted = ["config.json", *TOKENIZERS, weights]
+            wanted = ["config.json", *kind.files, weights]
             folder = Path(
                 snapshot_download(encoder, allow_patterns=wanted, local_files_only=offline)
             )
@@ -82,14 +105,14 @@ def find(encoder: str, otherwise: str = "") -> Path:
                 return folder
     except (OSError, ValueError) as error:
         raise UserError(
-            f"the text encoder {encoder!r} is not on this machine and cannot be downloaded: get "
+            f"the {kind.name} {encoder!r} is not on this machine and cannot be downloaded: get "
             f"it with `hf download {encoder} --local-dir FOLDER` where there is a network and "
-            f"give --text_encoder FOLDER{otherwise}"
+            f"give {kind.flag} FOLDER{otherwise}"
         ) from error
-    raise UserError(f"the text encoder {encoder!r} has no weights: no {' or '.join(WEIGHTS)}")
+    raise UserError(f"the {kind.name} {encoder!r} has no weights: no {' or '.join(WEIGHTS)}")
 
 
-def identify(encoder: str, weights: bool = True) -> dict:
+def identify(encoder: str, weights: bool = True, kind: Kind = TEXT) -> dict:
     """`{"encoder": id}`, or `{"encoder": resolved path, "content": digest}` of a file or folder.
 
     For the parameters of a feature. Without `weights`, those do not count. Raises UserError for
@@ -97,15 +120,15 @@ def identify(encoder: str, weights: bool = True) -> dict:
     """
     path = Path(encoder)
     if any(len(part.encode()) > NAME_MAX for part in path.parts):
-        raise UserError(f"--text_encoder: {encoder[:40]!r}... is too long for a name")
+        raise UserError(f"{kind.flag}: {encoder[:40]!r}... is too long for a name")
     if path.suffix == ".npy" and path.is_file():
         return {"encoder": str(path.resolve()), "content": _content([path])}
     if path.is_dir():
-        patterns = ("config.json", *TOKENIZERS, *(WEIGHTS if weights else ()))
+        patterns = ("config.json", *kind.files, *(WEIGHTS if weights else ()))
         files = {f for pattern in patterns for f in path.glob(pattern) if f.is_file()}
         return {"encoder": str(path.resolve()), "content": _content(sorted(files))}
     if not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", encoder) or path.suffix == ".npy":
-        raise UserError(f"--text_encoder: no file or folder {encoder!r}")
+        raise UserError(f"{kind.flag}: no file or folder {encoder!r}")
     return {"encoder": encoder}
 
 
@@ -121,24 +144,25 @@ def _content(files: list[Path]) -> str:
 # --- its shape -----------------------------------------------------------------------------------
 
 
-def config(folder: Path) -> dict:
+def config(folder: Path, kind: Kind = TEXT) -> dict:
     """Its config.json, with the defaults of its kind: all that `encoder` needs, as JSON.
 
-    `model_type`, `hidden_size`, `vocab_size` and `max_position_embeddings` are always there.
+    `model_type` and `kind.sizes` (of text: `hidden_size`, `vocab_size`, `max_position_embeddings`)
+    are always there.
     """
     from transformers import AutoConfig
 
     try:
         read = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        known = read.to_diff_dict() | {name: getattr(read, name) for name in SIZES}
-        _check_sizes(known, read.num_hidden_layers)
+        known = read.to_diff_dict() | {name: getattr(read, name) for name in kind.sizes}
+        _check_sizes(known, read.num_hidden_layers, kind)
     except Exception as error:  # its values may have any type, which fails in too many ways to list
-        raise UserError(f"no BERT-like encoder in {folder}: {_line(error)}") from error
+        raise UserError(f"no {kind.like} encoder in {folder}: {_line(error)}") from error
     return _kept(known)
 
 
-def _check_sizes(config: dict, layers: Any) -> None:
-    sizes = {name: config[name] for name in SIZES} | {"num_hidden_layers": layers}
+def _check_sizes(config: dict, layers: Any, kind: Kind) -> None:
+    sizes = {name: config[name] for name in kind.sizes} | {"num_hidden_layers": layers}
     for name, value in sizes.items():
         most = MAX_LAYERS if name == "num_hidden_layers" else math.inf
         if type(value) is not int or not 1 <= value <= most:
@@ -192,7 +216,7 @@ def positions(config: dict) -> int:
     return min(MAX_PIECES, places)
 
 
-def encoder(config: dict, pooler: bool) -> "nn.Module":
+def encoder(config: dict, pooler: bool, kind: Kind = TEXT) -> "nn.Module":
     """The transformers model of a `config`, with random weights, in float32.
 
     `forward(input_ids=, attention_mask=)` gives `.last_hidden_state` and `.pooler_output`. It is
@@ -203,32 +227,35 @@ def encoder(config: dict, pooler: bool) -> "nn.Module":
 
     try:
         made = AutoConfig.for_model(**_kept(config))
-        _check_sizes(config, made.num_hidden_layers)
-        kind = MODEL_MAPPING[type(made)]
-        optional = "add_pooling_layer" in inspect.signature(kind.__init__).parameters
+        _check_sizes(config, made.num_hidden_layers, kind)
+        built = MODEL_MAPPING[type(made)]
+        optional = "add_pooling_layer" in inspect.signature(built.__init__).parameters
         with _quiet():
             return AutoModel.from_config(
                 made, trust_remote_code=False, **({"add_pooling_layer": pooler} if optional else {})
             )
     except Exception as error:  # as above: the config may be of a run that was sent
         named = str(config.get("model_type"))[:40]
-        raise UserError(f"no text encoder can be built from its config (model_type "
+        raise UserError(f"no {kind.name} can be built from its config (model_type "
                         f"{named!r}): {_line(error)}") from error  # fmt: skip
 
 
 # --- its weights ---------------------------------------------------------------------------------
 
 
-def load(module: "nn.Module", folder: Path) -> None:
+def load(module: "nn.Module", folder: Path, kind: Kind = TEXT) -> None:
     """Replace the weights of an encoder by those in a folder: all of them, else a UserError.
 
     The checkpoint may have been saved from the bare encoder or from one with a task's head, whose
-    keys begin with `bert.`; what it has beyond the encoder is left out.
+    keys begin with `bert.` (`wav2vec2.`); what it has beyond the encoder is left out.
     """
     import torch
 
     saved = _named(_read(folder), getattr(module, "base_model_prefix", ""))
-    wanted = dict(module.named_parameters())
+    wanted = module.state_dict()
+    for name in kind.spare:
+        if name not in saved:
+            wanted.pop(name, None)
     missing = sorted(name for name in wanted if name not in saved)
     if missing:
         raise UserError(f"the weights in {folder} lack {len(missing)} of the encoder's tensors: "
@@ -247,8 +274,9 @@ def _named(saved: dict[str, "Tensor"], prefix: str) -> dict[str, "Tensor"]:
     """The tensors of a checkpoint by the names they have in the bare encoder."""
     renamed = {}
     for name, tensor in saved.items():
-        for old, new in OLD_NAMES:  # of checkpoints that came from TensorFlow
-            name = name.replace(old, new)
+        for old, new in OLD_NAMES:
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
         renamed[name.removeprefix(f"{prefix}.")] = tensor
     return renamed
 
@@ -345,6 +373,30 @@ def _check_ids(folder: Path, config: dict, ids: dict[str, int | None], also: lis
     wrong += also
     if wrong:
         raise UserError(f"the tokenizer in {folder} is not its encoder's: {'; '.join(wrong)}")
+
+
+def joined(
+    ids: "Tensor", mask: "Tensor", longest: int, cls: int, sep: int, pad: int
+) -> tuple["Tensor", "Tensor"]:
+    """(B, W, T) [CLS] pieces [SEP] each -> (B, L) [CLS] pieces [SEP] pieces [SEP] ..., mask.
+
+    In order, L <= `longest`; of more than that, the newest are kept. A window without any piece
+    is [CLS] [SEP]. What a row becomes does not depend on the others.
+    """
+    import torch
+
+    ids, mask = ids[:, :, 1:].flatten(1), mask[:, :, 1:].flatten(1)  # each without its [CLS]
+    count = mask.sum(1, keepdim=True)
+    place = mask.cumsum(1) - (count - (longest - 1)).clamp(min=0)  # 1.. for those that are kept
+    kept = mask & (place > 0)
+    lengths = count.clamp(max=longest - 1, min=1) + 1
+    row = torch.arange(int(lengths.max()), device=ids.device)
+    out = torch.full((len(ids), len(row)), pad, dtype=ids.dtype, device=ids.device)
+    out[:, 0] = cls
+    out[:, 1] = torch.where(count[:, 0] == 0, sep, pad)
+    at = torch.where(kept, place, len(row))  # the column of what is not kept is cut off
+    out = torch.cat([out, out[:, :1]], 1).scatter(1, at, ids)[:, :-1]
+    return out, row < lengths
 
 
 def _line(error: Exception) -> str:

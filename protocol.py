@@ -59,6 +59,20 @@ def split(
     return Split(train, tuple(sorted(val)), tuple(sorted(test)))
 
 
+def split_extra(sessions: Iterable[int], test: Iterable[int], corpus: str) -> Split:
+    """How a corpus that is only added to another is split: trained on but for the sessions `test`.
+
+    Sessions that another added corpus has are no mistake here. UserError where none is left.
+    """
+    there = sorted(set(sessions))
+    held = tuple(s for s in there if s in set(test))
+    train = tuple(s for s in there if s not in held)
+    if not train:
+        raise UserError(f"--test_extra names all sessions of {corpus}: "
+                        f"{', '.join(map(str, there))}")  # fmt: skip
+    return Split(train, (), held)
+
+
 def leave_out(utterances: pd.DataFrame, settings: argparse.Namespace) -> pd.DataFrame:
     """The rows of the sessions that `--leave_out` does not name, numbered from 0."""
     out, there = set(settings.leave_out), set(utterances["session"])

@@ -21,6 +21,7 @@ import torch
 import constants
 import model as models
 from dataset import Material, Windows
+from preparation import Corpus
 from utils import ROOT, UserError, leaf, make_folder, read_json, write_json
 
 # what may differ when a run is gone on with: nothing that its numbers depend on
@@ -68,8 +69,10 @@ def refuse_another(folder: Path, settings: argparse.Namespace, configuration: di
             f"{folder} was begun with {name} {begun[name]!r}, now it is {now[name]!r}; take "
             f"another --save_name, or go on with --resume {folder.name}"
         )
-    if begun["corpus"]["fingerprint"] != now["corpus"]["fingerprint"]:
-        raise UserError(f"{now['corpus']['folder']} has changed since {folder} was begun")
+    parts = ([about["corpus"], *about.get("extra", [])] for about in (begun, now))
+    for then, corpus in zip(*parts, strict=True):  # --train_extra is equal: see above
+        if then["fingerprint"] != corpus["fingerprint"]:
+            raise UserError(f"{corpus['folder']} has changed since {folder} was begun")
     for name in ("threads", "processes", "versions"):
         if begun.get(name) != now[name]:
             line = f"{name} {begun.get(name)} when {folder.name} was begun, now {now[name]}"
@@ -152,21 +155,31 @@ def describe(
         "threads": torch.get_num_threads(),
         "processes": processes,
         "parameters": models.count(model),
-        "corpus": {
-            "name": material.corpus.name,
-            "folder": str(material.corpus.folder),
-            "fingerprint": material.corpus.fingerprint,
-            "synthetic": material.corpus.synthetic,
-        },
+        "corpus": _corpus(material.corpus),
+        "extra": [_corpus(e.corpus) | {"split": e.sets._asdict()} for e in material.extras],
         "split": material.sets._asdict(),
         "class_counts": dict(zip(constants.EMOTIONS, map(int, counts), strict=True)),
         "class_weights": criterion.weights.tolist() if hasattr(criterion, "weights") else None,
         "majority": {
             "emotion": constants.EMOTIONS[int(counts.argmax())],
+            "by_corpus": _commonest(truth),
             "arousal": _mean(truth["arousal"]),
             "valence": _mean(truth["valence"]),
         },
     }
+
+
+def _corpus(corpus: Corpus) -> dict:
+    return {"name": corpus.name, "folder": str(corpus.folder), "fingerprint": corpus.fingerprint,
+            "synthetic": corpus.synthetic}  # fmt: skip
+
+
+def _commonest(truth: pd.DataFrame) -> dict[str, str]:
+    """{corpus: its commonest label}; a tie counts in each of its labels."""
+    counts = truth["emotion"].str.get_dummies(";").reindex(columns=constants.EMOTIONS, fill_value=0)
+    by = counts.groupby(truth["corpus"], sort=False).sum()
+    return {str(name): constants.EMOTIONS[int(row.argmax())] for name, row in
+            zip(by.index, by.to_numpy(), strict=True)}  # fmt: skip
 
 
 def _mean(values: pd.Series) -> float | None:
@@ -197,8 +210,9 @@ def refuse_another_encoder(folder: Path, settings: argparse.Namespace, configura
     found = own.complete(settings) if hasattr(own, "complete") else {}
     for name, value in found.items():
         if configuration.get(name) not in (None, json.loads(json.dumps(value))):
-            raise UserError(f"{settings.text_encoder} is not the encoder or not the tokenizer that "
-                            f"{folder.name} was trained with: {name} differs")  # fmt: skip
+            kind = "speech_encoder" if name.startswith("speech") else "text_encoder"
+            raise UserError(f"{getattr(settings, kind)} is not the encoder or not the tokenizer "
+                            f"that {folder.name} was trained with: {name} differs")  # fmt: skip
 
 
 # --- a finished run, found again -------------------------------------------------------------
@@ -236,6 +250,31 @@ def _are_sessions(value: object) -> bool:
     return isinstance(value, list) and all(map(_is_count, value))
 
 
+def _is_corpus(value: object) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("folder"), str)
+        and isinstance(value.get("fingerprint"), str)
+        and "\0" not in value["folder"]
+    )
+
+
+def _is_split(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        _are_sessions(value.get(name)) for name in ("train", "val", "test")
+    )
+
+
+def _are_added(value: object) -> bool:
+    return isinstance(value, list) and all(
+        _is_corpus(v) and _is_split(v.get("split")) for v in value
+    )
+
+
+def _are_words(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(v, str) and "\0" not in v for v in value)
+
+
 WRITTEN = {  # what is taken from a configuration besides flags: what it may be, in code and words
     "self": (lambda value: False, "absent"),
     "SorL": (lambda value: value in constants.ROLES, f"one of {', '.join(constants.ROLES)}"),
@@ -250,25 +289,17 @@ WRITTEN = {  # what is taken from a configuration besides flags: what it may be,
     "seed": (lambda value: isinstance(value, int), "a whole number"),
     "test_split": (_are_sessions, "a list of sessions"),
     "leave_out": (_are_sessions, "a list of sessions"),
-    "split": (
-        lambda value: (
-            isinstance(value, dict)
-            and all(_are_sessions(value.get(name)) for name in ("train", "val", "test"))
-        ),
-        "lists of sessions: train, val, test",
-    ),
-    "corpus": (
-        lambda value: (
-            isinstance(value, dict)
-            and isinstance(value.get("folder"), str)
-            and isinstance(value.get("fingerprint"), str)
-            and "\0" not in value["folder"]
-        ),
-        "an object with folder and fingerprint",
-    ),
+    "split": (_is_split, "lists of sessions: train, val, test"),
+    "corpus": (_is_corpus, "an object with folder and fingerprint"),
+    "extra": (_are_added, "a list of objects with folder, fingerprint and split"),
+    "train_extra": (_are_words, "a list of corpora"),
+    "test_extra": (_are_sessions, "a list of sessions"),
+    "labels": (lambda value: value is None or isinstance(value, str), "a label rule or null"),
     "majority": (
         lambda value: (
-            isinstance(value, dict) and value.get("emotion", "") in ("", *constants.EMOTIONS)
+            isinstance(value, dict)
+            and value.get("emotion", "") in ("", *constants.EMOTIONS)
+            and isinstance(value.get("by_corpus", {}), dict)
         ),
         "an object with an emotion",
     ),
@@ -293,23 +324,35 @@ def check_settled(folder: Path, configuration: dict) -> None:
 
 def refuse_trained(folder: Path, material: Material, configuration: dict) -> None:
     """A UserError when a test row is one the run was trained on, or its epoch chosen by."""
-    utterances = material.utterances[material.sets.of(material.utterances["session"]) == "test"]
+    tested = material.utterances[material.of == "test"]
     heard = folder / "training.csv"
     if heard.exists():
-        sessions = sorted(configuration["split"]["train"] + configuration["split"]["val"])
         known = set(pd.read_csv(heard, dtype=str)["wav_hash"].dropna())
-        seen = utterances["wav_hash"].isin(known) & ~utterances["silent"]
-        trained = configuration["corpus"]
-        same = Path(trained["folder"]).resolve() == material.corpus.folder.resolve()
-        if same or trained["fingerprint"] == material.corpus.fingerprint:
-            seen |= utterances["session"].isin(sessions)
-        rows = utterances[seen]
+        seen = tested["wav_hash"].isin(known) & ~tested["silent"]
+        where = []
+        for corpus in material.corpora:
+            for sessions in _heard_sessions(corpus, configuration):
+                of_it = (tested["corpus"] == corpus.name) & tested["session"].isin(sessions)
+                seen |= of_it
+                where += [f"{sessions} of {corpus.name}"] * bool(of_it.any())
+        rows, sessions = tested[seen], " and ".join(where) or "that hold the same recordings"
     else:  # a 2022 folder says only which sessions it held out
         held_out = configuration["test_split"]
-        rows = utterances[~utterances["session"].isin(held_out)]
+        rows = tested[~tested["session"].isin(held_out)]
         sessions = f"all but {list(held_out)}"
     if len(rows):
         raise UserError(
             f"{len(rows)} test rows were used in training (e.g. {rows['segment'].iloc[0]}); "
             f"{folder.name} was trained and validated on sessions {sessions}"
         )
+
+
+def _heard_sessions(corpus: Corpus, configuration: dict) -> list[list[int]]:
+    """The sessions of a corpus that a run was trained or validated on."""
+    parts = [configuration["corpus"] | {"split": configuration["split"]}]
+    return [
+        sorted([*part["split"]["train"], *part["split"]["val"]])
+        for part in [*parts, *configuration.get("extra", [])]
+        if Path(part["folder"]).resolve() == corpus.folder.resolve()
+        or part["fingerprint"] == corpus.fingerprint
+    ]

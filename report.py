@@ -164,6 +164,10 @@ def console(result: dict) -> str:
         if group["title"] == GROUPS[("top",)][0]:
             lines += ["", *textwrap.wrap(f"{group['title']}: {group['note']}", 80)]
         lines += [_console_row(row, width, has_prior(result)) for row in group["rows"]]
+    for part in by_corpus(result):
+        lines += ["", f"{part['name']}: {part['said']}"]
+        for group in part["groups"]:
+            lines += [_console_row(row, width, prior=False) for row in group["rows"]]
     lines += ["", *textwrap.wrap(present_line(result), 80, subsequent_indent="  ")]
     lines += [TEST_AUDIO] if uses_test_audio(result) else []
     lines += [NOT_A_RESULT] if result["synthetic"] else []
@@ -205,6 +209,7 @@ def page(
         protocol=tables(protocol),
         present=present_line(result),
         groups=groups(result),
+        corpora=by_corpus(result),
         curve=charts.curve(log),
         matrix=list(zip(constants.EMOTIONS, result["confusion"], strict=True)) if scored else [],
         scatters=[s for head in SCALES if (s := charts.scatter(tested, head, result))],
@@ -244,6 +249,7 @@ def facts(configuration: dict, result: dict, tested: pd.DataFrame) -> dict:
         + (f", sessions {sessions(split['test'])}" if split["test"] else ""),
         f"trained on sessions {sessions(split['train'])}" if split["train"] else "",
         f"validated on sessions {sessions(split['val'])}" if split["val"] else "",
+        *(_added(extra) for extra in configuration.get("extra", [])),
     ]
     return {
         "model": configuration["model"],
@@ -252,6 +258,13 @@ def facts(configuration: dict, result: dict, tested: pd.DataFrame) -> dict:
         "whose": " and ".join(ROLES[role] for role in roles if role in ROLES),
         "split": "; ".join(part for part in parts if part),
     }
+
+
+def _added(extra: dict) -> str:
+    """What a corpus of --train_extra was for."""
+    split = extra["split"]
+    tested = f", and tested on {sessions(split['test'])}" if split["test"] else ""
+    return f"trained on sessions {sessions(split['train'])} of {extra['name']} too{tested}"
 
 
 def groups(result: dict) -> list[dict]:
@@ -268,6 +281,17 @@ def groups(result: dict) -> list[dict]:
             axis = charts.axis(rows)
             rows = [row | {"strip": charts.strip(row, axis)} for row in rows]
             found.append({"title": title, "note": note, "axis": axis, "rows": rows})
+    return found
+
+
+def by_corpus(result: dict) -> list[dict]:
+    """Name, counts in words and score groups of each corpus; [] where only one was tested."""
+    found = []
+    for name, part in result.get("by_corpus", {}).items():
+        said = f"{part['n']['emotion']:,} of {part['n']['rows']:,} rows count in the emotion scores"
+        said += f"; its baseline answers {part['majority']}" if part["majority"] else ""
+        shown = [g for g in groups(part) if g["title"] != GROUPS[("top",)][0]]
+        found.append({"name": name, "said": said, "groups": shown})
     return found
 
 

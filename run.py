@@ -168,10 +168,12 @@ def write_scores(
     but for the page: where that is, everything is whole.
     """
     windows = _windows(material, "test", settings, processes)
-    frame = predict(model, windows, settings.batch_size, "test", processes)
+    frame = predict(model, windows, settings.batch_size, "test", processes, settings.max_tokens)
     if settings.val_split:
         validation = _windows(material, "val", settings, processes)
-        rows = predict(model, validation, settings.batch_size, "val", processes)
+        rows = predict(
+            model, validation, settings.batch_size, "val", processes, settings.max_tokens
+        )
         fitted = calibration.temperature(rows), len(calibration.fitted_rows(rows))
         frame = pd.concat([frame, rows], ignore_index=True)
     if not processes.is_main:
@@ -192,18 +194,31 @@ def write_scores(
 
 def _result(folder: Path, tested, material: Material, configuration: dict, settings) -> dict:
     """result.json but for the calibration."""
-    said, corpus = configuration.get("class_counts"), material.corpus
+    said = configuration.get("class_counts")
     counts = None if said is None else [said[emotion] for emotion in constants.EMOTIONS]
-    commonest = configuration.get("majority", {}).get("emotion")
+    majority = configuration.get("majority", {})
     kept = int((material.utterances["quarantine"] == "").sum())
-    return summary.of(tested, settings.ties, commonest, settings.seed, class_counts=counts) | {
+    return summary.of(
+        tested, settings.ties, majority.get("emotion"), settings.seed, class_counts=counts,
+        corpus_classes=majority.get("by_corpus"),
+    ) | {
         "ties": settings.ties,
-        "synthetic": corpus.synthetic,
+        "synthetic": any(corpus.synthetic for corpus in material.corpora),
         "uses_test_audio": read_json(folder / "protocol.json")["uses_test_audio"],
-        "preparation": corpus.counts() + material.masked(),
+        "preparation": _preparation(material),
         "rows": {"read": len(material.utterances), "kept": kept},
         "warnings": material.warnings,
-    }
+    }  # fmt: skip
+
+
+def _preparation(material: Material) -> list[dict]:
+    """What preparing met, in all corpora together, and what the features could not use."""
+    counts: dict[tuple[str, str], int] = {}
+    for row in [row for corpus in material.corpora for row in corpus.counts()]:
+        key = row["treatment"], row["reason"]
+        counts[key] = counts.get(key, 0) + row["count"]
+    found = [{"treatment": t, "reason": r, "count": n} for (t, r), n in counts.items()]
+    return found + material.masked()
 
 
 # --- testing a finished run ------------------------------------------------------------------

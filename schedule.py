@@ -37,20 +37,38 @@ def training_batches(
     lengths: np.ndarray | None = None,
 ) -> Iterator[np.ndarray]:  # fmt: skip
     """Window numbers in the order of this epoch. A last batch of one is dropped (BatchNorm), and
-    one with fewer windows than processes. With `lengths` (n,), batches are of like lengths."""
+    one with fewer windows than processes. With `lengths` (n,), batches are of like lengths, and of
+    `max_tokens` steps at most, padding included; then a batch may be one long window."""
     draw, size = rng(settings.seed, "order", epoch), settings.batch_size
     order = draw.permutation(n)
     batches = [order[at : at + size] for at in range(0, n, size)]
+    least = max(2, processes)
     if lengths is not None:
-        batches = _of_like_lengths(order, lengths, size, draw)
-    return (indices for indices in batches if len(indices) >= max(2, processes))
+        batches = _of_like_lengths(order, lengths, size, draw, settings.max_tokens)
+        least = 1 if settings.max_tokens and processes == 1 else least
+    return (indices for indices in batches if len(indices) >= least)
 
 
 def _of_like_lengths(
-    order: np.ndarray, lengths: np.ndarray, size: int, draw: np.random.Generator
+    order: np.ndarray, lengths: np.ndarray, size: int, draw: np.random.Generator, budget: int
 ) -> list[np.ndarray]:
     """Sorted by length within pools of many batches, cut into batches, and these shuffled."""
     pools = [order[at : at + POOL * size] for at in range(0, len(order), POOL * size)]
     ordered = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
-    batches = [pool[at : at + size] for pool in ordered for at in range(0, len(pool), size)]
+    batches = [batch for pool in ordered for batch in cut(pool, lengths[pool], size, budget)]
     return [batches[i] for i in draw.permutation(len(batches))]
+
+
+def cut(order: np.ndarray, lengths: np.ndarray, size: int, budget: int = 0) -> list[np.ndarray]:
+    """Cut `order` (N,), whose `lengths` (N,) rise, into batches of at most `size` and `budget`.
+
+    A batch of B costs B times its longest; `budget` 0: any. One that is longer than the budget
+    stands alone.
+    """
+    batches, start = [], 0
+    for end in range(1, len(order) + 1):
+        over = budget and end < len(order) and (end + 1 - start) * lengths[end] > budget
+        if end == len(order) or end - start == size or over:
+            batches.append(order[start:end])
+            start = end
+    return batches

@@ -21,13 +21,20 @@ def of(
     seed: int = SEED,
     resamples: int = BOOTSTRAP,
     class_counts: ArrayLike | None = None,
+    corpus_classes: Mapping[str, str] | None = None,
 ) -> dict:
     """Keys ties, n, classes, scores, per_class, confusion, by_kind; undefined numbers are None.
 
-    `baseline_class`: the emotion the baseline always answers, see `evidence.majority`.
+    `baseline_class`: the emotion the baseline always answers, see `evidence.majority`. Rows of
+    several corpora have a key by_corpus, too: {name: n and scores}; `corpus_classes` holds the
+    emotion that the baseline answers in each, which also stands where all rows are of that corpus.
     `class_counts` (7,): training rows of each emotion. With them each score has a "prior", that of
     a guesser who draws from them; None where there was none, and for scores of no confusion matrix.
     """
+    named = list(dict.fromkeys(metric.column(predictions, "corpus")))
+    corpus_classes = corpus_classes or {}
+    if len(named) == 1:
+        baseline_class = corpus_classes.get(named[0], baseline_class)
     matrix = metric.confusion(*metric.emotion_rows(predictions, ties)[1:])
     present = matrix.sum(1) > 0
     result = {
@@ -45,10 +52,28 @@ def of(
         "confusion": [[_count(cell) for cell in row] for row in matrix.tolist()],
         "by_kind": _by_kind(predictions, ties),
     }
+    if len(named) > 1:
+        result["by_corpus"] = {
+            name: _of_corpus(predictions, name, ties, corpus_classes.get(name), seed, resamples)
+            for name in named
+        }
     if class_counts is not None:
         for name, value in _prior(predictions, ties, class_counts).items():
             result["scores"][name]["prior"] = value
     return plain(result)
+
+
+def _of_corpus(
+    predictions: Mapping, name: str, ties: str, baseline_class: str | None, seed: int,
+    resamples: int,
+) -> dict:  # fmt: skip
+    """The rows of one corpus alone, beside the baseline that knows this corpus."""
+    rows = evidence.select(predictions, metric.column(predictions, "corpus") == name)
+    return {
+        "n": _sizes(rows, ties),
+        "majority": baseline_class,
+        "scores": _beside_baseline(rows, ties, baseline_class, seed, resamples),
+    }
 
 
 def _sizes(predictions: Mapping, ties: str) -> dict[str, int]:

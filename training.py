@@ -380,7 +380,7 @@ def validate(
     settings: argparse.Namespace, processes: Processes,
 ) -> dict[str, float]:  # fmt: skip
     """The scores that `--select` can choose by."""
-    output = outputs(model, windows, settings.batch_size, "val", processes)
+    output = outputs(model, windows, settings.batch_size, "val", processes, settings.max_tokens)
     arrays = {head: value.cpu().numpy() for head, value in output.items()}
     frame = frame_of(windows.utterances.iloc[windows.rows], arrays, "val")
     values = {name: score["value"] for name, score in metric.scores(frame, settings.ties).items()}

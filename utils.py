@@ -1,6 +1,7 @@
 """What everything stands on: errors, leaves, randomness, files that are never half-written."""
 
 import ctypes
+import functools
 import hashlib
 import importlib
 import json
@@ -9,6 +10,8 @@ import math
 import os
 import sys
 import tempfile
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from types import ModuleType
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent
+MEMBER_MAX = 1 << 30  # bytes of a member of a zip, unpacked: hours of sound
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +79,36 @@ def cores() -> int:
 
 
 # --- files --------------------------------------------------------------------------------------
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """A file, or a member of a zip: `DIR/a.zip/folder/b.wav`. OSError where it cannot be read.
+
+    Nothing is unpacked to disk. A member must be neither encrypted nor larger than MEMBER_MAX.
+    """
+    path = Path(path)
+    try:
+        return path.read_bytes()
+    except NotADirectoryError:
+        archive = next((p for p in path.parents if p.is_file()), None)
+        if archive is None or archive.suffix.lower() != ".zip":
+            raise
+        return _member(archive, path.relative_to(archive).as_posix())
+
+
+def _member(archive: Path, name: str) -> bytes:
+    try:
+        opened = _opened_zip(archive, archive.stat().st_mtime_ns)
+        if (size := opened.getinfo(name).file_size) > MEMBER_MAX:
+            raise OSError(f"{size:,} bytes in a zip")
+        return opened.read(name)
+    except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, NotImplementedError) as error:
+        raise OSError(f"no readable member of {archive.name}") from error
+
+
+@functools.lru_cache(maxsize=4)
+def _opened_zip(archive: Path, changed: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(archive)  # its lock lets several threads read at once
 
 
 def write_atomic(path: Path | str, data: bytes | memoryview | str) -> None:

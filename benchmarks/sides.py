@@ -27,6 +27,7 @@ import inference
 import loss as losses
 import main as command_line
 import model as models
+import preparation
 import training
 import utils
 from benchmarks import reference
@@ -96,7 +97,7 @@ def plain_transform() -> Callable[[], float]:
 def our_extraction(hours: float, threads: int) -> Callable:
     """-> (times real time, hours of sound) of extracting that much into an empty cache."""
     settings, _, _ = command_line.parse(flags())
-    corpus = dataset.open_corpus("long")
+    corpus = preparation.open_corpus("long")
     rows = corpus.role(settings.SorL)
     rows = rows[rows["duration"].cumsum() <= hours * 3600].reset_index(drop=True)
     place = Path(tempfile.mkdtemp(dir="."))

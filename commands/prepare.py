@@ -11,13 +11,13 @@ import argparse
 from pathlib import Path
 
 import constants
-import dataset
+import preparation
 from utils import UserError, leaf, lock, make_folder, read_json
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The corpus flags, and those of a sample in another corpus's layout."""
-    dataset.add_arguments(parser)
+    preparation.add_arguments(parser)
     parser.add_argument(
         "sample", nargs="?", metavar="sample[:DIR]",
         help="write the synthetic corpus to DIR, unless it is there, and prepare that instead of "
@@ -37,7 +37,10 @@ def main(settings: argparse.Namespace) -> None:
         settings.data = str(_written(settings.sample, settings.layout))
     elif settings.layout is not None:
         raise UserError(f"--layout {settings.layout} needs the word sample before it")
-    corpus = dataset.open_corpus(settings.data, settings.tables, settings.max_bad)
+    corpus = preparation.open_corpus(
+        settings.data, settings.tables, settings.max_bad, settings.labels
+    )
+    preparation.check_labels([corpus], settings.labels)
     print(summary(corpus))
 
 
@@ -48,7 +51,7 @@ def _written(sample: str, layout: str | None) -> Path:
         raise UserError(f"prepare needs --data, or sample, or sample:DIR; it got {sample!r}")
     folder = Path(place or "data/sample" + (f"_{layout}" if layout else ""))
     wanted = {"layout": layout} if layout else {}
-    mark = folder / dataset.MARK
+    mark = folder / preparation.MARK
     with lock(make_folder(folder.parent) / f".{folder.name}.lock", f"writing {folder}"):
         if not mark.exists():
             leaf("corpora", "sample").write(folder, **wanted)
@@ -58,7 +61,7 @@ def _written(sample: str, layout: str | None) -> Path:
     return folder
 
 
-def summary(corpus: dataset.Corpus) -> str:
+def summary(corpus: preparation.Corpus) -> str:
     """Rows by role and what happened to them, as text."""
     lines = [
         f"{corpus.name} in {corpus.folder}" + (" (synthetic corpus)" if corpus.synthetic else "")

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import arguments
 import comparison
-import dataset
 import engine
 import grid as grids
+import preparation
 import record
 import tables
 from commands import _estimate
@@ -83,7 +83,7 @@ def _lines(settings: argparse.Namespace) -> list[str]:
 
 @functools.cache
 def _sessions(data: str, tables: str) -> list[int]:
-    corpus = dataset.open_corpus(data, tables, max_bad=1.0)  # the trials judge that
+    corpus = preparation.open_corpus(data, tables, max_bad=1.0)  # the trials judge that
     return sorted(set(corpus.utterances["session"]))
 
 

@@ -16,7 +16,6 @@ oldest words being left out where all are more than `--max_length`. Where nothin
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 import constants
@@ -88,7 +87,7 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One prediction a window, for its last utterance."""
-        ids, mask = joined(
+        ids, mask = pretrained.joined(
             masked(batch, "tokens"), batch["tokens_mask"], self.longest, **self.special
         )
         read = self.encoder(input_ids=ids, attention_mask=mask.long())
@@ -100,25 +99,3 @@ class Model(nn.Module):
         if hasattr(self, "pooler"):
             return self.pooler(read.last_hidden_state[:, 0])
         return read.pooler_output
-
-
-def joined(
-    ids: Tensor, mask: Tensor, longest: int, cls: int, sep: int, pad: int
-) -> tuple[Tensor, Tensor]:
-    """(B, W, T) [CLS] pieces [SEP] each -> (B, L) [CLS] pieces [SEP] pieces [SEP] ..., mask.
-
-    In order, L <= `longest`; of more than that, the newest are kept. A window without any piece
-    is [CLS] [SEP]. What a row becomes does not depend on the others.
-    """
-    ids, mask = ids[:, :, 1:].flatten(1), mask[:, :, 1:].flatten(1)  # each without its [CLS]
-    count = mask.sum(1, keepdim=True)
-    place = mask.cumsum(1) - (count - (longest - 1)).clamp(min=0)  # 1.. for those that are kept
-    kept = mask & (place > 0)
-    lengths = count.clamp(max=longest - 1, min=1) + 1
-    row = torch.arange(int(lengths.max()), device=ids.device)
-    out = torch.full((len(ids), len(row)), pad, dtype=ids.dtype, device=ids.device)
-    out[:, 0] = cls
-    out[:, 1] = torch.where(count[:, 0] == 0, sep, pad)
-    at = torch.where(kept, place, len(row))  # the column of what is not kept is cut off
-    out = torch.cat([out, out[:, :1]], 1).scatter(1, at, ids)[:, :-1]
-    return out, row < lengths

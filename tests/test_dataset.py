@@ -19,6 +19,7 @@ import torch
 import audit
 import constants
 import dataset
+import preparation
 import resident
 import utils
 from utils import UserError
@@ -28,7 +29,8 @@ SIZE = {"sessions": 3, "dialogues": 1, "utterances": 4}
 SETTINGS = {
     "data": "corpus", "tables": "raw", "max_bad": 0.5, "SorL": "speaker", "val_split": (2,),
     "test_split": (3,), "text_encoder": "char-ngram", "text_dim": 32, "sr": 16_000,
-    "disjoint": None, "leave_out": (), "target": "votes",
+    "disjoint": None, "leave_out": (), "target": "votes", "train_extra": (), "test_extra": (),
+    "labels": None,
 }  # fmt: skip
 INPUTS = ("log_mel", "sentence")
 CPU = torch.device("cpu")
@@ -104,7 +106,7 @@ MARKS = {
 @pytest.fixture
 def mends(place, caplog):
     """`mends(name, change)`: a prepared file is damaged, that is said, and all is as it was."""
-    before = dataset.open_corpus("corpus", max_bad=0.5)
+    before = preparation.open_corpus("corpus", max_bad=0.5)
     files = written(place)
 
     def check(name: str, change) -> str:
@@ -112,7 +114,7 @@ def mends(place, caplog):
         path = before.prepared / name
         path.unlink() if change is None else path.write_bytes(change(path.read_bytes()))
         with caplog.at_level(logging.WARNING):
-            again = dataset.open_corpus("corpus", max_bad=0.5)
+            again = preparation.open_corpus("corpus", max_bad=0.5)
         [line] = [r.getMessage() for r in caplog.records]
         assert str(path.parent) in line and line.endswith("; prepared again") and "\n" not in line
         assert again.utterances.equals(before.utterances)
@@ -142,7 +144,7 @@ def test_what_is_prepared_is_neither_heard_nor_written_nor_locked_again(place, m
     before = material()
     stamps = {p: p.stat().st_mtime_ns for p in place.glob("data/**/*")}
     monkeypatch.setattr(audit, "listen", lambda path: pytest.fail("listened"))
-    monkeypatch.setattr(dataset, "lock", lambda *_: pytest.fail("locked"))
+    monkeypatch.setattr(preparation, "lock", lambda *_: pytest.fail("locked"))
     monkeypatch.setattr(utils, "lock", lambda *_: pytest.fail("locked"))
     assert material().utterances.equals(before.utterances)
     assert {p: p.stat().st_mtime_ns for p in place.glob("data/**/*")} == stamps
@@ -151,11 +153,11 @@ def test_what_is_prepared_is_neither_heard_nor_written_nor_locked_again(place, m
 def test_tables_of_an_older_program_are_prepared_again_without_complaint(
     place, monkeypatch, caplog
 ):
-    monkeypatch.setattr(dataset, "VERSION", dataset.VERSION - 1)
-    dataset.open_corpus("corpus", max_bad=0.5)
+    monkeypatch.setattr(preparation, "VERSION", preparation.VERSION - 1)
+    preparation.open_corpus("corpus", max_bad=0.5)
     monkeypatch.undo()
     with contextlib.chdir(place):
-        again = dataset.open_corpus("corpus", max_bad=0.5)
+        again = preparation.open_corpus("corpus", max_bad=0.5)
     assert caplog.records == []
     assert utils.read_json(again.prepared / "fingerprint.json")["fingerprint"] == again.fingerprint
 

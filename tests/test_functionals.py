@@ -524,7 +524,7 @@ def recall(place, monkeypatch, **configuration) -> float:
         settings = Namespace(
             data=str(SHARED / "real_speech"), tables="raw", max_bad=0.05, SorL="speaker",
             test_split=(session,), val_split=(), text_encoder="char-ngram", sr=RATE,
-            disjoint=None, leave_out=(), target="votes",
+            disjoint=None, leave_out=(), train_extra=(), test_extra=(), labels=None, target="votes",
             **configuration,
         )  # fmt: skip
         material = open_material(settings, ("functionals",))

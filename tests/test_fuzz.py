@@ -34,11 +34,11 @@ from test_security import SMALL, within
 
 import annotation
 import constants
-import dataset
 import evidence
 import feature
 import main
 import model
+import preparation
 import report
 import summary
 from corpora import kemdy19, kemdy19_2022
@@ -405,7 +405,7 @@ def heard(corpus: Path, data: bytes) -> None:
     with changed(corpus / f"{SPOILT}.wav", data):
         assert command(*PREPARE) == 0
         check_tables()
-        found = dataset.open_corpus("corpus", max_bad=1)
+        found = preparation.open_corpus("corpus", max_bad=1)
         rows = found.role("speaker")
         settings = Namespace(sr=constants.SAMPLE_RATE)
         with bounded():

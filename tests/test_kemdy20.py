@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import annotation
 import audit
-import dataset
 import eda
+import preparation
 from corpora import _kemdy20_layout, _kemdy20_plan, kemdy19, kemdy20
 from utils import UserError
 
@@ -128,21 +128,21 @@ def test_a_folder_without_annotation_wav_or_rows_is_refused(folder, tmp_path):
 
 def test_kemdy19_and_kemdy20_are_told_apart_by_their_trees(folder, tmp_path):
     other = corpus_kemdy19.lay(tmp_path / "KEMDy19")
-    assert dataset.recognise(str(folder)) == ("kemdy20", folder)
-    assert dataset.recognise(str(other)) == ("kemdy19", other)
+    assert preparation.recognise(str(folder)) == ("kemdy20", folder)
+    assert preparation.recognise(str(other)) == ("kemdy19", other)
     assert not kemdy20.matches(other) and not kemdy19.matches(folder)
 
 
 def test_a_folder_of_both_must_be_named(folder):
     corpus_kemdy19.lay(folder)
     with pytest.raises(UserError, match="looks like kemdy19 and kemdy20; say which"):
-        dataset.recognise(str(folder))
-    assert dataset.recognise(f"kemdy20:{folder}") == ("kemdy20", folder)
+        preparation.recognise(str(folder))
+    assert preparation.recognise(f"kemdy20:{folder}") == ("kemdy20", folder)
 
 
 def test_listener_labels_are_an_error_that_says_which_roles_there_are(folder, monkeypatch):
     monkeypatch.chdir(folder.parent)
-    corpus = dataset.open_corpus(str(folder))
+    corpus = preparation.open_corpus(str(folder))
     assert len(corpus.role("speaker")) == len(SEGMENTS)
     with pytest.raises(UserError, match="kemdy20 has no 'listener' labels; it has: speaker"):
         corpus.role("listener")

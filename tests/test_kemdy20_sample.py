@@ -12,9 +12,9 @@ from corpus_kemdy20 import HEADER, recording, table
 
 import annotation
 import audit
-import dataset
 import eda
 import main
+import preparation
 from constants import EMOTIONS
 from corpora import _kemdy20_layout, _kemdy20_plan, kemdy20, sample
 from utils import UserError, read_json
@@ -186,7 +186,7 @@ def test_talk_of_a_sample_is_improvised_and_marked_as_the_corpus_is(whole):
 
 
 def test_a_sample_in_this_layout_is_recognised_read_and_whole(small):
-    assert dataset.recognise(str(small))[0] == "kemdy20"
+    assert preparation.recognise(str(small))[0] == "kemdy20"
     mark = read_json(small / "SYNTHETIC.json")
     assert (mark["layout"], mark["sessions"], mark["utterances"]) == ("kemdy20", 4, 4)
     utterances, troubles = kemdy20.read(small)

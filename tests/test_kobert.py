@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-import dataset
 import main
 import model as models
+import preparation
 import pretrained
 from benchmarks import tiny_bert
 from models import kobert
@@ -192,7 +192,7 @@ def test_a_window_is_joined_in_order_and_its_newest_pieces_are_kept(
     windows, longest, padding, filler
 ):
     batch = collate(windows, padding, filler)
-    ids, mask = kobert.joined(batch["tokens"], batch["tokens_mask"], longest, **SPECIAL)
+    ids, mask = pretrained.joined(batch["tokens"], batch["tokens_mask"], longest, **SPECIAL)
     expected = [by_hand(window, longest) for window in windows]
     assert ids.shape == mask.shape == (len(windows), max(map(len, expected)))
     for row, (there, wanted) in zip(ids, zip(mask, expected, strict=True), strict=True):
@@ -202,7 +202,7 @@ def test_a_window_is_joined_in_order_and_its_newest_pieces_are_kept(
 
 
 def test_one_utterance_is_read_as_it_was_tokenised():
-    ids, mask = kobert.joined(torch.tensor([[[2, 9, 8, 3]]]), torch.ones(1, 1, 4).bool(), 128,
+    ids, mask = pretrained.joined(torch.tensor([[[2, 9, 8, 3]]]), torch.ones(1, 1, 4).bool(), 128,
                               **SPECIAL)  # fmt: skip
     assert ids.tolist() == [[2, 9, 8, 3]] and mask.all()
 
@@ -383,7 +383,7 @@ def trained(workplace, tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("kobert_run")
     (place / "corpus").symlink_to(workplace / "corpus")
     with contextlib.chdir(place):
-        tiny_bert.write(Path("bert"), dataset.open_corpus("corpus").utterances["text"].tolist())
+        tiny_bert.write(Path("bert"), preparation.open_corpus("corpus").utterances["text"].tolist())
         assert main.main(flags()) == 0
     return place
 
@@ -418,7 +418,7 @@ def test_a_run_is_not_tested_with_another_tokenizer(trained, tmp_path, capsys):
 
 def dataset_lines(trained: Path) -> list[str]:
     with contextlib.chdir(trained):
-        return dataset.open_corpus("corpus").utterances["text"].tolist()
+        return preparation.open_corpus("corpus").utterances["text"].tolist()
 
 
 def test_an_epoch_is_not_chosen_by_a_head_that_is_not_there(trained, capsys):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import dataset
 import leakage
 import main
+import preparation
 from corpora import kemdy19
 from protocol import Split
 from utils import UserError
@@ -88,9 +89,9 @@ def test_a_segment_of_another_session_in_a_table_is_in_quarantine_and_leaks_noth
     table = place / "corpus/annotation/Session03_F_res.csv"
     text = table.read_text()
     table.write_text(text.replace("Sess03_impro01_F001", "Sess01_impro01_F001"))
-    rows = dataset.open_corpus("corpus", max_bad=0.5).role("speaker")
+    rows = preparation.open_corpus("corpus", max_bad=0.5).role("speaker")
     assert (rows["quarantine"] != "").any()
-    leakage.guard(rows, Split((1, 2), (), (3, 4)))
+    guard(rows, Split((1, 2), (), (3, 4)))
 
 
 def test_equal_transcripts_are_counted_by_kind_and_not_refused(workplace, run_folder):
@@ -125,11 +126,15 @@ def utterances(**columns) -> pd.DataFrame:
     return pd.DataFrame(base | columns)
 
 
+def guard(rows, split, disjoint=None):
+    return leakage.guard(rows, split.of(rows["session"]), disjoint)
+
+
 SPLIT = Split(train=(1,), val=(2,), test=(3,))
 
 
 def test_a_clean_split_passes_the_guard():
-    removed, reasons, warnings = leakage.guard(utterances(), SPLIT)
+    removed, reasons, warnings = guard(utterances(), SPLIT)
     assert removed.tolist() == [False] * 6
     assert (reasons, warnings) == ({}, [])
 
@@ -148,14 +153,14 @@ def test_nothing_may_stand_in_any_two_sets(column, what, sides):
     first, second = sides.split(" and ")
     names = rf"{rows['segment'][one]} in {first} and {rows['segment'][other]} in {second}"
     with pytest.raises(UserError, match=rf"^the split leaks: {what} 1 \({names}\);"):
-        leakage.guard(rows, SPLIT)
+        guard(rows, SPLIT)
 
 
 def test_all_that_leaks_is_said_at_once():
     rows = utterances(speaker=["1F", "1M", "2F", "2M", "1F", "1M"], wav_hash=["h"] * 6)
     said = "speakers 2 (a in train and e in test, b in train and f in test); audio 1 (a in train "
     with pytest.raises(UserError, match=re.escape(said)):
-        leakage.guard(rows, SPLIT)
+        guard(rows, SPLIT)
 
 
 def test_of_many_leaks_three_are_named_and_all_counted():
@@ -165,7 +170,7 @@ def test_of_many_leaks_three_are_named_and_all_counted():
     three = pd.concat([rows.assign(segment=rows["segment"] + tail) for tail in "xyz"])
     with pytest.raises(UserError, match=r"segments 6 \(ax in train and ax in test, .*"
                        r"and 3 more\)") as error:  # fmt: skip
-        leakage.guard(three.reset_index(drop=True), SPLIT)
+        guard(three.reset_index(drop=True), SPLIT)
     assert str(error.value).count(" in test") == 3
 
 
@@ -175,22 +180,22 @@ def test_names_are_those_of_one_corpus_and_recordings_of_all():
         corpus=two, speaker=["1F", "1M", "2F", "2M", "1F", "1M"], segment=list("abcdab"),
         dialogue=["x", "y", "v", "w", "x", "y"],
     )  # fmt: skip
-    assert leakage.guard(names, SPLIT).warnings == []
+    assert guard(names, SPLIT).warnings == []
     with pytest.raises(UserError, match="audio 1 "):
-        leakage.guard(utterances(corpus=two, wav_hash=["h", "", "", "", "h", ""]), SPLIT)
+        guard(utterances(corpus=two, wav_hash=["h", "", "", "", "h", ""]), SPLIT)
 
 
 @pytest.mark.parametrize("how", [{"silent": [True] * 6}, {"quarantine": ["bad wav"] + [""] * 5}])
 def test_silence_and_quarantine_are_no_recordings(how):
     rows = utterances(wav_hash=["h", "1", "2", "3", "h", "5"])
     with pytest.raises(UserError, match="audio 1 "):
-        leakage.guard(rows, SPLIT)
-    leakage.guard(rows.assign(**how), SPLIT)
+        guard(rows, SPLIT)
+    guard(rows.assign(**how), SPLIT)
 
 
 def test_what_is_unknown_is_not_the_same():
     nothing = {column: [""] * 6 for column in ("speaker", "dialogue", "wav_hash", "text")}
-    assert leakage.guard(utterances(**nothing), SPLIT, "text").reasons == {"exact": 0, "similar": 0}
+    assert guard(utterances(**nothing), SPLIT, "text").reasons == {"exact": 0, "similar": 0}
 
 
 # --- the same words ------------------------------------------------------------------------------
@@ -257,7 +262,7 @@ def lines(texts: list[str], tested: list[str], **columns) -> pd.DataFrame:
 
 
 def test_training_lines_with_the_words_of_a_test_line_or_nearly_are_removed():
-    removed, reasons, warnings = leakage.guard(lines(PLAIN, TESTED), SPLIT, "text")
+    removed, reasons, warnings = guard(lines(PLAIN, TESTED), SPLIT, "text")
     assert removed.tolist() == [False, True, True, False, True, False, False, False]
     assert reasons == {"exact": 2, "similar": 1}
     assert warnings == [
@@ -272,7 +277,7 @@ LINES = st.lists(st.text("가나다 !", max_size=8), min_size=1, max_size=6)
 @given(LINES, LINES)
 def test_what_text_removes_is_what_comparing_each_pair_finds(texts, tested):
     keep = ["qwertyuiop", "asdfghjkl"]  # two that are always left
-    removed, reasons, warnings = leakage.guard(lines(texts + keep, tested), SPLIT, "text")
+    removed, reasons, warnings = guard(lines(texts + keep, tested), SPLIT, "text")
     plain, test = ([re.sub("[ !]", "", text) for text in group] for group in (texts, tested))
     exact = [text != "" and text in test for text in plain]
     near = [n and not e for n, e in zip(brute_similar(plain, test), exact, strict=True)]
@@ -283,7 +288,7 @@ def test_what_text_removes_is_what_comparing_each_pair_finds(texts, tested):
 
 
 def test_without_the_flag_nothing_is_removed_and_equal_lines_are_counted():
-    removed, reasons, warnings = leakage.guard(lines(PLAIN, TESTED), SPLIT)
+    removed, reasons, warnings = guard(lines(PLAIN, TESTED), SPLIT)
     assert not removed.any() and reasons == {}
     assert warnings == ["1 of 2 test lines have the words of a training line (impro 1 of 2)"]
 
@@ -291,13 +296,13 @@ def test_without_the_flag_nothing_is_removed_and_equal_lines_are_counted():
 def test_a_test_line_in_quarantine_removes_nothing():
     rows = lines(PLAIN, TESTED)
     rows.loc[6, "quarantine"] = "empty wav"
-    assert leakage.guard(rows, SPLIT, "text").reasons == {"exact": 0, "similar": 1}
+    assert guard(rows, SPLIT, "text").reasons == {"exact": 0, "similar": 1}
 
 
 def test_lines_that_are_no_targets_are_removed_but_not_counted():
     rows = lines(PLAIN, TESTED)
     rows.loc[2, ["emotion", "arousal"]] = "", np.nan
-    removed, reasons, [line] = leakage.guard(rows, SPLIT, "text")
+    removed, reasons, [line] = guard(rows, SPLIT, "text")
     assert removed[2]
     assert reasons == {"exact": 1, "similar": 1}
     assert "2 of 5 training lines" in line and "3 are left" in line
@@ -306,7 +311,7 @@ def test_lines_that_are_no_targets_are_removed_but_not_counted():
 def test_validation_lines_like_the_test_stay_and_are_counted():
     rows = lines(PLAIN, TESTED)
     rows.loc[[1, 2, 3], "session"] = 2
-    removed, _, warnings = leakage.guard(rows, SPLIT, "text")
+    removed, _, warnings = guard(rows, SPLIT, "text")
     assert removed.tolist() == [False] * 4 + [True] + [False] * 3
     assert warnings[1] == (
         "--disjoint text: 2 of 3 validation lines are like the test (1 exact, 1 similar); they "
@@ -317,15 +322,15 @@ def test_validation_lines_like_the_test_stay_and_are_counted():
 def test_a_test_that_leaves_too_few_lines_is_refused_with_their_number():
     match = r"3 of 4 training lines removed \(2 exact, 1 similar\); 1 are left, training needs at"
     with pytest.raises(UserError, match=match):
-        leakage.guard(lines(PLAIN[1:5], TESTED), SPLIT, "text")
-    leakage.guard(lines(PLAIN[:5], TESTED), SPLIT, "text")
+        guard(lines(PLAIN[1:5], TESTED), SPLIT, "text")
+    guard(lines(PLAIN[:5], TESTED), SPLIT, "text")
 
 
 @pytest.mark.parametrize("disjoint", ["words", "", ["text"], 0])
 def test_another_way_to_be_disjoint_is_refused(disjoint):
     said = f"no --disjoint {disjoint!r}; there are: text, script"
     with pytest.raises(UserError, match=re.escape(said)):
-        leakage.guard(utterances(), SPLIT, disjoint)
+        guard(utterances(), SPLIT, disjoint)
 
 
 def test_script_removes_whole_dialogues_of_the_scripts_that_are_tested():
@@ -333,7 +338,7 @@ def test_script_removes_whole_dialogues_of_the_scripts_that_are_tested():
              "Sess01_impro01", "Sess03_script02", "Sess03_impro01"]  # fmt: skip
     kinds = ["script"] * 4 + ["impro", "script", "impro"]
     rows = lines(list("가나다라마"), list("바사"), dialogue=names, kind=kinds)
-    removed, reasons, [line] = leakage.guard(rows, SPLIT, "script")
+    removed, reasons, [line] = guard(rows, SPLIT, "script")
     assert removed.tolist() == [False, False, True, True, False, False, False]
     assert reasons == {"script02": 2}
     assert line == "--disjoint script: 2 of 5 training lines removed (2 script02); 3 are left"
@@ -341,7 +346,7 @@ def test_script_removes_whole_dialogues_of_the_scripts_that_are_tested():
 
 def test_without_a_script_in_the_test_none_is_removed():
     rows = utterances(kind=["impro", "script"] * 2 + ["impro"] * 2)
-    _, reasons, [line, _] = leakage.guard(rows, SPLIT, "script")
+    _, reasons, [line, _] = guard(rows, SPLIT, "script")
     assert reasons == {}
     assert line == "--disjoint script: 0 of 2 training lines removed; 2 are left"
 
@@ -353,7 +358,7 @@ def opened(**changes) -> dataset.Material:
     namespace = SimpleNamespace(
         data="corpus", tables="raw", max_bad=0.5, SorL="speaker", test_split=(3, 4), val_split=(),
         text_encoder="char-ngram", text_dim=16, sr=16_000, disjoint=None, leave_out=(),
-        target="votes",
+        train_extra=(), test_extra=(), labels=None, target="votes",
     )  # fmt: skip
     vars(namespace).update(changes)
     return dataset.open_material(namespace, ("log_mel", "sentence"))
@@ -429,7 +434,7 @@ def test_when_a_finished_run_is_tested_nothing_is_removed(place):
     namespace = SimpleNamespace(
         data="corpus", tables="raw", max_bad=0.5, SorL="speaker", test_split=(1, 2, 3, 4),
         val_split=(), text_encoder="char-ngram", text_dim=16, sr=16_000, disjoint="text",
-        leave_out=(), target="votes",
+        leave_out=(), train_extra=(), test_extra=(), labels=None, target="votes",
     )  # fmt: skip
     material = dataset.open_material(namespace, ("sentence",), train=False)
     assert material.reasons == {} and material.warnings == []
@@ -453,7 +458,7 @@ def test_a_run_is_trained_on_what_is_left(place, capsys):
 
 def material_of(rows: pd.DataFrame, split: Split, disjoint: str | None = None) -> dataset.Material:
     corpus = SimpleNamespace(name="k", synthetic=True, fingerprint="f00")
-    removed, reasons, warnings = leakage.guard(rows, split, disjoint)
+    removed, reasons, warnings = guard(rows, split, disjoint)
     return dataset.Material(corpus, rows, {}, split, warnings, removed, reasons)
 
 

@@ -596,7 +596,7 @@ def test_a_silent_or_wordless_utterance_loses_that_modality_only(place):
         ("sentence", wordless, "log_mel"),
     ):
         for row in missing:
-            set_name = material.sets.of(rows["session"])[row]
+            set_name = material.of[row]
             windows = dataset.Windows(material, set_name, 1)
             batch = windows.batch(np.flatnonzero(windows.rows == row))
             assert batch["mask"].tolist() == [[True]]

@@ -14,7 +14,8 @@ import schedule
 
 
 def settings_of(**changes) -> argparse.Namespace:
-    base = dict(lr=0.02, lr_decay=0.7, epochs=3, schedule="step", warmup=0.0, seed=1, batch_size=4)
+    base = dict(lr=0.02, lr_decay=0.7, epochs=3, schedule="step", warmup=0.0, seed=1, batch_size=4,
+                max_tokens=0)  # fmt: skip
     return argparse.Namespace(**base | changes)
 
 
@@ -88,3 +89,25 @@ def test_batches_of_like_lengths_are_padded_less_and_drawn_anew_each_epoch():
     other = list(schedule.training_batches(2000, settings, 2, 1, lengths))
     assert all((a == b).all() for a, b in zip(like, again, strict=True))
     assert not all((a == b).all() for a, b in zip(like, other, strict=True))
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=99), st.integers(1, 9),
+       st.integers(0, 300))  # fmt: skip
+def test_a_batch_keeps_to_its_size_and_to_its_steps(lengths, size, budget):
+    lengths = np.sort(lengths)
+    batches = schedule.cut(np.arange(len(lengths)), lengths, size, budget)
+    assert np.concatenate(batches).tolist() == list(range(len(lengths)))
+    for batch in batches:
+        cost = len(batch) * lengths[batch].max()
+        assert len(batch) <= size and (not budget or cost <= budget or len(batch) == 1)
+    for batch, after in zip(batches, batches[1:], strict=False):  # none is cut too early
+        grown = len(batch) + 1
+        assert grown > size or (budget and grown * lengths[after[0]] > budget)
+
+
+def test_long_windows_stand_alone_where_the_steps_are_limited():
+    settings = settings_of(batch_size=4, max_tokens=100)
+    batches = list(schedule.training_batches(5, settings, 1, 1, np.array([10, 90, 20, 300, 40])))
+    assert sorted(sorted(batch.tolist()) for batch in batches) == [[0, 2], [1], [3], [4]]
+    alone = schedule.training_batches(5, settings, 1, 2, np.array([10, 90, 20, 300, 40]))
+    assert [sorted(batch.tolist()) for batch in alone] == [[0, 2]]  # a window a process

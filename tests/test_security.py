@@ -29,11 +29,11 @@ from test_report import configuration, log_lines, make_run, predictions, result_
 
 import annotation
 import constants
-import dataset
 import eda
 import feature
 import main
 import model
+import preparation
 import report
 from corpora import kemdy19, kemdy19_2022
 from features import _vectors, sentence
@@ -338,7 +338,7 @@ def test_names_and_paths_in_a_table_of_2022_lead_nowhere(place):
 
 def test_the_corpus_folder_is_only_read(place):
     before = snapshot(place / "corpus")
-    corpus = dataset.open_corpus("corpus")
+    corpus = preparation.open_corpus("corpus")
     settings = Namespace(sr=constants.SAMPLE_RATE, text_encoder="char-ngram", text_dim=8)
     for name in ("log_mel", "sentence"):
         rows = corpus.role("speaker")

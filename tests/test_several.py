@@ -1,0 +1,242 @@
+"""Several corpora in one run: `--train_extra`, `--test_extra`, scores by corpus."""
+
+import argparse
+import contextlib
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics
+
+import dataset
+import evidence
+import feature
+import main
+import protocol
+import summary
+from utils import UserError, leaf
+
+TEXT = ["--text_encoder", "char-ngram", "--hidden_size", "8", "--batch_size", "8", "--modality",
+        "text", "--precision", "float32", "--gpu_id", "-1", "--epochs", "1"]  # fmt: skip
+BOTH = ["--data", "corpus", "--train_extra", "kemdy20:talk", "--test_split", "4"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    """KEMDy19's layout in `corpus`, KEMDy20's in `talk`: dialogues of both share names."""
+    folder = tmp_path_factory.mktemp("several")
+    write = leaf("corpora", "sample").write
+    write(folder / "corpus", sessions=4, dialogues=2, utterances=3)
+    write(folder / "talk", layout="kemdy20", sessions=3, dialogues=2, utterances=4)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(made) -> Path:
+    """A run that is trained on both, and tested on a session of each."""
+    with contextlib.chdir(made):
+        assert main.main([*BOTH, "--test_extra", "3", *TEXT, "--save_name", "both"]) == 0
+    return made / "exp" / "both"
+
+
+@pytest.fixture
+def place(made, finished, tmp_path):
+    """A copy of both corpora and of that run, to work in."""
+    shutil.copytree(made, tmp_path / "w")
+    with contextlib.chdir(tmp_path / "w"):
+        yield tmp_path / "w"
+
+
+def settings(**changes) -> argparse.Namespace:
+    base = dict(
+        data="corpus", tables="raw", max_bad=0.5, SorL="speaker", test_split=(4,), val_split=(),
+        leave_out=(), text_encoder="char-ngram", text_dim=16, sr=16_000, disjoint=None,
+        target="votes", train_extra=("kemdy20:talk",), test_extra=(), labels=None,
+    )  # fmt: skip
+    return argparse.Namespace(**base | changes)
+
+
+def material(**changes) -> dataset.Material:
+    return dataset.open_material(settings(**changes), ("sentence",))
+
+
+def sessions_of(windows: dataset.Windows) -> set[tuple[str, int]]:
+    rows = windows.utterances.iloc[windows.rows]
+    return set(zip(rows["corpus"], rows["session"], strict=True))
+
+
+def test_an_added_corpus_is_trained_on_and_not_tested_on(place):
+    found = material()
+    train, test = (sessions_of(dataset.Windows(found, name, 2)) for name in ("train", "test"))
+    assert train == {*(("kemdy19", n) for n in (1, 2, 3)), *(("kemdy20", n) for n in (1, 2, 3))}
+    assert test == {("kemdy19", 4)}
+
+
+def test_sessions_of_an_added_corpus_that_are_tested_are_not_trained_on(place):
+    found = material(test_extra=(1, 3))
+    train, test = (sessions_of(dataset.Windows(found, name, 2)) for name in ("train", "test"))
+    assert {("kemdy20", 1), ("kemdy20", 3)} == test - {("kemdy19", 4)}
+    assert ("kemdy20", 2) in train and not train & test
+
+
+def test_a_window_never_joins_dialogues_of_two_corpora(place):
+    found = material()
+    windows = dataset.Windows(found, "train", 8)
+    names = found.utterances["dialogue"].where(found.utterances["corpus"] == "kemdy19")
+    assert set(names.dropna()) & set(found.utterances["dialogue"][names.isna()])  # names shared
+    corpus = found.utterances["corpus"].to_numpy()
+    for window in windows.index:
+        assert len(set(corpus[window[window >= 0]])) == 1
+
+
+def test_joined_features_are_those_of_each_corpus_by_itself(place):
+    found = material()
+    store = found.stores["sentence"]
+    parts = [dataset.open_corpus(name).role("speaker") for name in ("corpus", "kemdy20:talk")]
+    alone = [
+        feature.extract("sentence", rows, place, corpus.prepared, settings()).gather(
+            np.arange(len(rows))
+        )
+        for rows, corpus in zip(parts, found.corpora, strict=True)
+    ]
+    assert np.array_equal(store.gather(np.arange(len(store))), np.concatenate(alone))
+    assert store.gather(np.array([[-1, len(parts[0])]]))[0, 0].sum() == 0
+    assert len(store) == len(found.utterances) and store.available.any()
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [({"test_extra": (9,)}, r"--test_extra names sessions \[9\] that do not exist; .* 1, 2, 3$"),
+     ({"test_extra": (1, 2, 3)}, "--test_extra names all sessions of kemdy20: 1, 2, 3"),
+     ({"test_extra": (1,), "train_extra": ()}, "--test_extra names sessions of corpora that --tr"),
+     ({"train_extra": ("corpus",)}, "--data and --train_extra name .*corpus twice"),
+     ({"train_extra": ("talk", "kemdy20:talk")}, "name .*talk twice"),
+     ({"labels": "situation"}, "--labels situation means nothing here: kemdy19, kemdy20")],
+)  # fmt: skip
+def test_what_cannot_be_added_is_named(place, changes, said):
+    with pytest.raises(UserError, match=said):
+        material(**changes)
+
+
+def test_audio_that_an_added_corpus_shares_with_the_test_is_refused(place):
+    [wav] = sorted(Path("corpus/wav/Session04").glob("*/*_F001.wav"))[:1]
+    other = sorted(Path("talk/wav/Session02").glob("*.wav"))[0]
+    other.write_bytes(wav.read_bytes())
+    with pytest.raises(UserError, match="the split leaks: audio 1 .*" + other.stem):
+        material()
+
+
+def test_scores_by_corpus_are_those_of_its_rows(finished):
+    result = json.loads((finished / "result.json").read_text())
+    rows = pd.read_csv(finished / "predictions.csv", dtype={"emotion_true": str})
+    assert list(result["by_corpus"]) == ["kemdy19", "kemdy20"]
+    for name, part in result["by_corpus"].items():
+        mine = rows[(rows["corpus"] == name) & ~rows["emotion_true"].str.contains(";")]
+        truth, said = mine["emotion_true"], mine["emotion"]
+        labels = sorted(set(truth))
+        assert part["n"]["emotion"] == len(mine) > 0
+        wanted = sklearn.metrics.f1_score(truth, said, labels=labels, average="macro")
+        assert part["scores"]["macro_f1"]["value"] == pytest.approx(wanted)
+        constant = [part["majority"]] * len(mine)
+        wanted = sklearn.metrics.accuracy_score(truth, constant)
+        assert part["scores"]["accuracy"]["baseline"] == pytest.approx(wanted)
+    both = sum(part["n"]["emotion"] for part in result["by_corpus"].values())
+    assert result["n"]["emotion"] == both
+
+
+def test_each_corpus_has_the_baseline_of_its_own_training_rows(finished, made):
+    said = json.loads((finished / "configuration.json").read_text())["majority"]["by_corpus"]
+    with contextlib.chdir(made):
+        found = material(test_extra=(3,))
+    rows = dataset.Windows(found, "train", 1).rows
+    trained = found.utterances.iloc[rows]
+    for name, emotion in said.items():
+        labels = trained.loc[trained["corpus"] == name, "emotion"].str.split(";").explode()
+        assert labels.value_counts()[emotion] == labels.value_counts().max()
+
+
+def predictions(corpora: list[str], truth: list[str]) -> pd.DataFrame:
+    n = len(truth)
+    table = pd.DataFrame({"corpus": corpora, "role": "speaker", "dialogue": list("abcdefgh")[:n],
+                          "session": 1, "segment": list("abcdefgh")[:n], "kind": "talk",
+                          "emotion": "happy", "emotion_true": truth})  # fmt: skip
+    for i, name in enumerate(leaf_emotions()):
+        table[f"p_{i}"] = np.where(name == "happy", 0.4, 0.1)
+        table[f"votes_{name}"] = (table["emotion_true"] == name) * 10
+    return table.assign(arousal=3.0, valence=3.0, arousal_true=3.0, valence_true=3.0)
+
+
+def leaf_emotions() -> tuple[str, ...]:
+    return dataset.constants.EMOTIONS
+
+
+def test_rows_of_one_corpus_have_its_own_baseline_though_others_were_trained_on():
+    table = predictions(["one"] * 4, ["sad", "sad", "happy", "sad"])
+    classes = {"one": "sad", "other": "happy"}
+    found = summary.of(table, "drop", "happy", corpus_classes=classes, resamples=10)
+    assert found["scores"]["accuracy"]["baseline"] == 0.75 and "by_corpus" not in found
+    table = predictions(["one", "one", "other", "other"], ["sad", "sad", "happy", "sad"])
+    found = summary.of(table, "drop", "happy", corpus_classes=classes, resamples=10)
+    assert found["scores"]["accuracy"]["baseline"] == 0.25  # together: what was said
+    assert found["by_corpus"]["one"]["scores"]["accuracy"]["baseline"] == 1.0
+    assert found["by_corpus"]["other"]["scores"]["accuracy"]["baseline"] == 0.5
+
+
+def test_the_console_and_the_page_show_each_corpus(finished, place, capsys):
+    assert main.main(["--test_only", "both", "--gpu_id", "-1"]) == 0
+    told = capsys.readouterr().out
+    for name in ("kemdy19", "kemdy20"):
+        assert f"\n{name}: " in told
+    assert max(map(len, told.split("\nreport:")[0].splitlines())) <= 80
+    page = (finished / "report.html").read_text()
+    assert "Each corpus by itself" in page and "<h3>kemdy20</h3>" in page
+    assert "trained on sessions 1-2 of kemdy20 too, and tested on 3" in page
+
+
+def test_testing_again_gives_the_same_and_opens_nothing_that_is_not_tested(place, finished):
+    assert main.main(["--test_only", "both", "--gpu_id", "-1"]) == 0
+    [again] = Path("exp/both").glob("test_*")
+    first, second = (pd.read_csv(f / "predictions.csv") for f in (finished, again))
+    pd.testing.assert_frame_equal(first, second, atol=1e-6, rtol=0)
+    shutil.rmtree("talk")
+    assert main.main(["--test_only", "both", "--test_extra", "--gpu_id", "-1"]) == 0
+    alone = max(Path("exp/both").glob("test_*"), key=lambda folder: folder.stat().st_mtime)
+    assert set(pd.read_csv(alone / "predictions.csv")["corpus"]) == {"kemdy19"}
+
+
+def test_a_session_of_an_added_corpus_that_was_trained_on_is_not_tested(place, capsys):
+    assert main.main(["--test_only", "both", "--test_extra", "2", "--gpu_id", "-1"]) == 2
+    assert "were used in training" in capsys.readouterr().err
+    assert main.main(["--test_only", "both", "--data", "talk", "--test_split", "1", "--test_extra",
+                      "--gpu_id", "-1"]) == 2  # fmt: skip
+    assert "sessions [1, 2] of kemdy20" in capsys.readouterr().err
+
+
+def test_the_protocol_card_counts_each_corpus(finished):
+    card = json.loads((finished / "protocol.json").read_text())
+    assert card["by_corpus"]["kemdy20"]["train"]["sessions"] == [1, 2]
+    assert card["by_corpus"]["kemdy20"]["test"]["sessions"] == [3]
+    for part in ("train", "test"):
+        whole, parts = card["sets"][part], [c[part] for c in card["by_corpus"].values()]
+        for what in ("rows", "targets", "dialogues", "speakers"):
+            assert whole[what] == sum(one[what] for one in parts)
+
+
+def test_a_changed_added_corpus_stops_a_run_that_goes_on(place, capsys):
+    wav = sorted(Path("talk/wav/Session01").glob("*.wav"))[0]
+    wav.write_bytes(wav.read_bytes() + b"\0\0")
+    Path("exp/both/report.html").unlink()
+    assert main.main(["--resume", "both", "--gpu_id", "-1"]) == 2
+    assert "has changed since" in capsys.readouterr().err
+
+
+def test_split_extra_keeps_what_is_not_named():
+    assert protocol.split_extra([3, 1, 2, 2], (2, 9), "a") == ((1, 3), (), (2,))
+
+
+def test_the_bootstrap_does_not_mix_dialogues_of_two_corpora():
+    table = predictions(["one", "other"], ["sad", "happy"]).assign(dialogue="same")
+    assert evidence.numbered(table, evidence.DIALOGUE).tolist() == [0, 1]
