@@ -139,15 +139,17 @@ def _flags(fold: protocol.Fold) -> list[str]:
 # --- what differs between trials ------------------------------------------------------------
 
 
-def differing(grid: list[Trial]) -> list[str]:
-    """Names of the settings by which rows differ; folds and seeds apart.
+def differing(grid: list[Trial]) -> dict[str, list[str]]:
+    """Names of the settings by which rows of each model differ; folds and seeds apart.
 
-    With several models: the model, and what differs among the trials of one.
+    With several models: the model, and what differs among the trials of that one.
     """
     models = dict.fromkeys(trial.settings.model for trial in grid)
-    within = [name for model in models for name in _varying(
-        [trial for trial in grid if trial.settings.model == model])]  # fmt: skip
-    return [name for name in _varying(grid) if name == "model" or name in within]
+    every = _varying(grid)
+    within = {model: _varying([trial for trial in grid if trial.settings.model == model])
+              for model in models}  # fmt: skip
+    return {model: [name for name in every if name == "model" or name in within[model]]
+            for model in models}  # fmt: skip
 
 
 def refuse_overlap(grid: list[Trial]) -> None:
@@ -168,10 +170,10 @@ def _varying(grid: list[Trial]) -> list[str]:
             and len({repr(getattr(trial.settings, name, None)) for trial in grid}) > 1]  # fmt: skip
 
 
-def variant(trial: Trial, names: list[str]) -> str:
-    """What sets a trial apart from others, as text: "lam 0.5, beta 0.9"."""
+def variant(trial: Trial, names: dict[str, list[str]]) -> str:
+    """What sets a trial apart from others, as text: "lam 0.5, beta 0.9"; `names`: `differing`."""
     said = vars(trial.settings)
-    return ", ".join(_told(name, said[name]) for name in names if name in said)
+    return ", ".join(_told(name, said[name]) for name in names[said["model"]] if name in said)
 
 
 def _told(name: str, value: object) -> str:

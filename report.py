@@ -358,7 +358,7 @@ def loss_png(log: list[dict]) -> bytes:
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
 
-    return _png(draw, (6.4, 4.0))
+    return png(draw, (6.4, 4.0))
 
 
 def confusion_png(matrix: list[list[float]]) -> bytes:
@@ -376,10 +376,10 @@ def confusion_png(matrix: list[list[float]]) -> bytes:
         axes.set_yticks(places, constants.EMOTIONS)
         axes.set(xlabel="prediction", ylabel="truth", title="Confusion (shade: share of the row)")
 
-    return _png(draw, (6.0, 5.6))
+    return png(draw, (6.0, 5.6))
 
 
-def _png(draw: Callable, inches: tuple[float, float]) -> bytes:
+def png(draw: Callable, inches: tuple[float, float]) -> bytes:
     """What `draw(axes)` paints, without the user's matplotlibrc and without a version inside."""
     import matplotlib
     from matplotlib.figure import Figure

@@ -14,12 +14,16 @@ import record
 import stacking
 from constants import EMOTIONS
 from ensemble import Member
-from utils import UserError, checksum
+from utils import UserError, checksum, read_json
 
-SEED003 = {  # the weights written in the notebook of 2022, by model
-    "weighted": {"alexnet": 0.10, "kobert": 0.67, "cm_bert": 0.23},
-    "hard": {"alexnet": 0.2, "kobert": 0.5, "cm_bert": 0.3},
+WEIGHTS = {  # written by hand in notebooks of 2022 and 2023: by method, of each member of a model
+    "seed002": {"weighted": {"wav2vec2": [1 / 4] * 2, "kobert": [1 / 6] * 3}},
+    "seed003": {
+        "weighted": {"alexnet": [0.10], "kobert": [0.67], "cm_bert": [0.23]},
+        "hard": {"alexnet": [0.2], "kobert": [0.5], "cm_bert": [0.3]},
+    },
 }
+WEIGHED = ("weighted", "hard")  # methods that have weights
 # order of the outputs in its files, and which of our models made which
 ORDER = ("neutral", "angry", "happy", "surprise", "sad", "fear", "disgust")
 MODELS = {"text": "kobert", "audio": "alexnet", "cmbert": "cm_bert"}
@@ -30,8 +34,11 @@ FILES = ("truth", "pred", "output")  # <kind>_<file>.npy
 
 
 def named(words: Sequence[str], save_path: str) -> list[Member]:
-    """RUN, NAME=RUN or NAME=FOLDER/text -> members; UserError for one twice, or fewer than two."""
-    members = [_named(word, save_path) for word in words]
+    """RUN, NAME=RUN, NAME=FOLDER/text or the folder of a sweep -> members.
+
+    UserError for one twice, or fewer than two.
+    """
+    members = [m for word in words for m in _of_sweep(word, save_path) or [_named(word, save_path)]]
     names, folders = [m.name for m in members], [str(m.folder.resolve()) for m in members]
     for kind, found in (("called", names), ("the run", folders)):
         if twice := [what for what in found if found.count(what) > 1]:
@@ -39,6 +46,20 @@ def named(words: Sequence[str], save_path: str) -> list[Member]:
     if len(members) < 2:
         raise UserError(f"an ensemble needs at least 2 members, got {len(members)}")
     return members
+
+
+def _of_sweep(word: str, save_path: str) -> list[Member]:
+    """The trials of a sweep by the name or folder of its tables; [] for anything else."""
+    folders = [folder for folder in (Path(word), Path(save_path, word))
+               if (folder / "sweep.json").is_file()]  # fmt: skip
+    if not folders:
+        return []
+    trials = read_json(folders[0] / "sweep.json")["trials"]
+    if failed := [trial["name"] for trial in trials if trial["failed"]]:
+        raise UserError(f"{len(failed)} of {len(trials)} trials of {word} failed (e.g. "
+                        f"{failed[0]}); train them first")  # fmt: skip
+    names = [trial["name"] for trial in trials]
+    return [ensemble.read(name, record.find(name, str(folders[0].parent))) for name in names]
 
 
 def _named(word: str, save_path: str) -> Member:
@@ -53,25 +74,35 @@ def _named(word: str, save_path: str) -> Member:
 
 
 def weights(words: Sequence[str] | None, method: str, models: Sequence[str]) -> list[float] | None:
-    """`--weights`: a number a member, or seed003, where members are told by their models."""
+    """`--weights`: a number a member, or a name in WEIGHTS: members are told by their models."""
     if words is None:
         return None
-    if method not in SEED003:
-        raise UserError(f"--weights are for --method {' and '.join(SEED003)}, not for {method}")
-    if list(words) == ["seed003"]:
-        known = SEED003[method]
-        if sorted(models) != sorted(known):
-            raise UserError(f"--weights seed003 needs one member of each of {', '.join(known)}; "
-                            f"there are {', '.join(models)}")  # fmt: skip
-        return [known[model] for model in models]
+    if method not in WEIGHED:
+        raise UserError(f"--weights are for --method {' and '.join(WEIGHED)}, not for {method}")
+    if len(words) == 1 and words[0] in WEIGHTS:
+        return _known(words[0], method, models)
     try:
         found = [float(word) for word in words]
     except ValueError:
         found = []
     if len(found) != len(models) or not (min(found) >= 0 and 0 < sum(found) < np.inf):
-        raise UserError(f"--weights needs seed003 or a number of at least 0 for each of the "
-                        f"{len(models)} members, not all 0, got {' '.join(words)}")  # fmt: skip
+        raise UserError(f"--weights needs {' or '.join(WEIGHTS)}, or a number of at least 0 for "
+                        f"each of the {len(models)} members, not all 0, got "
+                        f"{' '.join(words)}")  # fmt: skip
     return found
+
+
+def _known(name: str, method: str, models: Sequence[str]) -> list[float]:
+    if method not in WEIGHTS[name]:
+        raise UserError(f"--weights {name} are for --method {' and '.join(WEIGHTS[name])}, not for "
+                        f"{method}")  # fmt: skip
+    known = WEIGHTS[name][method]
+    if sorted(models) != sorted(model for model, each in known.items() for _ in each):
+        needed = ", ".join(f"{len(each)} {model}" for model, each in known.items())
+        raise UserError(f"--weights {name} needs these members: {needed}; there are: "
+                        f"{', '.join(models)}")  # fmt: skip
+    left = {model: list(each) for model, each in known.items()}
+    return [left[model].pop(0) for model in models]
 
 
 # --- files of 2022 --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
     python main.py ensemble RUN RUN RUN --method soft
     python main.py ensemble RUN RUN RUN --method weighted --oof 5      weights fitted out of fold
     python main.py ensemble RUN RUN RUN --method hard --weights seed003
+    python main.py ensemble sweep_seed002_... --method weighted --weights seed002
     python main.py ensemble RUN RUN RUN --method stack --oof 5 --stacker logistic
     python main.py ensemble text=OLD/text audio=OLD/audio cm=OLD/cmbert --method soft
 
@@ -27,13 +28,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "members", nargs="+", metavar="RUN|NAME=RUN",
-        help="finished runs or ensembles, by name or folder; NAME=FOLDER/text: files of 2022",
+        help="finished runs or ensembles, by name or folder; a sweep: all its trials; "
+        "NAME=FOLDER/text: files of 2022",
     )  # fmt: skip
     add("--method", choices=combination.METHODS, required=True, help="how they are combined")
     add(
         "--weights", nargs="+", metavar="W",
-        help="a number a member, or seed003: those of 2022 (default: weighted: fitted on "
-        "out-of-fold or validation rows; hard: equal)",
+        help="a number a member, or seed002, seed003: those of the contest systems (default: "
+        "weighted: fitted on out-of-fold or validation rows; hard: equal)",
     )  # fmt: skip
     add(
         "--oof", type=arguments.number(int, 2), metavar="K",

@@ -3,6 +3,7 @@
     python main.py prepare --data DIR
     python main.py prepare --data sample
     python main.py prepare sample --layout kemdy20    writes data/sample_kemdy20 first
+    python main.py prepare --data kemdy20:DIR --train_extra aihub_emotion:DIR --plot
 
 Training does this by itself when nothing is prepared yet.
 """
@@ -18,6 +19,15 @@ from utils import UserError, leaf, lock, make_folder, read_json
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The corpus flags, and those of a sample in another corpus's layout."""
     preparation.add_arguments(parser)
+    parser.add_argument(
+        "--train_extra", nargs="+", default=[], metavar="CORPUS:DIR",
+        help="corpora to prepare as well, such as are added in training",
+    )  # fmt: skip
+    parser.add_argument(
+        "--plot", nargs="?", const="", metavar="FOLDER",
+        help="draw how many utterances have which emotion, without and with the added corpora "
+        "(default of FOLDER: beside the tables)",
+    )  # fmt: skip
     parser.add_argument(
         "sample", nargs="?", metavar="sample[:DIR]",
         help="write the synthetic corpus to DIR, unless it is there, and prepare that instead of "
@@ -37,11 +47,21 @@ def main(settings: argparse.Namespace) -> None:
         settings.data = str(_written(settings.sample, settings.layout))
     elif settings.layout is not None:
         raise UserError(f"--layout {settings.layout} needs the word sample before it")
-    corpus = preparation.open_corpus(
-        settings.data, settings.tables, settings.max_bad, settings.labels
-    )
-    preparation.check_labels([corpus], settings.labels)
-    print(summary(corpus))
+    corpora = [preparation.open_corpus(data, tables, settings.max_bad, settings.labels)
+               for data, tables in _named(settings)]  # fmt: skip
+    preparation.check_labels(corpora, settings.labels)
+    print("\n\n".join(map(summary, corpora)))
+    if settings.plot is not None:
+        from commands import _distribution  # matplotlib
+
+        folder = Path(settings.plot) if settings.plot else corpora[0].prepared
+        for picture in _distribution.write(folder, corpora):
+            print(f"picture: {picture}")
+
+
+def _named(settings: argparse.Namespace) -> list[tuple[str, str]]:
+    """(corpus, tables) of --data and of --train_extra."""
+    return [(settings.data, settings.tables), *((data, "raw") for data in settings.train_extra)]
 
 
 def _written(sample: str, layout: str | None) -> Path:

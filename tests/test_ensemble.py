@@ -31,7 +31,7 @@ import stacking
 from combination import Combination
 from commands import _members, _oof
 from constants import EMOTIONS
-from utils import UserError, read_json, write_json
+from utils import UserError, make_folder, read_json, write_json
 
 C = len(EMOTIONS)
 P = list(metric.PROBABILITIES)
@@ -558,7 +558,12 @@ def test_a_member_that_heard_the_test_makes_an_ensemble_that_did(exp):
         (["a", "b", "--method", "hard", "--weights", "-1", "2"], "got -1 2"),
         (["a", "b", "--method", "hard", "--weights", "nan", "2"], "got nan 2"),
         (["a", "b", "--method", "hard", "--weights", "one", "2"], "got one 2"),
-        (["a", "b", "--method", "hard", "--weights", "seed003"], "alexnet, kobert, cm_bert; there"),
+        (
+            ["a", "b", "--method", "hard", "--weights", "seed003"],
+            "1 cm_bert; there are: mate, mate",
+        ),
+        (["a", "b", "--method", "hard", "--weights", "seed002"], "for --method weighted, not for"),
+        (["a", "b", "--method", "weighted", "--weights", "seed002"], "2 wav2vec2, 3 kobert; ther"),
         (["a", "b", "--method", "mean"], "invalid choice: 'mean'"),
         (["a", "nothing", "--method", "soft"], "no run 'nothing'"),
         (["a", "/etc", "--method", "soft"], "lies outside --save_path"),
@@ -585,6 +590,57 @@ def test_the_weights_of_2022_go_to_the_models_they_were_chosen_for(exp):
     for method, wanted in (("weighted", [0.23, 0.67, 0.10]), ("hard", [0.3, 0.5, 0.2])):
         said = read_json(combined(*words, method) / "configuration.json")
         assert said["weights"] == pytest.approx(wanted)
+
+
+SEED002 = ("wav2vec2", "kobert", "kobert", "wav2vec2", "kobert")
+
+
+def of_seed002(exp: Path) -> list[str]:
+    """Five members of the system of 2023, on rows of two corpora."""
+    truth, rng = np.arange(40) % C, np.random.default_rng(19)
+    names = [f"m{i}" for i in range(5)]
+    for name, model in zip(names, SEED002, strict=True):
+        rows = table(truth, drawn(rng, 40)).assign(corpus=["kemdy20"] * 24 + ["aihub"] * 16)
+        majority = {"emotion": "sad", "by_corpus": {"kemdy20": "neutral", "aihub": "happy"}}
+        written(exp / name, rows, model=model, majority=majority)
+    return names
+
+
+def test_the_weights_of_2023_are_a_quarter_each_of_sound_and_a_sixth_of_text(exp):
+    folder = combined(*of_seed002(exp), "--method", "weighted", "--weights", "seed002")
+    weights = read_json(folder / "configuration.json")["weights"]
+    assert weights == pytest.approx([1 / 4, 1 / 6, 1 / 6, 1 / 4, 1 / 6])
+    parts = [ensemble.read(f"m{i}", exp / f"m{i}").rows("test") for i in range(5)]
+    found = ensemble.read("e", folder).rows("test")
+    wanted = sum(w * part[P].to_numpy() for w, part in zip(weights, parts, strict=True))
+    np.testing.assert_allclose(found[P], wanted, atol=1e-6)
+
+
+def test_an_ensemble_is_scored_by_corpus_beside_the_baseline_of_each(exp):
+    folder = combined(*of_seed002(exp), "--method", "weighted", "--weights", "seed002")
+    parts = read_json(folder / "result.json")["by_corpus"]
+    rows = ensemble.read("e", folder).rows("test")
+    for name, majority in (("kemdy20", "neutral"), ("aihub", "happy")):
+        mine, score = rows[rows["corpus"] == name], parts[name]["scores"]["accuracy"]
+        assert score["value"] == pytest.approx((mine["emotion"] == mine["emotion_true"]).mean())
+        assert score["baseline"] == pytest.approx((mine["emotion_true"] == majority).mean())
+
+
+def test_a_sweep_is_all_its_trials_as_members(exp):
+    names = of_seed002(exp)
+    trials = [{"name": name, "command": "", "failed": None} for name in names]
+    write_json(make_folder(exp / "sweep_five") / "sweep.json", {"grid": [], "trials": trials})
+    folder = combined("sweep_five", "--method", "weighted", "--weights", "seed002")
+    said = read_json(folder / "configuration.json")["members"]
+    assert [member["name"] for member in said] == names
+
+
+def test_a_sweep_whose_trials_failed_is_refused(exp, capsys):
+    trials = [{"name": "m0", "command": "", "failed": None}]
+    trials += [{"name": "m1", "command": "", "failed": "the disk is full"}]
+    write_json(make_folder(exp / "sweep_two") / "sweep.json", {"grid": [], "trials": trials})
+    assert main.main(["ensemble", "sweep_two", "--method", "soft"]) == 2
+    assert "1 of 2 trials of sweep_two failed (e.g. m1)" in capsys.readouterr().err
 
 
 # --- files of 2022 --------------------------------------------------------------------------------
