@@ -5,6 +5,7 @@ what its names mean, stands in its leaf, which finds them with `files` alone; so
 elsewhere.
 """
 
+import codecs
 import csv
 import io
 import os
@@ -131,14 +132,21 @@ class Text(NamedTuple):
     bad: str = ""
 
 
-def decode(data: bytes) -> Text:
-    """Strict UTF-8, then CP949. UTF-16 and anything else are bad."""
+def decode(data: bytes, usual: str = "utf-8") -> Text:
+    """Strict UTF-8, then CP949. UTF-16 and anything else are bad.
+
+    `usual` "cp949", of a corpus that is written so: bytes that could be either are CP949, unless
+    they are ASCII or Hangul in UTF-8. A few syllables in CP949 (such as those of "크크" or "청")
+    are also two-byte UTF-8: of Latin, Greek, ... letters, which are in no transcript.
+    """
     crlf = ("with CRLF line ends",) if b"\r\n" in data else ()
     marked = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     zeros = data.count(0)
     if not marked and zeros <= len(data) // 5:  # UTF-16 has one in every ASCII character
         try:
-            return Text(data.decode("utf-8-sig"), crlf)
+            text = data.decode("utf-8-sig")
+            if usual == "utf-8" or not _by_chance(data, text):
+                return Text(text, crlf)
         except UnicodeDecodeError:
             pass
     if marked or zeros:
@@ -149,19 +157,29 @@ def decode(data: bytes) -> Text:
         return Text("", bad="neither UTF-8 nor CP949")
 
 
-def read_text(path: Path) -> Text:
+def _by_chance(data: bytes, text: str) -> bool:
+    """Is what reads as `text` in UTF-8 two-byte letters and no more, and CP949 as well?"""
+    if text.isascii() or max(text) >= "\u0800" or data.startswith(codecs.BOM_UTF8):
+        return False
+    try:
+        return bool(data.decode("cp949"))
+    except UnicodeDecodeError:
+        return False
+
+
+def read_text(path: Path, usual: str = "utf-8") -> Text:
     """`decode` of a file; a file that cannot be read is bad too."""
     try:
-        return decode(path.read_bytes())
+        return decode(path.read_bytes(), usual)
     except OSError as error:
         return Text("", bad=f"unreadable: {error.strerror}")
 
 
-def read_words(folder: Path, file: File) -> Text:
+def read_words(folder: Path, file: File, usual: str = "utf-8") -> Text:
     """`read_text` of a file of a corpus, unless it must not be opened; "" if there is none."""
     if file.bad or not file.path:
         return Text("", bad=file.bad)
-    return read_text(folder / file.path)
+    return read_text(folder / file.path, usual)
 
 
 def read_rows(path: Path, width: int | None = None) -> tuple[list[list[str]], tuple[str, ...]]:
@@ -209,7 +227,9 @@ def read_signal(path: Path, names: Sequence[str], skip: int = 0) -> pd.DataFrame
                             keep_default_na=False)  # fmt: skip
         table["value"] = pd.to_numeric(table["value"])
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UserError(f"{path} needs at most {len(names)} fields a line: {error}") from error
+        raise UserError(
+            f"{path} needs at most {len(names)} fields a line: {printable(str(error))}"
+        ) from error
     time = pd.to_numeric(table["time"], errors="coerce")
     return table.assign(time=time, segment=table["segment"].fillna(""))
 

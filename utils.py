@@ -6,8 +6,10 @@ import hashlib
 import importlib
 import json
 import logging
+import lzma
 import math
 import os
+import struct
 import sys
 import tempfile
 import zipfile
@@ -96,13 +98,18 @@ def read_bytes(path: Path | str) -> bytes:
         return _member(archive, path.relative_to(archive).as_posix())
 
 
+# what zipfile raises for archives that are damaged, encrypted, or packed in ways it does not know
+DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, LookupError,
+               RuntimeError, ValueError, EOFError)  # fmt: skip
+
+
 def _member(archive: Path, name: str) -> bytes:
     try:
         opened = _opened_zip(archive, archive.stat().st_mtime_ns)
         if (size := opened.getinfo(name).file_size) > MEMBER_MAX:
             raise OSError(f"{size:,} bytes in a zip")
         return opened.read(name)
-    except (zipfile.BadZipFile, zlib.error, KeyError, RuntimeError, NotImplementedError) as error:
+    except DAMAGED_ZIP as error:
         raise OSError(f"no readable member of {archive.name}") from error
 
 

@@ -104,20 +104,8 @@ def sensors(folder: Path, kind: str) -> list[tuple[int, str, annotation.File]]:
 
 
 def read_words(folder: Path, file: annotation.File) -> annotation.Text:
-    """`annotation.read_words`, but bytes that could be CP949 or UTF-8 without Hangul are CP949.
-
-    A few syllables in CP949 (such as those of "크크" or "청") are also two-byte UTF-8: of Latin,
-    Greek, ... letters, which are in no transcript.
-    """
-    text = annotation.read_words(folder, file)
-    foreign = not text.text.isascii() and max(text.text) < "\u0800"
-    if not foreign or "in CP949" in text.converted:
-        return text
-    try:
-        korean = text.text.encode().decode("cp949")
-    except UnicodeDecodeError:
-        return text
-    return annotation.Text(korean, ("in CP949", *text.converted))
+    """`annotation.read_words` of a txt, which is CP949 wherever it could be."""
+    return annotation.read_words(folder, file, "cp949")
 
 
 def orphans(files: dict[tuple[str, str], annotation.File], listed: set[str]) -> list[tuple]:

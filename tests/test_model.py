@@ -23,13 +23,26 @@ TINY = {
     "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64,
     "pad_token_id": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
 }  # fmt: skip
+SPEECH = {
+    "model_type": "wav2vec2", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 32, "conv_dim": [8] * 7, "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+    "conv_stride": [5, 2, 2, 2, 2, 2, 2], "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2, "feat_extract_norm": "group", "layerdrop": 0.0,
+    "hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0, "do_normalize": True,
+}  # fmt: skip
 NEEDED = {  # by models that have such a setting
     "encoder": TINY, "special": {"cls": 2, "sep": 3, "pad": 1}, "max_length": 40,
     "heads": "emotion,arousal,valence", "dropout": 0.0, "attention_dropout": 0.0,
+    "speech": SPEECH, "frames": 20,
 }  # fmt: skip
 FUNCTIONALS = utils.leaf("features", "functionals").shape({})
-SHAPES = {"log_mel": (229, 313), "sentence": (TEXT_DIM,), "functionals": FUNCTIONALS}
-RAGGED = {"tokens": (9,), "mfcc": (30, 100), "spectrogram": (120, 321)}  # steps, and of each
+SHAPES = {"log_mel": (229, 313), "sentence": (TEXT_DIM,), "functionals": FUNCTIONALS,
+          "speech_layers": (3, 16)}  # fmt: skip
+RAGGED = {  # steps, and of each
+    "tokens": (9,), "mfcc": (30, 100), "spectrogram": (120, 321), "waveform": (2400,),
+    "text_states": (9, 16), "speech_states": (20, 16),
+}  # fmt: skip
 
 
 def small(name):

@@ -357,6 +357,71 @@ def test_an_encoder_that_is_not_there_says_how_to_get_it(monkeypatch, tmp_path):
         pretrained.find("a/b", ", or else")
 
 
+OTHER = pretrained.Kind("sound encoder", "sound-like", "--sound", ("sound.json",),
+                        ("hidden_size",), spare=("spare",))  # fmt: skip
+
+
+def test_of_another_kind_its_own_flag_is_named_and_its_own_files_are_fetched(own, monkeypatch):
+    asked = []
+
+    def download(encoder: str, allow_patterns: list[str], **_) -> str:
+        asked.append(allow_patterns)
+        return str(own)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    assert pretrained.find("a/b", kind=OTHER) == pretrained.find("a/b") == own
+    assert asked[0] == ["config.json", "sound.json", "*.safetensors*"]
+    assert {"config.json", "tokenizer*", "*.safetensors*"} <= set(asked[1])
+    (own / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="^the sound encoder 'a/b' has no weights"):
+        pretrained.find("a/b", kind=OTHER)
+    for encoder, message in (
+        ("char-ngram", " should be the hub id or the folder of a sound-like"),
+        ("/no/where", ": no file or folder"),
+        ("a" * 300, ": 'a.*too long"),
+    ):
+        with pytest.raises(UserError, match=f"^--sound{message}"):
+            pretrained.find(pretrained.identify(encoder, kind=OTHER)["encoder"], kind=OTHER)
+
+
+def test_of_another_kind_its_own_files_tell_it_from_others(own):
+    before = pretrained.identify(str(own), kind=OTHER), pretrained.identify(str(own))
+    (own / "sound.json").write_text("{}")
+    assert pretrained.identify(str(own), kind=OTHER) != before[0]
+    assert pretrained.identify(str(own)) == before[1]
+    (own / tiny_bert.FILE).write_bytes(b"another")
+    after = pretrained.identify(str(own), kind=OTHER)
+    (own / tiny_bert.FILE).unlink()
+    assert pretrained.identify(str(own), kind=OTHER) == after
+
+
+def test_what_a_checkpoint_may_lack_stays_as_it_was(own):
+    module = pretrained.encoder(pretrained.config(own), pooler=True)
+    module.spare = torch.nn.Parameter(torch.ones(3))
+    with pytest.raises(UserError, match="lack 1 of the encoder's tensors: spare$"):
+        pretrained.load(module, own)
+    pretrained.load(module, own, OTHER)
+    assert (module.spare == 1).all()
+    rewrite(own, lambda t: t | {"spare": torch.zeros(3)})
+    pretrained.load(module, own, OTHER)
+    assert (module.spare == 0).all()
+
+
+def test_buffers_are_loaded_and_the_names_of_an_older_weight_norm_understood(own):
+    module = pretrained.encoder(pretrained.config(own), pooler=True)
+    module.norm = torch.nn.BatchNorm1d(4)
+    module.conv = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(2, 3, 5), dim=2)
+    old = torch.nn.utils.weight_norm(torch.nn.Conv1d(2, 3, 5), dim=2)
+    old.weight_g.data += 1
+    extra = {f"conv.{name}": tensor for name, tensor in old.state_dict().items()}
+    extra |= {f"norm.{name}": tensor + 2 for name, tensor in module.norm.state_dict().items()}
+    rewrite(own, lambda t: t | extra)
+    pretrained.load(module, own)
+    assert (module.norm.running_mean == 2).all() and module.norm.num_batches_tracked == 2
+    x = torch.randn(1, 2, 9, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(module.conv(x), old(x))
+
+
 @pytest.mark.parametrize("kind, places", [("bert", 64), ("roberta", 62), ("xlm-roberta", 62)])
 def test_encoders_that_number_places_from_the_padding_have_fewer(kind, places):
     config = {"model_type": kind, "max_position_embeddings": 64, "pad_token_id": 1}

@@ -1,0 +1,184 @@
+"""How AI Hub 263 lies on disk: tables, wavs in folders and zips, and laying a synthetic one down.
+
+Reading is in aihub_emotion.py; who says what in a synthetic one is in _aihub_emotion_plan.py.
+"""
+
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import soxr
+
+import annotation
+import constants
+from corpora import _writing
+from corpora._aihub_emotion_labels import ALIASES, SPELT
+from utils import UserError
+
+RELEASES = ("4차년도", "5차년도", "5차년도_2차")
+HEADER = (
+    "wav_id,발화문,상황,1번 감정,1번 감정세기,2번 감정,2번 감정세기,3번 감정,3번 감정세기,"
+    "4번 감정,4번감정세기,5번 감정,5번 감정세기,나이,성별".split(","),
+)  # one line of 15 columns, one of them without its space
+ID, WORDS, SITUATION, AGE, GENDER = 0, 1, 2, 13, 14  # columns; between, label and intensity by five
+BAD = frozenset({"5e2979c25807b852d9e018d5"})  # rows of 4차년도 that readers skip
+# Where the wavs of a release are looked for, the first that has one is taken; {} is its name.
+OWN = ("{}/*.wav", "{}_wav/*.wav", "{}/{}_wav/*.wav")
+SHARED = "wav/*.wav"
+LARGEST = 64 << 20  # bytes of a wav in a zip: 11 minutes at 48 kHz
+PACKED = 100  # times smaller than the wav, at most: speech shrinks to a half
+SPARE = 1 << 20  # bytes that may be packed smaller than that: ten seconds of silence
+PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # unpacked in little memory
+
+_ID = re.compile(r"[0-9a-f]{24}")
+
+
+def is_id(name: str) -> bool:
+    """Is it 24 hexadecimal digits?
+
+    >>> is_id("5e2979c25807b852d9e018d5"), is_id("5E2979C25807B852D9E018D5"), is_id("../x")
+    (True, False, False)
+    """
+    return bool(_ID.fullmatch(name))
+
+
+def tables(folder: Path) -> dict[str, annotation.File]:
+    """{release: file} of the tables there are, beside the wavs or in annotation/."""
+    found = annotation.files(folder, "annotation/*.csv") | annotation.files(folder, "*.csv")
+    return {
+        release: found[path]
+        for release in RELEASES
+        for path in (f"annotation/{release}.csv", f"{release}.csv")
+        if path in found
+    }
+
+
+def archives(folder: Path, releases: Iterable[str]) -> dict[str, annotation.File]:
+    """{release: zip} of those that have one."""
+    found = annotation.files(folder, "*.zip")
+    return {name: found[f"{name}.zip"] for name in releases if f"{name}.zip" in found}
+
+
+def there(folder: Path) -> dict[str, Path]:
+    """`tables` to be opened; a UserError where there is none, or one must not be opened."""
+    found = tables(folder)
+    if not found:
+        names = ", ".join(f"{release}.csv" for release in RELEASES)
+        raise UserError(f"{folder} needs one of {names}, beside its wavs or in annotation/")
+    return {release: annotation.allowed(folder, file) for release, file in found.items()}
+
+
+def recordings(folder: Path, releases: Iterable[str]) -> dict[str, dict[str, annotation.File]]:
+    """{release: {wav id: file}}; those of wav/ as release "". A UserError where there is none.
+
+    Of a wav that is in a folder and in the zip of its release, the file in the folder is taken.
+    """
+    packed = {name: members(folder, file) for name, file in archives(folder, releases).items()}
+    found = {name: packed.get(name, {}) | files for name, files in loose(folder, releases).items()}
+    if not any(found.values()):
+        names = ", ".join(f"{release}.zip" for release in releases)
+        raise UserError(f"{folder} needs wavs in {names}, or in a folder of that name, or in wav/; "
+                        f"there are none")  # fmt: skip
+    return found
+
+
+def loose(folder: Path, releases: Iterable[str]) -> dict[str, dict[str, annotation.File]]:
+    """`recordings` that are in no zip."""
+    found = {name: {} for name in ("", *releases)}
+    for name in releases:
+        for place in OWN:
+            found[name] = _wavs(folder, place.replace("{}", name)) | found[name]
+    return found | {"": _wavs(folder, SHARED)}
+
+
+def _wavs(folder: Path, pattern: str) -> dict[str, annotation.File]:
+    found = annotation.files(folder, pattern).items()
+    named = {path.rpartition("/")[2].removesuffix(".wav"): file for path, file in found}
+    return {name: file for name, file in named.items() if is_id(name)}
+
+
+def members(folder: Path, file: annotation.File) -> dict[str, annotation.File]:
+    """{wav id: file} of a zip, as utils.read_bytes finds them: a.zip/a_wav/<id>.wav.
+
+    Nothing is unpacked. What must not be (too large, encrypted, at a path that leads elsewhere) is
+    bad. Raises UserError for what is no zip.
+    """
+    path = annotation.allowed(folder, file)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = [archive.getinfo(name) for name in dict.fromkeys(archive.namelist())]
+    except (OSError, ValueError, EOFError, struct.error, NotImplementedError,
+            zipfile.BadZipFile) as error:  # fmt: skip
+        reason = annotation.printable(str(error) or type(error).__name__)
+        raise UserError(f"{path} should be a zip of wavs; {reason}") from error
+    found: dict[str, annotation.File] = {}
+    for entry in entries:
+        stem, dot, ending = entry.filename.rpartition("/")[2].rpartition(".")
+        if is_id(stem) and ending == "wav":
+            member = annotation.File(f"{file.path}/{entry.filename}", _fault(entry))
+            found.setdefault(stem, member)
+    return found
+
+
+def _fault(entry: zipfile.ZipInfo) -> str:
+    """Why a member of a zip must not be unpacked."""
+    parts = entry.filename.split("/")
+    if not all(part.isprintable() and part.strip(". ") and not {*part} & {*"\\:"}
+               for part in parts):  # fmt: skip
+        return annotation.OUTSIDE
+    if entry.flag_bits & 1:
+        return "encrypted in its zip"
+    if entry.compress_type not in PACKINGS:
+        return "packed in another way than deflate"
+    if entry.file_size > min(LARGEST, SPARE + PACKED * entry.compress_size):
+        return "too large in its zip"
+    return ""
+
+
+# --- laying down a synthetic corpus --------------------------------------------------------------
+
+RATE = 48_000  # Hz
+LOWER_EVERY = (
+    8  # one row in eight spells its raters' labels like its situation's, the rest "Happiness"
+)
+
+
+def write_sample(
+    folder: Path, utterances: pd.DataFrame, waves: Callable[[int], np.ndarray | None],
+    sample_rate: int = constants.SAMPLE_RATE,
+) -> None:  # fmt: skip
+    """Lay rows down as AI Hub 263 lies: annotation/X.csv, wav/; the same input, the same bytes.
+
+    `utterances`: what aihub_emotion.read gives, or of that `segment`, `situation`, `rater_emotion`,
+    `rater_intensity`, `age`, `gender`, `release`, and `text` or `transcript`, which goes before it.
+    `waves(i)`: (T,) float in [-1, 1] of the i-th row, or None: no wav.
+    """
+    rows = utterances.to_dict("records")
+    for i, row in enumerate(rows):
+        samples = waves(i)
+        if samples is not None:
+            samples = soxr.resample(samples, sample_rate, RATE, quality="HQ")
+            data = _writing.wav_bytes(samples, RATE)
+            _writing.write_file(folder / f"wav/{row['segment']}.wav", data)
+    for release in dict.fromkeys(utterances["release"]):
+        lines = [_cells(row, i) for i, row in enumerate(rows) if row["release"] == release]
+        data = _writing.table_bytes([*HEADER, *lines], "\r\n").decode().encode("cp949")
+        _writing.write_file(folder / f"annotation/{release}.csv", data)
+
+
+def _cells(row: dict, number: int) -> list[str]:
+    """The 15 cells of a row."""
+    spelt = {ours: theirs for theirs, ours in SPELT.items()}
+    if row["release"] == RELEASES[0]:
+        spelt |= {ours: theirs for theirs, ours in ALIASES.items()}
+    labels = [spelt[label] for label in row["rater_emotion"].split(";")]
+    if number % LOWER_EVERY != LOWER_EVERY - 1:
+        labels = [label.capitalize() for label in labels]
+    pairs = zip(labels, row["rater_intensity"].split(";"), strict=True)
+    rated = [cell for pair in pairs for cell in pair]
+    words = row["transcript" if "transcript" in row else "text"]
+    return [row["segment"], words, spelt[row["situation"]], *rated, row["age"], row["gender"]]

@@ -1,0 +1,120 @@
+"""Speech layers: the mean over time of every hidden layer of a frozen speech encoder.
+
+    speech_layers (B, W, L + 1, D)   what the first transformer layer is given, what each makes of
+                                     it; `--speech_encoder` says whose
+
+The mean of a weighted sum of layers is the weighted sum of their means, so a model learns its
+weights from these as well as from the states, and a large encoder is run once for each clip
+instead of once for each clip and epoch. Of a clip longer than `--max_seconds` the middle is heard.
+Clips go together with others of like lengths; speech.py sees to it that none notices.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import schedule
+import speech
+from constants import SAMPLE_RATE
+from feature import Unusable, read
+from utils import UserError
+
+VERSION = 1
+# what a large encoder has between its layers is not normalised: a few channels of it are so large
+# that they could leave the range of float16
+DTYPE = "float32"
+SOURCE = "wav"
+SAMPLES_AT_ONCE = 60 * SAMPLE_RATE  # in one forward pass, padding included: 3,000 frames
+
+
+def parameters(settings: Any) -> dict:
+    """The encoder (of `settings.speech_encoder`), whether it hears clips backwards
+    (`settings.reverse`), and `settings.max_seconds` in samples; 0: all."""
+    seconds = getattr(settings, "max_seconds", 0)
+    if not 0 <= seconds < float("inf"):
+        raise UserError(f"--max_seconds should be at least 0, it is {seconds}")
+    found = speech.identify(settings.speech_encoder)
+    about = getattr(settings, "speech", None) or speech.config(speech.find(found["encoder"]))
+    return found | {
+        "layers": about["num_hidden_layers"] + 1, "dim": about["hidden_size"],
+        "reverse": bool(getattr(settings, "reverse", False)),
+        "samples": round(seconds * SAMPLE_RATE),
+    }  # fmt: skip
+
+
+def shape(parameters: dict) -> tuple[int, int]:
+    """(L + 1, D): (25, 1024) of a large encoder."""
+    return parameters["layers"], parameters["dim"]
+
+
+class Extractor:
+    """wav -> (L + 1, D) float32."""
+
+    def __init__(self, parameters: dict):
+        import torch
+
+        folder = speech.find(parameters["encoder"])
+        config = speech.config(folder)
+        came = config["num_hidden_layers"] + 1, config["hidden_size"]
+        if came != shape(parameters):
+            raise UserError(f"needed {shape(parameters)} layers and numbers of each, the encoder "
+                            f"in {folder} has {came}")  # fmt: skip
+        self.torch, self.config = torch, config
+        self.reverse, self.samples = parameters["reverse"], parameters["samples"]
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = speech.encoder(config)
+        speech.load(self.model, folder)
+        self.model.to(self.device).eval()
+
+    def __call__(self, source: Path, rows: list) -> list[np.ndarray]:
+        """The means of a clip, once for each of `rows`. Raises Unusable."""
+        [array] = self.many([source])
+        if isinstance(array, Unusable):
+            raise array
+        return [array] * len(rows)
+
+    def many(self, sources: list[Path]) -> list[np.ndarray | Unusable]:
+        """The means of each source, or why it has none; equal alone and among others."""
+        waves = [self._wave(source) for source in sources]
+        out: list = [wave if isinstance(wave, Unusable) else None for wave in waves]
+        rows = np.array([i for i, wave in enumerate(out) if wave is None], int)
+        lengths = np.array([len(waves[i]) for i in rows], int)
+        order = lengths.argsort(kind="stable")
+        for batch in schedule.cut(rows[order], lengths[order], len(rows), SAMPLES_AT_ONCE):
+            for row, array in zip(batch, self._means([waves[i] for i in batch]), strict=True):
+                out[row] = array
+        return out
+
+    def _wave(self, source: Path) -> np.ndarray | Unusable:
+        """The samples that are heard, in the order in which they are."""
+        try:
+            wave = read(source, SAMPLE_RATE)
+        except Unusable as reason:
+            return reason
+        if self.samples:
+            start = max(0, len(wave) - self.samples) // 2
+            wave = wave[start : start + self.samples]
+        if not speech.frames(self.config, self.torch.tensor(len(wave))):
+            return Unusable("too short for the speech encoder")
+        return wave[::-1] if self.reverse else wave
+
+    def _means(self, waves: list[np.ndarray]) -> np.ndarray:
+        """(T,) each -> (N, L + 1, D)."""
+        lengths = [len(wave) for wave in waves]
+        block = np.zeros((len(waves), max(lengths)), np.float32)
+        for row, wave in zip(block, waves, strict=True):
+            row[: len(wave)] = wave
+        mask = np.arange(block.shape[1]) < np.array(lengths)[:, None]
+        wave, mask = (self.torch.from_numpy(a).to(self.device) for a in (block, mask))
+        with self.torch.inference_mode():
+            means, _ = speech.means(self.model, wave, mask)
+        return means.transpose(0, 1).cpu().numpy()
+
+
+def gather(
+    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
+) -> None:  # fmt: skip
+    """Stored means -> (N, L + 1, D) float32 in `out`; zeros where there is nothing."""
+    for array, block in zip(arrays, out, strict=True):
+        block[...] = 0 if array is None else array

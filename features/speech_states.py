@@ -1,0 +1,109 @@
+"""States of a sound: the last hidden layer of a frozen speech encoder, a row every 20 ms.
+
+    speech_states (B, W, F, D) float32   zeros in the padding
+    speech_states_mask (B, W, F)         bool, false in the padding
+
+Of a longer wav the beginning is kept, as in MMM: of the sound `--max_seconds`, so that what one
+clip costs is bounded, and of its states `--frames`. (MMM let the encoder hear the whole of it.)
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import constants
+import schedule
+import speech
+from feature import Unusable, read
+from utils import UserError
+
+VERSION = 1
+DTYPE = "float16"  # states of wav2vec2 are within 30: at most 0.008 off
+SOURCE = "wav"
+FRAMES = 512  # 10.26 s
+SAMPLES_AT_ONCE = 160 * constants.SAMPLE_RATE  # padding included, in one forward pass
+
+
+def parameters(settings: Any) -> dict:
+    """The encoder with its weights (of `settings.speech_encoder`), how many numbers a state has
+    and what is kept: of the sound `settings.max_seconds` (0: all), of its states
+    `settings.frames`, if there is such a flag."""
+    return speech.identify(settings.speech_encoder) | {
+        "dim": settings.speech["hidden_size"],
+        "samples": round(settings.max_seconds * constants.SAMPLE_RATE),
+        "frames": getattr(settings, "frames", FRAMES),
+    }
+
+
+def shape(parameters: dict) -> tuple[None, int]:
+    """(F, D), F as it comes."""
+    return None, parameters["dim"]
+
+
+def longest(parameters: dict) -> int:
+    """States of a block at most."""
+    return parameters["frames"]
+
+
+class Extractor:
+    """wav -> (F, D) float16, 1 <= F <= frames; samples // 320 of them, or one less."""
+
+    def __init__(self, parameters: dict):
+        import torch
+
+        self.torch, self.parameters = torch, parameters
+        folder = speech.find(parameters["encoder"])
+        config = speech.config(folder)
+        if config["hidden_size"] != parameters["dim"]:
+            raise UserError(f"needed states of {parameters['dim']} numbers, the encoder in "
+                            f"{folder} makes {config['hidden_size']}")  # fmt: skip
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = speech.encoder(config)
+        speech.load(self.model, folder)
+        self.model.to(self.device).eval()
+
+    def __call__(self, source: Path, rows: list) -> list[np.ndarray]:
+        """The states, once for each of `rows`. Raises Unusable."""
+        [states] = self.many([source])
+        if isinstance(states, Unusable):
+            raise states
+        return [states] * len(rows)
+
+    def many(self, sources: list[Path]) -> list[np.ndarray | Unusable]:
+        """States of each source; equal alone and among others, but for rounding."""
+        found = [self._wave(source) for source in sources]
+        lengths = np.array([0 if isinstance(wave, Unusable) else len(wave) for wave in found])
+        order = lengths.argsort(kind="stable")[(lengths == 0).sum() :]
+        for rows in schedule.cut(order, lengths[order], len(order), SAMPLES_AT_ONCE):
+            for row, states in zip(rows, self._states([found[row] for row in rows]), strict=True):
+                found[row] = states if len(states) else Unusable("shorter than a frame")
+        return found
+
+    def _wave(self, source: Path) -> np.ndarray | Unusable:
+        try:
+            return read(source, constants.SAMPLE_RATE)[: self.parameters["samples"] or None]
+        except Unusable as reason:
+            return reason
+
+    def _states(self, waves: list[np.ndarray]) -> list[np.ndarray]:
+        """Several clips -> (F, D) float16 of each."""
+        lengths = self.torch.tensor([len(wave) for wave in waves])
+        padded = self.torch.zeros(len(waves), int(lengths.max()))
+        for row, wave in zip(padded, waves, strict=True):
+            row[: len(wave)] = self.torch.from_numpy(wave)
+        mask = self.torch.arange(padded.shape[1]) < lengths.unsqueeze(-1)
+        with self.torch.inference_mode():
+            states, there = speech.hidden(self.model, padded.to(self.device), mask.to(self.device))
+        kept = there.sum(1).clamp(max=self.parameters["frames"]).tolist()
+        states = states.half().cpu().numpy()
+        return [row[:n] for row, n in zip(states, kept, strict=True)]
+
+
+def gather(
+    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
+) -> None:
+    """Stored states -> (N, F, D) float32 in `out`, which holds zeros."""
+    for array, block in zip(arrays, out, strict=True):
+        if array is not None:
+            block[: len(array)] = array
