@@ -1,7 +1,8 @@
 # make demo   a synthetic corpus, a small training run, its score table
 # make test   the whole suite
 # make ensembles   text, audio and cross-modal models on that corpus, and four ways to combine them
-# Both make .venv by themselves; PYTHON=python3.12 make demo takes another Python (3.11 or newer).
+# make seed002     two wav2vec2 and three KoBERT on two synthetic corpora, and their weighted vote
+# All make .venv by themselves; PYTHON=python3.12 make demo takes another Python (3.11 or newer).
 
 PYTHON ?= python3
 PY := .venv/bin/python
@@ -10,7 +11,7 @@ DEV := .venv/.dev-$(shell cat requirements*.txt constraints.txt | cksum | cut -d
 # a virtual environment that was moved, half built or made by a Python that is gone does not start
 $(shell $(PY) -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || rm -rf .venv)
 
-.PHONY: demo test lint ensembles
+.PHONY: demo test lint ensembles seed002
 demo: $(CORE)
 	$(PY) main.py @exp/demo.txt
 
@@ -23,6 +24,19 @@ ensembles: $(CORE)
 	$(PY) main.py ensemble text audio cmbert --method hard --weights seed003
 	$(PY) main.py ensemble text audio cmbert --method weighted --oof 4
 	$(PY) main.py ensemble text audio cmbert --method stack --oof 4
+
+TALK := kemdy20:data/sample_kemdy20
+CALLS := aihub_emotion:data/sample_aihub_emotion
+seed002: $(CORE)
+	$(PY) main.py prepare sample --layout kemdy20
+	$(PY) main.py prepare sample --layout aihub_emotion
+	$(PY) main.py prepare --data $(TALK) --train_extra $(CALLS) --labels situation --plot
+	PYTHONPATH=. $(PY) benchmarks/tiny_bert.py data/tiny_bert_talk --data $(TALK)
+	PYTHONPATH=. $(PY) benchmarks/tiny_wav2vec2.py data/tiny_wav2vec2
+	$(PY) main.py sweep exp/tables/seed002.txt --data $(TALK) --train_extra $(CALLS) \
+	  --text_encoder data/tiny_bert_talk --speech_encoder data/tiny_wav2vec2 \
+	  --lr 1e-3 --warmup 0.1 --epochs 6 --batch_size 16
+	$(PY) main.py ensemble $$(ls -td exp/sweep_seed002_* | head -1) --method weighted --weights seed002
 
 test: $(DEV)
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -100,6 +100,13 @@ def _protocol_flags(parser: Parser) -> None:
         help="sessions that are neither trained on nor tested on (default: none)",
     )
     add(
+        "--vision_encoder",
+        default=constants.VISION_ENCODER,
+        metavar="ID",
+        help="hub id or folder of a ViT, for models that see frames of a video, or colour-motion "
+        "(default: %(default)s)",
+    )
+    add(
         "--train_extra",
         nargs="*",
         default=None,
@@ -115,9 +122,9 @@ def _protocol_flags(parser: Parser) -> None:
     )
     add(
         "--select",
-        choices=("macro_f1", "uar", "ccc", "loss"),
+        choices=("macro_f1", "uar", "ccc", "loss", "ap"),
         default="macro_f1",
-        help="what the epoch is chosen by, with --val_split",
+        help="what the epoch is chosen by, with --val_split; ap: average precision of highlights",
     )
     add(
         "--ties",

@@ -24,7 +24,7 @@ class Head(NamedTuple):
     """One thing a model predicts: how many numbers, and what kind they are."""
 
     size: int
-    kind: str  # "distribution": log-probabilities; "scale": one number in SCALE
+    kind: str  # "distribution": log-probabilities; "scale": in SCALE; "event": a logit a step
 
 
 HEADS = {
@@ -32,6 +32,8 @@ HEADS = {
     "arousal": Head(1, "scale"),
     "valence": Head(1, "scale"),
 }
+
+EVENTS = {"highlight": Head(1, "event")}  # of each second of a video, in place of HEADS
 
 # --- sound --------------------------------------------------------------------------------
 
@@ -52,6 +54,8 @@ TEXT_VECTORS = "embedding_768.npy"  # taken instead where it lies in the corpus 
 TEXT_DIM = 768  # numbers in a sentence vector (KoBERT's hidden size)
 
 SPEECH_ENCODER = "kresnik/wav2vec2-large-xlsr-korean"  # any wav2vec2, HuBERT, WavLM id or folder
+
+VISION_ENCODER = "google/vit-base-patch16-224-in21k"  # any ViT id or folder; or "colour-motion"
 
 # --- data ---------------------------------------------------------------------------------
 

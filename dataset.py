@@ -21,7 +21,7 @@ import protocol
 from annotation import VOTES
 from preparation import Corpus, check_labels, open_corpus
 from resident import Resident
-from utils import UserError
+from utils import UserError, leaf
 
 # --- windows, as batches -------------------------------------------------------------------------
 
@@ -45,6 +45,7 @@ class Material:
     removed: np.ndarray | bool = False  # (N,): what --disjoint keeps out of training; and why
     reasons: dict[str, int] = field(default_factory=dict)
     target: str = "votes"  # what the emotion head learns, see _truth
+    sequence: bool = False  # whether every row of a window is judged, see Sequences
     extras: list[Extra] = field(default_factory=list)
     of: np.ndarray | None = None  # (N,) the set of each row: "train", "val" or "test"
     resident: dict[torch.device, "Resident"] = field(default_factory=dict)  # see Windows.keep_on
@@ -92,7 +93,9 @@ def open_material(
     for store in stores.values():
         if store.kind != "wav":  # made of the words, which windows of other rows hold too
             store.available[removed] = False
-    about = (warnings, removed, reasons, settings.target, extras, of)
+    model = getattr(settings, "model", None)
+    sequence = model is not None and hasattr(leaf("models", model), "SEQUENCE")
+    about = (warnings, removed, reasons, settings.target, sequence, extras, of)
     return Material(corpora[0], utterances, stores, sets, *about)
 
 
@@ -171,7 +174,26 @@ class Windows(torch.utils.data.Dataset):
         for name, store in self.stores.items():
             batch[name] = torch.from_numpy(store.gather(rows, cut))
             batch[f"{name}_mask"] = torch.from_numpy(store.mask(rows))
-        return batch | {n: torch.from_numpy(values[targets]) for n, values in self.truth.items()}
+        return batch | self.answers(indices)
+
+    def answers(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        """The truth of (B,) windows: {head: (B, ...), "<head>_mask": (B,)}."""
+        rows = self.rows[indices]
+        return {name: torch.from_numpy(values[rows]) for name, values in self.truth.items()}
+
+    def known(self, indices: np.ndarray) -> dict[str, int]:
+        """How many truths of each head (B,) windows hold."""
+        found = self.answers(indices)
+        return {n.removesuffix("_mask"): int(v.sum()) for n, v in found.items() if "_mask" in n}
+
+    @property
+    def judged(self) -> np.ndarray:
+        """(n,) the rows that are predicted, in the order of `flat`."""
+        return self.rows
+
+    def flat(self, output: np.ndarray) -> np.ndarray:
+        """What a head says of all windows, (N, ...) -> (n, ...), a row of it a judged row."""
+        return output
 
     def keep_on(self, device: torch.device, room: int | None = None) -> bool:
         """Hold all utterances on `device`, from where batches come then, equal to those before.
@@ -228,6 +250,53 @@ def _truth(utterances: pd.DataFrame, target: str) -> dict[str, np.ndarray]:
         f"{name}_mask": np.isfinite(v).reshape(len(v), -1).all(axis=1) for name, v in truth.items()
     }
     return {name: np.nan_to_num(values) for name, values in truth.items()} | known
+
+
+class Sequences(Windows):
+    """Stretches of `ws` rows of a dialogue; each row is in one, and judged: seconds of a video.
+
+    `ws` 0: whole dialogues. The truth of a batch is (B, ws) for each of `constants.EVENTS`.
+    """
+
+    def __init__(self, material: Material, name: str, ws: int):
+        super().__init__(material, name, 1)
+        rows = np.flatnonzero((material.of == name) & self.visible)
+        index = protocol.chunks(_dialogues(self.utterances).iloc[rows], ws)
+        self.index = np.where(index >= 0, np.append(rows, -1)[index], -1)
+        self.target = np.isin(self.index, self.rows)
+        self.rows = self.index[:, 0]
+        events = self.utterances.reindex(columns=list(constants.EVENTS)).astype(np.float32)
+        self.truth = {event: events[event].to_numpy() for event in constants.EVENTS}
+
+    def answers(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
+        index, found = self.index[indices], {}
+        for name, values in self.truth.items():
+            known = self.target[indices] & np.isfinite(values[index])
+            truth = np.where(known, values[index], 0).astype(np.float32)
+            found |= {name: torch.from_numpy(truth), f"{name}_mask": torch.from_numpy(known)}
+        return found
+
+    @property
+    def judged(self) -> np.ndarray:
+        return self.index[self.target]
+
+    def flat(self, output: np.ndarray) -> np.ndarray:
+        return output[self.target]
+
+    def keep_on(self, device: torch.device, room: int | None = None) -> bool:
+        return False
+
+    @property
+    def lengths(self) -> None:
+        return None
+
+
+def windows(material: Material, name: str, ws: int) -> Windows:
+    """The windows of a set as its model wants them; where whole videos are told of, not stretches
+    of them, in all sets but the training's."""
+    if not material.sequence:
+        return Windows(material, name, ws)
+    return Sequences(material, name, ws if name == "train" else 0)
 
 
 class KEMDy19(Windows):

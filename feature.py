@@ -22,6 +22,8 @@ and may hold
                           on disk: whatever `settings` says there, the cache is the same
     is_cut(shape, parameters)       whether an array of that shape is longer than a block, so that
                           `cut` decides which part is seen
+    BY                    "second": rows are seconds of a video. Extractor is called once a file,
+                          with all rows of it that lack the feature, and returns an array for each
     READY                 dtype of the blocks, where integers are not to stay integers
 
 `cut` is None (the middle) or (N,) numbers in [0, 1), the place in the spare length; a leaf without
@@ -31,6 +33,7 @@ The files of a cache are the affair of cache.py, windows and batches of dataset.
 
 import importlib
 import io
+import itertools
 import logging
 import math
 from collections import deque
@@ -79,7 +82,7 @@ def extract(
     about = {"feature": name, "layout": LAYOUT, "version": leaf.VERSION, "dtype": leaf.DTYPE,
              "parameters": parameters}  # fmt: skip
     folder = Path(prepared) / "features" / f"{name}-{utils.digest(about)}"
-    keys = _keys(kind, utterances)
+    keys = _keys(kind, utterances, _by_second(leaf))
     cache = Cache(folder, about)
     if cache.verify() or cache.lacks(keys) or not cache.complete:
         with utils.lock(utils.make_folder(folder) / "lock", f"extracting into {folder}"):
@@ -255,12 +258,19 @@ def _kind(leaf: ModuleType, parameters: dict) -> str:
     return leaf.source(parameters) if hasattr(leaf, "source") else leaf.SOURCE
 
 
-def _keys(kind: str, utterances: pd.DataFrame) -> list[str]:
+def _by_second(leaf: ModuleType) -> bool:
+    return getattr(leaf, "BY", "") == "second"
+
+
+def _keys(kind: str, utterances: pd.DataFrame, by_second: bool = False) -> list[str]:
     """One key a row, equal for equal content; "" for a row that has nothing to extract."""
     present = (utterances["quarantine"] == "") & (utterances[kind] != "")
     if kind == "wav":
-        present &= ~utterances["silent"].astype(bool)
+        # a video may be without sound: its pictures are not
+        present &= by_second | ~utterances["silent"].astype(bool)
         keys = utterances["wav_size"].astype(str) + "-" + utterances["wav_hash"]
+        if by_second:
+            keys += utterances["start"].map("@{:g}".format)
     else:
         keys = [utils.digest([kind, value], 32) for value in utterances[kind]]
     return [key if there else "" for key, there in zip(keys, present, strict=True)]
@@ -296,14 +306,16 @@ def _extracted(
     size, workers = (GROUP, 1) if together else (1, workers or utils.cores())
 
     def work(group: list[_Job]) -> list[tuple[Entry, bytes]]:
-        many = extractor.many if together else lambda _: [_one(extractor, job) for job in group]
-        answers = zip(group, many([job.source for job in group]), strict=True)
+        found = extractor.many([j.source for j in group]) if together else _of(extractor, group)
+        answers = zip(group, found, strict=True)
         return [_entry(job.key, answer, leaf, parameters) for job, answer in answers]
 
     # threads: NumPy, SciPy and soundfile let go of the interpreter while they compute; each
     # worker's BLAS keeps to one core, else they fight over them
     limit = nullcontext() if together else threadpool_limits(1)
     groups = [jobs[i : i + size] for i in range(0, len(jobs), size)]
+    if _by_second(leaf):
+        groups = [list(g) for _, g in itertools.groupby(jobs, lambda job: job.source)]
     name = leaf.__name__.rpartition(".")[2]
     shown = {} if progress and jobs else {"disable": True}  # else TQDM_DISABLE has its say
     bar = tqdm(total=len(jobs), desc=f"extracting {name}", **shown)
@@ -329,12 +341,12 @@ def _entry(
     return entry._replace(crc32=checksum(entry, data)), data
 
 
-def _one(extractor: Any, job: _Job) -> np.ndarray | Unusable:
+def _of(extractor: Any, group: list[_Job]) -> list[np.ndarray | Unusable]:
+    """What is extracted for jobs that have one source."""
     try:
-        [array] = extractor(job.source, [job.row])
-        return array
+        return extractor(group[0].source, [job.row for job in group])
     except Unusable as reason:
-        return reason
+        return [reason] * len(group)
 
 
 def _in_order(pool: ThreadPoolExecutor, work: Callable, items: list, ahead: int) -> Iterator:

@@ -23,8 +23,13 @@ def predict(
     Float32, evaluation mode. Several processes share the batches; each returns all rows.
     """
     output = outputs(model, windows, batch_size, name, processes, max_tokens)
-    arrays = {head: values.cpu().numpy() for head, values in output.items()}
-    return frame_of(windows.utterances.iloc[windows.rows], arrays, name)
+    return frame(windows, output, name)
+
+
+def frame(windows: Windows, output: dict[str, torch.Tensor], name: str) -> pd.DataFrame:
+    """`frame_of` what the heads said of all windows."""
+    arrays = {head: windows.flat(values.cpu().numpy()) for head, values in output.items()}
+    return frame_of(windows.utterances.iloc[windows.judged], arrays, name)
 
 
 @torch.inference_mode()
@@ -72,4 +77,9 @@ def frame_of(utterances: pd.DataFrame, output: dict[str, np.ndarray], name: str)
     frame["emotion"] = "" if chance is None else labels[chance.argmax(axis=1)]
     truth = utterances[["emotion", *VOTES, "arousal", "valence"]].reset_index(drop=True)
     renamed = {name: f"{name}_true" for name in ("emotion", "arousal", "valence")}
-    return pd.concat([frame, truth.rename(columns=renamed)], axis=1)
+    frame = pd.concat([frame, truth.rename(columns=renamed)], axis=1)
+    for event in output.keys() & constants.EVENTS.keys():
+        frame[event] = 1 / (1 + np.exp(-output[event].astype(float)))
+        frame[f"{event}_true"] = utterances[event].to_numpy()
+        frame["marks"] = utterances["marks"].to_numpy()
+    return frame

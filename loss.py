@@ -1,11 +1,12 @@
 """What training makes small: one loss a head, weighed by lambda. Scores are in metric.py.
 
-    total = lambda * emotion + (1 - lambda) * (arousal + valence)
+    total = lambda * emotion + (1 - lambda) * (arousal + valence)          or highlight, alone
 
 Arousal and valence: squared error. Emotion: the divergence from the raters' votes (`EmotionLoss`),
 or class-balanced cross-entropy (`CBLoss`; Cui et al., "Class-Balanced Loss Based on Effective
-Number of Samples", CVPR 2019). A row whose `<head>_mask` is false has no truth there and adds
-nothing; a head without any such row gives 0. Computed in float32 at least.
+Number of Samples", CVPR 2019). Highlight: binary cross-entropy of each second. A row whose
+`<head>_mask` is false has no truth there and adds nothing; a head without any such row gives 0.
+Computed in float32 at least.
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from constants import EMOTIONS, HEADS
+from constants import EMOTIONS, EVENTS, HEADS
 from utils import UserError
 
 COUNTS = ("legacy", "exact")
@@ -33,7 +34,7 @@ class EmotionLoss(nn.Module):
         super().__init__()
         if not 0 <= lam <= 1:
             raise UserError(f"lam should lie in [0, 1], it is {lam}")
-        self.lam = lam
+        self.lam, self.pos_weight = lam, 1.0  # the latter: of a second that is an event
 
     def forward(
         self, prediction: dict[str, Tensor], batch: dict[str, Tensor],
@@ -45,20 +46,31 @@ class EmotionLoss(nn.Module):
         over the parts is then the loss of the whole.
         """
         losses, total = {}, 0
-        if unknown := sorted(prediction.keys() - HEADS.keys()):
-            raise ValueError(f"no head {unknown[0]!r}; there are: {', '.join(HEADS)}")
-        for name, head in HEADS.items():
+        every = HEADS | EVENTS
+        if unknown := sorted(prediction.keys() - every.keys()):
+            raise ValueError(f"no head {unknown[0]!r}; there are: {', '.join(every)}")
+        for name, head in every.items():
             if name not in prediction:
                 continue
             predicted, truth, known = _rows(name, prediction, batch)
-            distribution = head.kind == "distribution"
-            each = self.divergence(predicted, truth) if distribution else (predicted - truth) ** 2
+            each = self.errors(head.kind, predicted, truth)
             n = known.sum() if counts is None else torch.tensor(counts[name])
             losses[f"loss/{name}"] = torch.where(known, each, 0).sum() / n.clamp(min=1)
-            weight = self.lam if distribution else 1 - self.lam
+            weight = self.lam if head.kind == "distribution" else 1 - self.lam
             weight = 1 if len(prediction) == 1 else weight
             total = total + weight * losses[f"loss/{name}"]
         return {"loss": total, **losses}
+
+    def errors(self, kind: str, predicted: Tensor, truth: Tensor) -> Tensor:
+        """The error of each row, or of each step of it."""
+        if kind == "distribution":
+            return self.divergence(predicted, truth)
+        if kind == "event":  # a share of annotators counts in part
+            weight = predicted.new_tensor(self.pos_weight)
+            return nn.functional.binary_cross_entropy_with_logits(
+                predicted, truth, reduction="none", pos_weight=weight
+            )
+        return (predicted - truth) ** 2
 
     def divergence(self, log_p: Tensor, votes: Tensor) -> Tensor:
         """(N, 7), (N, 7) -> (N,): sum of v (log v - log p); a class without votes adds 0."""
@@ -148,7 +160,7 @@ def _rows(
     if known is None:
         known = torch.ones(len(truth), dtype=torch.bool, device=truth.device)
     kind = torch.promote_types(predicted.dtype, torch.float32)
-    rows = known.reshape(known.shape + (1,) * (truth.ndim - 1))
+    rows = known.reshape(known.shape + (1,) * (truth.ndim - known.ndim))
     # no row is picked out: on a GPU that would wait for all that was begun
     return predicted.to(kind), torch.where(rows, truth, 0).to(kind), known
 

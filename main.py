@@ -20,7 +20,8 @@ from utils import UserError, leaf, leaves
 
 TEST_FLAGS = (  # what may be said together with --test_only
     "test_only", "test_path", "data", "tables", "max_bad", "test_split", "ties", "batch_size",
-    "gpu_id", "save_path", "text_encoder", "speech_encoder", "max_tokens", "test_extra",
+    "gpu_id", "save_path", "text_encoder", "speech_encoder", "vision_encoder", "max_tokens",
+    "test_extra",
 )  # fmt: skip
 RESUME_FLAGS = ("resume", "save_path", "save_minutes", "gpu_id")  # the same with --resume
 

@@ -6,9 +6,12 @@ A model is a file `models/<name>.py`; its name is the one on the command line. I
 * `inputs(settings) -> tuple[str, ...]`: the features a batch must hold.
 * `Model(settings)`, an `nn.Module`: `forward(batch) -> {head: output}`, heads as in
   `constants.HEADS`. A "distribution" is log-probabilities (B, size); a "scale" is (B,) in `SCALE`.
+* `SEQUENCE = True`, in a model that judges each step of a window: `{event: logits (B, W)}`, events
+  as in `constants.EVENTS`.
 * optionally `upgrade(state, configuration)`, which renames what an older version saved;
   `DEFAULTS`, its own defaults of the flags of training; `complete(settings) -> dict`, values of
-  settings that are no flags, such as the architecture of a pretrained part.
+  settings that are no flags, such as the architecture of a pretrained part;
+  `resampled(windows, settings)`, what is trained on in place of the training windows.
 
 A `Model` may have `heads` (those of `constants.HEADS` that it predicts: else all),
 `load_pretrained(settings)`, called once before it is trained, and `parameter_groups()`, dicts for

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from constants import EVENTS
 from utils import UserError
 
 
@@ -159,7 +160,24 @@ def windows(dialogues: pd.Series, ws: int) -> np.ndarray:
     return index
 
 
+def chunks(dialogues: pd.Series, ws: int) -> np.ndarray:
+    """(N,) dialogue of each row, in order -> (M, ws) row numbers, -1 behind the end of a dialogue.
+
+    Each row stands in one chunk, in order; `ws` 0: a chunk is a whole dialogue, as long as the
+    longest.
+    """
+    groups = dialogues.reset_index(drop=True).groupby(dialogues.to_numpy(), sort=False).indices
+    size = ws or max(map(len, groups.values()), default=1)
+    parts = [rows[at : at + size] for rows in groups.values() for at in range(0, len(rows), size)]
+    index = np.full((len(parts), size), -1, dtype=np.int64)
+    for chunk, rows in zip(index, parts, strict=True):
+        chunk[: len(rows)] = rows
+    return index
+
+
 def is_target(utterances: pd.DataFrame) -> np.ndarray:
     """(N,) bool: rows that may be predicted and scored: not quarantined, and with some truth."""
     labelled = (utterances["emotion"] != "") | utterances["arousal"].notna()
+    for event in EVENTS:
+        labelled |= utterances[event].notna() if event in utterances else False
     return ((utterances["quarantine"] == "") & labelled).to_numpy()

@@ -161,7 +161,7 @@ def describe(
         "class_counts": dict(zip(constants.EMOTIONS, map(int, counts), strict=True)),
         "class_weights": criterion.weights.tolist() if hasattr(criterion, "weights") else None,
         "majority": {
-            "emotion": constants.EMOTIONS[int(counts.argmax())],
+            "emotion": constants.EMOTIONS[int(counts.argmax())] if counts.any() else "",
             "by_corpus": _commonest(truth),
             "arousal": _mean(truth["arousal"]),
             "valence": _mean(truth["valence"]),
@@ -178,8 +178,8 @@ def _commonest(truth: pd.DataFrame) -> dict[str, str]:
     """{corpus: its commonest label}; a tie counts in each of its labels."""
     counts = truth["emotion"].str.get_dummies(";").reindex(columns=constants.EMOTIONS, fill_value=0)
     by = counts.groupby(truth["corpus"], sort=False).sum()
-    return {str(name): constants.EMOTIONS[int(row.argmax())] for name, row in
-            zip(by.index, by.to_numpy(), strict=True)}  # fmt: skip
+    rows = zip(by.index, by.to_numpy(), strict=True)
+    return {str(name): constants.EMOTIONS[int(row.argmax())] for name, row in rows if row.any()}
 
 
 def _mean(values: pd.Series) -> float | None:

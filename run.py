@@ -22,10 +22,11 @@ import model as models
 import record
 import summary
 from dataset import Material, Windows, open_material
+from dataset import windows as windows_of
 from devices import Processes, settle_arithmetic
 from inference import predict
 from training import Training
-from utils import UserError, digest, keep_freed_memory, read_json, write_atomic, write_json
+from utils import UserError, digest, keep_freed_memory, leaf, read_json, write_atomic, write_json
 
 
 def train(settings: argparse.Namespace, command: str) -> Path:
@@ -54,11 +55,15 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
     model = model.to(processes.device)
     material = open_material(settings, models.inputs(settings.model, vars(settings)))
     windows = _windows(material, "train", settings, processes)
+    own = leaf("models", settings.model)
+    if hasattr(own, "resampled"):
+        windows = own.resampled(windows, settings)
     if len(windows) < 2:
         raise UserError(f"training needs at least 2 labelled utterances, got {len(windows)}")
     criterion = losses.build(
         settings.loss, settings.lam, settings.beta, _counts(windows, settings), settings.cb_counts
     ).to(processes.device)
+    criterion.pos_weight = _pos_weight(windows, settings)
     configuration = record.describe(
         settings, command, material, windows, model, criterion, processes.count
     )
@@ -78,7 +83,8 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
 
 def _check_select(settings: argparse.Namespace, model: torch.nn.Module) -> None:
     """A UserError where the epoch is to be chosen by a head that the model has not."""
-    needs = {"ccc": {"arousal", "valence"}, "loss": set()}.get(settings.select, {"emotion"})
+    needs = {"ccc": {"arousal", "valence"}, "loss": set(), "ap": set(constants.EVENTS)}
+    needs = needs.get(settings.select, {"emotion"})
     if settings.val_split and not needs <= set(models.heads(model)):
         raise UserError(f"--select {settings.select} needs the heads {', '.join(sorted(needs))}; "
                         f"the model has {', '.join(models.heads(model))}")  # fmt: skip
@@ -96,6 +102,16 @@ def _fit(
     Training(model, criterion, windows, validation, settings, processes, folder).fit()
 
 
+def _pos_weight(windows: Windows, settings: argparse.Namespace) -> float:
+    """The weight of an event in its loss: as said, or all events as much as all that are none."""
+    said = getattr(settings, "pos_weight", 0.0)
+    events = [values for name, values in windows.truth.items() if name in constants.EVENTS]
+    if said or not events:
+        return said or 1.0
+    share = float(np.nanmean(events[0][windows.judged]))
+    return (1 - share) / share if share else 1.0
+
+
 def _counts(windows: Windows, settings: argparse.Namespace) -> np.ndarray:
     """(7,) how often each class is a target; with votes, a tie counts in each of its labels."""
     if settings.target == "hard":
@@ -105,7 +121,7 @@ def _counts(windows: Windows, settings: argparse.Namespace) -> np.ndarray:
 
 def _windows(material: Material, name: str, settings, processes: Processes) -> Windows:
     """The windows of a set; on a GPU that has the room, with their features there."""
-    windows = Windows(material, name, settings.ws)
+    windows = windows_of(material, name, settings.ws)
     windows.keep_on(processes.device)
     return windows
 
@@ -114,7 +130,7 @@ def _begin(
     settings, configuration: dict, material: Material, windows: Windows, processes: Processes
 ) -> Path:
     """The run folder, which the main process makes; what all processes must have in common."""
-    validation = Windows(material, "val", settings.ws)
+    validation = windows_of(material, "val", settings.ws)
     rows = record.training_rows(windows, validation).to_csv(index=False)
     for what in ("split", "versions"):
         processes.agree(str(configuration[what]), what)

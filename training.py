@@ -26,10 +26,9 @@ import checkpoint
 import loss as losses
 import metric
 import model as models
-from constants import HEADS
 from dataset import Windows
 from devices import Processes, share_batchnorm, use_bf16
-from inference import frame_of, outputs, to
+from inference import frame, outputs, to
 from schedule import learning_rate, rate_factor, training_batches
 from utils import UserError, rng, seed_of, write_atomic
 
@@ -163,8 +162,7 @@ class Training:
 
     def counts(self, indices: np.ndarray) -> dict[str, int]:
         """How many windows of a batch have a truth for each head."""
-        rows, truth = self.windows.rows[indices], self.windows.truth
-        return {head: int(truth[f"{head}_mask"][rows].sum()) for head in HEADS}
+        return self.windows.known(indices)
 
     def settle_batchnorm(self) -> None:
         """Give BatchNorm the averages of the weights as they now are, over all training windows.
@@ -381,11 +379,10 @@ def validate(
 ) -> dict[str, float]:  # fmt: skip
     """The scores that `--select` can choose by."""
     output = outputs(model, windows, settings.batch_size, "val", processes, settings.max_tokens)
-    arrays = {head: value.cpu().numpy() for head, value in output.items()}
-    frame = frame_of(windows.utterances.iloc[windows.rows], arrays, "val")
-    values = {name: score["value"] for name, score in metric.scores(frame, settings.ties).items()}
-    truth = {name: torch.from_numpy(value[windows.rows]) for name, value in windows.truth.items()}
-    values["loss"] = criterion(output, to(truth, processes.device))["loss"].item()
+    table = frame(windows, output, "val")
+    values = {name: score["value"] for name, score in metric.scores(table, settings.ties).items()}
+    truth = to(windows.answers(np.arange(len(windows))), processes.device)
+    values["loss"] = criterion(output, truth)["loss"].item()
     return {key: float(np.mean([values[n] for n in names])) for key, names in SELECT.items()}
 
 

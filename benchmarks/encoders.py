@@ -1,6 +1,6 @@
 """What a speech encoder costs: padding, cached states, bf16, seconds of sound a second.
 
-    PYTHONPATH=. python benchmarks/speech.py --data sample    two idle cores, about 8 min
+    PYTHONPATH=. python benchmarks/encoders.py --data sample    two idle cores, about 8 min
 
 The encoder has the size of a base wav2vec2 (95 million weights, random) and is written to a folder
 that is deleted at the end. The sides of each comparison take turns, clip for clip the same.
