@@ -56,7 +56,8 @@ class Kind(NamedTuple):
     """What an encoder is called in messages and what belongs to it, beside config and weights.
 
     `sizes`: entries of its config that are to be whole numbers; `spare`: tensors that a checkpoint
-    may lack, which then stay random.
+    may lack, which then stay random; `renamed`: what is replaced in the names of a checkpoint's
+    tensors, one after the other.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Kind(NamedTuple):
     files: tuple[str, ...]
     sizes: tuple[str, ...]
     spare: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
 
 
 TEXT = Kind("text encoder", "BERT-like", "--text_encoder", TOKENIZERS, SIZES)
@@ -243,19 +245,21 @@ def encoder(config: dict, pooler: bool, kind: Kind = TEXT) -> "nn.Module":
 # --- its weights ---------------------------------------------------------------------------------
 
 
-def load(module: "nn.Module", folder: Path, kind: Kind = TEXT) -> None:
+def load(module: "nn.Module", folder: Path, kind: Kind = TEXT) -> list[str]:
     """Replace the weights of an encoder by those in a folder: all of them, else a UserError.
+
+    Returns the names of `kind.spare` that the checkpoint lacks.
 
     The checkpoint may have been saved from the bare encoder or from one with a task's head, whose
     keys begin with `bert.` (`wav2vec2.`); what it has beyond the encoder is left out.
     """
     import torch
 
-    saved = _named(_read(folder), getattr(module, "base_model_prefix", ""))
+    saved = _named(_read(folder), getattr(module, "base_model_prefix", ""), kind)
     wanted = module.state_dict()
-    for name in kind.spare:
-        if name not in saved:
-            wanted.pop(name, None)
+    spared = [name for name in kind.spare if name in wanted and name not in saved]
+    for name in spared:
+        del wanted[name]
     missing = sorted(name for name in wanted if name not in saved)
     if missing:
         raise UserError(f"the weights in {folder} lack {len(missing)} of the encoder's tensors: "
@@ -268,15 +272,18 @@ def load(module: "nn.Module", folder: Path, kind: Kind = TEXT) -> None:
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(saved[name])
+    return spared
 
 
-def _named(saved: dict[str, "Tensor"], prefix: str) -> dict[str, "Tensor"]:
+def _named(saved: dict[str, "Tensor"], prefix: str, kind: Kind) -> dict[str, "Tensor"]:
     """The tensors of a checkpoint by the names they have in the bare encoder."""
     renamed = {}
     for name, tensor in saved.items():
         for old, new in OLD_NAMES:
             if name.endswith(old):
                 name = name.removesuffix(old) + new
+        for old, new in kind.renamed:
+            name = name.replace(old, new)
         renamed[name.removeprefix(f"{prefix}.")] = tensor
     return renamed
 

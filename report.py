@@ -37,6 +37,7 @@ ROLES = {"speaker": "the one who talks", "listener": "the partner who listens"}
 TEXTS = ("corpus", "role", "segment", "session", "dialogue", "kind", "set", "emotion",
          "emotion_true")  # fmt: skip
 NUMBERS = (*metric.PROBABILITIES, *SCALES, *(f"{head}_true" for head in SCALES), *metric.VOTES)
+OF_EVENTS = [f"{name}{end}" for name in constants.EVENTS for end in ("", "_true")]  # if any
 INTERVAL = f"{100 * constants.CONFIDENCE:g} % interval"
 NOT_A_RESULT = "synthetic corpus: not a result"
 TEST_AUDIO = "uses the test speakers' unlabelled audio"
@@ -107,7 +108,8 @@ def read_predictions(path: Path) -> pd.DataFrame:
         raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {have}")
     table = pd.DataFrame([row for row in rows[1:] if any(row)], columns=header, dtype=str)
     try:
-        return table.assign(**{name: pd.to_numeric(table[name]) for name in NUMBERS})
+        numbers = (*NUMBERS, *(name for name in OF_EVENTS if name in table))
+        return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
     except ValueError as error:
         reason = ascii(str(error))[1:-1]
         raise UserError(f"{path} needs numbers in {', '.join(NUMBERS)}: {reason}") from error
@@ -156,6 +158,8 @@ def console(result: dict) -> str:
 
     With the label-prior baseline beside that, where the result has one.
     """
+    if "highlight" in result:
+        return _console_events(result)
     width = 20 if has_prior(result) else 23  # the other rows of a minus sign: no baseline has one
     head = f"{'score':<15}  {'value':>6}  {INTERVAL:<16}  {'majority baseline':<{width}}"
     head += f"  {'prior':>6}  {'n':>6}" if has_prior(result) else f"  {'n':>6}"
@@ -172,6 +176,13 @@ def console(result: dict) -> str:
     lines += [TEST_AUDIO] if uses_test_audio(result) else []
     lines += [NOT_A_RESULT] if result["synthetic"] else []
     return "\n".join(lines)
+
+
+def _console_events(result: dict) -> str:
+    import events  # which compares runs, whose tables are read here
+
+    lines = events.lines(result["highlight"])
+    return "\n".join([*lines, *([NOT_A_RESULT] if result["synthetic"] else [])])
 
 
 def _console_row(row: dict, width: int, prior: bool) -> str:
@@ -210,6 +221,7 @@ def page(
         present=present_line(result),
         groups=groups(result),
         corpora=by_corpus(result),
+        highlight=result.get("highlight"),
         curve=charts.curve(log),
         matrix=list(zip(constants.EMOTIONS, result["confusion"], strict=True)) if scored else [],
         scatters=[s for head in SCALES if (s := charts.scatter(tested, head, result))],
@@ -275,7 +287,9 @@ def groups(result: dict) -> list[dict]:
             {"name": name, "definition": metric.SCORES[name].definition, "prior": None} | score
             for name, score in result["scores"].items()
             if metric.SCORES[name].source in sources
-            and (score["n"] or sources != SCALES)  # a head that the model has not
+            and (
+                score["n"] or (sources != SCALES and "highlight" not in result)
+            )  # has not that head
         ]
         if rows:
             axis = charts.axis(rows)
@@ -379,15 +393,18 @@ def confusion_png(matrix: list[list[float]]) -> bytes:
     return png(draw, (6.0, 5.6))
 
 
-def png(draw: Callable, inches: tuple[float, float]) -> bytes:
-    """What `draw(axes)` paints, without the user's matplotlibrc and without a version inside."""
+def png(draw: Callable, inches: tuple[float, float], **grid) -> bytes:
+    """What `draw(axes)` paints, without the user's matplotlibrc and without a version inside.
+
+    `grid`: of `Figure.subplots`, where there are several axes.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     plain = {**matplotlib.rcParamsDefault, "text.parse_math": False}  # a "$" is no formula
     with matplotlib.rc_context(plain):
         figure = Figure(figsize=inches, layout="constrained")
-        draw(figure.subplots())
+        draw(figure.subplots(**grid))
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
     return buffer.getvalue()

@@ -175,13 +175,13 @@ def _say_weights(criterion: losses.EmotionLoss) -> None:
 def write_scores(
     folder: Path, model: torch.nn.Module, material: Material, configuration: dict,
     settings: argparse.Namespace, processes: Processes,
-    fitted: tuple[float | None, int] = (None, 0),
+    fitted: tuple[float | None, int] = (None, 0), threshold: float | None = None,
 ) -> None:  # fmt: skip
     """Predict the test rows and write predictions, scores, pictures and the page; print the table.
 
-    `fitted`: temperature of the probabilities and on how many rows it was fitted; where there are
-    validation sessions, they are predicted too and it is fitted on them. result.json is the last
-    but for the page: where that is, everything is whole.
+    `fitted`: temperature of the probabilities and on how many rows it was fitted; `threshold`: of
+    highlights; where there are validation sessions, they are predicted too and both are fitted on
+    them. result.json is the last but for the page: where that is, everything is whole.
     """
     windows = _windows(material, "test", settings, processes)
     frame = predict(model, windows, settings.batch_size, "test", processes, settings.max_tokens)
@@ -191,6 +191,7 @@ def write_scores(
             model, validation, settings.batch_size, "val", processes, settings.max_tokens
         )
         fitted = calibration.temperature(rows), len(calibration.fitted_rows(rows))
+        threshold = _threshold(rows)
         frame = pd.concat([frame, rows], ignore_index=True)
     if not processes.is_main:
         return
@@ -202,6 +203,7 @@ def write_scores(
     tested = frame[frame["set"] == "test"].reset_index(drop=True)
     result = _result(folder, tested, material, configuration, settings)
     result["calibration"] = calibration.summary_of(tested, settings.ties, *fitted)
+    result |= _of_events(tested, threshold, material, settings)
     write_json(folder / "result.json", result)
     page = report.write(folder)
     print(report.console(result))
@@ -225,6 +227,25 @@ def _result(folder: Path, tested, material: Material, configuration: dict, setti
         "rows": {"read": len(material.utterances), "kept": kept},
         "warnings": material.warnings,
     }  # fmt: skip
+
+
+def _threshold(validation: pd.DataFrame) -> float | None:
+    """The probability from which F1 of highlights is best; None of a model that predicts none."""
+    if "highlight" not in validation:
+        return None
+    import events
+
+    return events.threshold(validation)
+
+
+def _of_events(tested: pd.DataFrame, threshold: float | None, material: Material, settings) -> dict:
+    """{"highlight": scores} of a model that predicts it."""
+    if "highlight" not in tested:
+        return {}
+    import events
+
+    rule = settings.labels or leaf("corpora", material.corpus.name).LABELS[0]
+    return {"highlight": events.summary(tested, threshold, seed=settings.seed, rule=rule)}
 
 
 def _preparation(material: Material) -> list[dict]:
@@ -271,12 +292,15 @@ def _test(folder, settings, given: dict, command: str, processes: Processes) -> 
             "split": material.sets._asdict() | {"train": []},
         })  # fmt: skip
         write_json(place / "protocol.json", leakage.card(material, merged, trained=False))
-    fitted = _fitted(folder / "result.json")
-    write_scores(place, model, material, configuration, merged, processes, fitted)
+    fitted, threshold = _fitted(folder / "result.json")
+    write_scores(place, model, material, configuration, merged, processes, fitted, threshold)
     return place
 
 
-def _fitted(path: Path) -> tuple[float | None, int]:
-    """The temperature that was fitted when a run was trained, and on how many rows."""
-    found = read_json(path).get("calibration", {}) if path.exists() else {}
-    return found.get("temperature"), found.get("fitted_on", 0)
+def _fitted(path: Path) -> tuple[tuple[float | None, int], float | None]:
+    """What was fitted when a run was trained: the temperature and on how many rows, the threshold
+    of highlights."""
+    result = read_json(path) if path.exists() else {}
+    found = result.get("calibration", {})
+    temperature = found.get("temperature"), found.get("fitted_on", 0)
+    return temperature, result.get("highlight", {}).get("threshold")

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -43,6 +44,7 @@ SELECT = {
     "uar": ("uar",),
     "ccc": ("ccc_arousal", "ccc_valence"),
     "loss": ("loss",),
+    "ap": ("average_precision",),
 }
 UNREAD = 16  # steps whose losses may wait on a GPU: reading them waits for all that was begun
 TIMED = 3  # steps after which the time to come is told; the first one is slow
@@ -343,7 +345,8 @@ class Training:
 def _told(line: dict[str, float], seconds: float, epochs: int) -> str:
     losses = [name for name in line if name.split("/")[0] == "loss"]
     parts = [f"{name.split('/')[-1]} {line[name]:.3f}" for name in losses]
-    parts += [f"val {line[f'val/{n}']:.3f} {n}" for n in ("macro_f1",) if f"val/{n}" in line]
+    defined = (n for n in ("macro_f1", "ap") if math.isfinite(line.get(f"val/{n}", math.nan)))
+    parts += [f"val {line[f'val/{n}']:.3f} {n}" for n in defined]
     return f"epoch {line['epoch']}/{epochs}  {'  '.join(parts)}  {seconds:.0f} s"
 
 
@@ -381,9 +384,19 @@ def validate(
     output = outputs(model, windows, settings.batch_size, "val", processes, settings.max_tokens)
     table = frame(windows, output, "val")
     values = {name: score["value"] for name, score in metric.scores(table, settings.ties).items()}
+    values["average_precision"] = average_precision(table)
     truth = to(windows.answers(np.arange(len(windows))), processes.device)
     values["loss"] = criterion(output, truth)["loss"].item()
     return {key: float(np.mean([values[n] for n in names])) for key, names in SELECT.items()}
+
+
+def average_precision(table: pd.DataFrame) -> float:
+    """Of highlights, over all seconds; NaN of a model that predicts none."""
+    if "highlight" not in table:
+        return math.nan
+    import events
+
+    return events.scores(table)["average_precision"]["value"]
 
 
 def _lay_out_like_the_weights(optimizer: torch.optim.Optimizer) -> None:

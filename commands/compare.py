@@ -10,6 +10,7 @@ import argparse
 from pathlib import Path
 
 import constants
+import highlights
 import record
 import tables
 import trials
@@ -36,9 +37,10 @@ def main(settings: argparse.Namespace) -> None:
         rows[name] = [trials.read(folder) for folder in folders]
     names = {name: [str(trial.folder.resolve()) for trial in row] for name, row in rows.items()}
     folder = make_folder(Path(settings.save_path, f"compare_{digest([names, settings.ties])}"))
-    result = tables.compared("Comparison", rows, settings.ties, folder)
-    page = tables.write(folder, result)
-    print(tables.console(result))
+    kind = highlights if highlights.judges(rows) else tables
+    result = kind.compared("Comparison", rows, settings.ties, folder)
+    page = kind.write(folder, result)
+    print(kind.console(result))
     print(f"report: {page}")
 
 

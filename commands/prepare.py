@@ -94,7 +94,7 @@ def summary(corpus: preparation.Corpus) -> str:
         single = (fine["emotion"] != "") & ~fine["emotion"].str.contains(";")
         lines.append(
             f"{role:<10}{len(rows):>8,}{len(fine):>8,}{len(rows) - len(fine):>13,}"
-            f"{single.sum():>11,}{fine['duration'].sum() / 3600:>8.2f}"
+            f"{single.sum():>11,}{fine.drop_duplicates('wav')['duration'].sum() / 3600:>8.2f}"
         )
     lines.append("")
     lines.append(f"{'treatment':<13}{'count':>7}  reason")

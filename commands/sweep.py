@@ -18,6 +18,7 @@ import arguments
 import comparison
 import engine
 import grid as grids
+import highlights
 import preparation
 import record
 import tables
@@ -158,7 +159,8 @@ def _write_tables(
         parts = (trial.settings.SorL, grids.variant(trial, names))
         row = rows.setdefault(", ".join(part for part in parts if part), [])
         row.append(comparison.read(Path(runs, trial.name)))
-    result = tables.compared(title, rows, grid[0].settings.ties, folder, about) | {"failed": failed}
-    page = tables.write(folder, result)
-    print(tables.console(result))
+    kind = highlights if highlights.judges(rows) else tables
+    result = kind.compared(title, rows, grid[0].settings.ties, folder, about) | {"failed": failed}
+    page = kind.write(folder, result)
+    print(kind.console(result))
     print(f"report: {page}")

@@ -1,0 +1,130 @@
+"""A video of a user's own, second by second: its scores, how loud it is, what is felt in it."""
+
+import argparse
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+import arguments
+import audit
+import constants
+import feature
+import model as models
+import protocol
+import record
+import video
+from annotation import VOTES
+from dataset import Material, Sequences
+from devices import Processes, settle_arithmetic
+from inference import outputs
+from utils import UserError, leaf, make_folder
+
+RATE = 16_000  # Hz
+FRAME = 320  # samples: 20 ms, of which a level is told
+PLACE = Path(constants.PREPARED) / "videos"  # its features, found again by the bytes of the video
+
+
+class Watched(NamedTuple):
+    """What a model says of a video."""
+
+    seconds: float
+    scores: np.ndarray  # (N,) in [0, 1], of each second
+    level: np.ndarray | None  # (M,) dB of every 20 ms of its sound; None without sound
+    reason: str  # what is broken of it
+
+
+def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
+    """Score each second by the model of a finished run. Raises UserError."""
+    settle_arithmetic(deterministic=False)
+    processes = Processes(given.gpu_id)
+    record.check_trained(run)
+    model, configuration = models.load(run, processes.device)
+    own = leaf("models", configuration["model"])
+    if not hasattr(own, "SEQUENCE"):
+        raise UserError(f"{run.name} is a run of {configuration['model']}, which does not judge "
+                        f"seconds of a video; --run needs one of a highlight model")  # fmt: skip
+    settings = settings_of(configuration, given)
+    record.refuse_another_encoder(run, settings, configuration)
+    sound = audit.listen(path)
+    if sound.bad:
+        raise UserError(f"cannot use {path}: {sound.bad}")
+    rows = seconds_of(path, sound)
+    names = models.inputs(configuration["model"], vars(settings))
+    stores = {name: feature.extract(name, rows, path.parent, make_folder(PLACE), settings)
+              for name in names}  # fmt: skip
+    if not any(store.available.any() for store in stores.values()):
+        reasons = sorted({reason for store in stores.values() for _, reason in store.troubles})
+        raise UserError(f"{path} has nothing that {run.name} reads: {'; '.join(reasons)}")
+    scores = _scores(model, rows, stores, processes)
+    return Watched(sound.duration, scores, level(path), "; ".join(sound.converted))
+
+
+def settings_of(configuration: dict, given: argparse.Namespace) -> argparse.Namespace:
+    """What the run was trained with, and where things are now."""
+    flags, *_ = arguments.parse(["--model", configuration["model"]])
+    moved = {name: value for name in ("vision_encoder", "emotion_run")
+             if (value := getattr(given, name)) is not None}  # fmt: skip
+    return argparse.Namespace(**vars(flags) | configuration | moved)
+
+
+def seconds_of(path: Path, sound: audit.Sound) -> pd.DataFrame:
+    """A row a second, as of a corpus; its `highlight` is not known, 0 stands for it."""
+    count = max(1, math.ceil(sound.duration))
+    rows = pd.DataFrame({"start": np.arange(count, dtype=float)})
+    rows = rows.assign(
+        corpus="video", role="speaker", segment=[f"{path.stem}#{n:05d}" for n in range(count)],
+        session=1, dialogue=path.stem, speaker="", kind="", end=rows["start"] + 1, wav=path.name,
+        text="", emotion="", valence=np.nan, arousal=np.nan, quarantine="", marks="",
+        wav_size=sound.size, wav_hash=sound.hash, silent=sound.silent, highlight=0.0,
+    )  # fmt: skip
+    return rows.assign(**dict.fromkeys(VOTES, np.nan))
+
+
+def _scores(model, rows: pd.DataFrame, stores: dict, processes: Processes) -> np.ndarray:
+    nobody = SimpleNamespace(name="video", synthetic=False, fingerprint="")
+    split = protocol.Split((), (), (1,))
+    windows = Sequences(Material(nobody, rows, stores, split, sequence=True), "test", 0)
+    [said] = outputs(model, windows, 1, "video", processes).values()
+    return 1 / (1 + np.exp(-windows.flat(said.cpu().numpy()).astype(float)))
+
+
+def level(path: Path) -> np.ndarray | None:
+    """(M,) dB of every 20 ms of the sound of a video, None without sound; a minute is held."""
+    parts: list[np.ndarray] = []
+    try:
+        for wave in video.sound_blocks(path, RATE, 60.0):
+            wave = np.pad(wave, (0, -len(wave) % FRAME)).reshape(-1, FRAME)
+            parts.append(10 * np.log10(np.maximum((wave**2).mean(1), constants.AMIN)))
+    except feature.Unusable:
+        return None
+    return np.concatenate(parts) if parts else None
+
+
+def timeline(path: Path, run: Path, given: argparse.Namespace) -> pd.DataFrame:
+    """start, the probability of each emotion, arousal, valence of each second; NaN where silent.
+
+    Of the lstm_audio runs of `--emotion_run`, or of those that the highlight run reads.
+    """
+    _, configuration = models.load(run)
+    settings = settings_of(configuration, given)
+    if not settings.emotion_run:
+        raise UserError("--timeline needs --emotion_run RUN: finished runs of lstm_audio")
+    sound = audit.listen(path)
+    seconds = list(range(max(1, math.ceil(sound.duration))))
+    try:
+        said = leaf("features", "emotion_states").readings(path, settings, seconds)
+    except feature.Unusable as error:
+        raise UserError(f"no timeline of {path}: {error}") from error
+    return _table(seconds, said)
+
+
+def _table(seconds: Sequence[int], said: dict[str, np.ndarray]) -> pd.DataFrame:
+    table = pd.DataFrame({"start": seconds})
+    for i, emotion in enumerate(constants.EMOTIONS if "emotion" in said else ()):
+        table[emotion] = said["emotion"][:, i]
+    return table.assign(**{name: said[name] for name in ("arousal", "valence") if name in said})

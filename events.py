@@ -1,0 +1,406 @@
+"""What scores of highlights are worth: intervals, comparisons, annotators; and a report's part.
+
+Tables, scores and baselines are in `seconds.py`, what is cut in `clips.py`; both can be had from
+here. Seconds of one video are not independent: what is resampled is whole videos. NumPy and SciPy.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+import evidence
+import metric
+from clips import iou as iou
+from clips import selected as selected
+from clips import smoothed as smoothed
+from clips import spans as spans
+from comparison import holm
+from constants import BOOTSTRAP, CONFIDENCE, SEED
+from metric import ratio
+from seconds import (
+    BUDGET,
+    RULES,
+    SCORES,
+    Seconds,
+    agreement,
+    best,
+    f1_of,
+    mean,
+    of_videos,
+    random_average_precision,
+    seconds_of,
+    sums_of,
+    values,
+)
+from seconds import baselines as baselines
+from seconds import positive as positive
+from seconds import scores as scores
+from seconds import threshold as threshold
+from summary import plain
+from trials import bootstrap_p
+from utils import UserError, rng
+
+RULE = "union"  # the corpus's first
+HUMAN = ("f1", "kendall", "spearman")
+
+
+# --- intervals ----------------------------------------------------------------------------------
+
+
+class Scored(NamedTuple):
+    """One score of one model."""
+
+    value: float  # pooled over all seconds
+    many: np.ndarray  # (R,) the same of each resample
+    videos: np.ndarray  # (V,) of each video
+
+
+def bootstrap(
+    table: Mapping,
+    threshold: float | None = None,
+    budget: float = BUDGET,
+    resamples: int = BOOTSTRAP,
+    seed: int = SEED,
+) -> dict[str, dict[str, float]]:
+    """Percentile intervals at `constants.CONFIDENCE`: score -> low, high, video_low, video_high.
+
+    low, high: of the score pooled over seconds; video_*: of its mean over videos. NaN where the
+    score is undefined or there are fewer than two videos.
+    """
+    seconds = seconds_of(table)
+    counts = _draws(seconds, resamples, seed)
+    scored = _scored(seconds, threshold, budget, counts)
+    return {name: _intervals(one, counts) for name, one in scored.items()}
+
+
+def _draws(seconds: Seconds, resamples: int, seed: int) -> np.ndarray:
+    """How often each video is drawn, (R, V); of fewer than two videos none is: all scores NaN."""
+    videos = len(seconds.names)
+    if videos < 2:
+        return np.zeros((resamples, videos), int)
+    return evidence.draws(seconds.video, resamples, seed)
+
+
+def _scored(
+    seconds: Seconds, threshold: float | None, budget: float, counts: np.ndarray
+) -> dict[str, Scored]:
+    pooled, many = (values(seconds, threshold, budget, c) for c in (None, counts))
+    videos = of_videos(seconds, threshold, budget)
+    return {name: Scored(float(pooled[name][0]), many[name], videos[name]) for name in SCORES}
+
+
+def _intervals(one: Scored, counts: np.ndarray) -> dict[str, float]:
+    names = ("low", "high", "video_low", "video_high")
+    ends = *evidence.interval(one.many), *evidence.interval(_means(one.videos, counts))
+    return dict(zip(names, ends, strict=True))
+
+
+def _means(of_videos: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mean over the drawn videos that have the score: (V,), (R, V) -> (R,)."""
+    return ratio(counts @ np.nan_to_num(of_videos), counts @ np.isfinite(of_videos))
+
+
+# --- two models on the same seconds ---------------------------------------------------------------
+
+
+def paired(
+    a: Mapping,
+    b: Mapping,
+    score: str = "average_precision",
+    thresholds: tuple[float | None, float | None] = (None, None),
+    budget: float = BUDGET,
+    resamples: int = BOOTSTRAP,
+    seed: int = SEED,
+) -> dict:
+    """Difference a - b of one score, both on the same drawn videos.
+
+    Returns a, b, difference, low, high and p (`trials.bootstrap_p`) of the pooled score, n seconds,
+    and "video": difference (mean over videos), low, high, p (exact to `resamples` sign flips of the
+    videos' differences, two-sided), better (videos in which a is) and n (videos that have both).
+    Each needs its own threshold for F1. UserError if seconds or truth differ.
+    """
+    if score not in SCORES:
+        raise UserError(f"no score {score!r}; there are: {', '.join(SCORES)}")
+    sides = [seconds_of(table) for table in (a, b)]
+    _same(*sides)
+    counts = _draws(sides[0], resamples, seed)
+    first, second = (
+        _scored(side, own, budget, counts)[score]
+        for side, own in zip(sides, thresholds, strict=True)
+    )
+    found = {"a": first.value, "b": second.value} | _difference(first, second, counts, seed)
+    return found | {"n": len(sides[0].score)}
+
+
+def compared(
+    tables: Mapping[str, Mapping],
+    score: str = "average_precision",
+    pairs: Sequence[tuple[str, str]] | None = None,
+    thresholds: Mapping[str, float | None] | None = None,
+    budget: float = BUDGET,
+    resamples: int = BOOTSTRAP,
+    seed: int = SEED,
+) -> list[dict]:
+    """`paired` of some named tables: a list of {"a", "b" (names), "comparison"}.
+
+    `pairs` to be compared; None: all. Beside each p stands p_holm, corrected over the pairs, for
+    the pooled score and for "video" each by itself.
+    """
+    thresholds = dict.fromkeys(tables) | dict(thresholds or {})
+    found = []
+    for a, b in itertools.combinations(tables, 2) if pairs is None else pairs:
+        own = thresholds[a], thresholds[b]
+        comparison = paired(tables[a], tables[b], score, own, budget, resamples, seed)
+        found.append({"a": a, "b": b, "comparison": plain(comparison)})
+    for tests in ([pair["comparison"] for pair in found],
+                  [pair["comparison"]["video"] for pair in found]):  # fmt: skip
+        for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
+            test["p_holm"] = p
+    return found
+
+
+def _same(a: Seconds, b: Seconds) -> None:
+    if a.names != b.names or not (
+        np.array_equal(a.video, b.video) and np.array_equal(a.second, b.second)
+    ):
+        raise UserError(
+            f"both runs need the same seconds; the first has {len(a.score)} of {len(a.names)} "
+            f"videos, the second {len(b.score)} of {len(b.names)}, not all of them the same"
+        )
+    differs = np.flatnonzero(
+        (a.truth != b.truth)
+        | ((a.share != b.share) & (np.isfinite(a.share) | np.isfinite(b.share)))
+    )
+    if len(differs):
+        place = differs[0]
+        raise UserError(
+            f"both runs need the same truth; it differs in {len(differs)} seconds, the first is "
+            f"{a.names[a.video[place]]}#{a.second[place]:05d}"
+        )
+
+
+def _difference(a: Scored, b: Scored, counts: np.ndarray, seed: int) -> dict:
+    many, videos = a.many - b.many, a.videos - b.videos
+    low, high = evidence.interval(many)
+    video_low, video_high = evidence.interval(_means(videos, counts))
+    known = videos[np.isfinite(videos)]
+    return {
+        "difference": a.value - b.value, "low": low, "high": high, "p": bootstrap_p(many),
+        "video": {
+            "difference": mean(videos), "low": video_low, "high": video_high,
+            "p": _sign_flip(known, len(counts), seed),
+            "better": int((known > 0).sum()), "n": len(known),
+        },
+    }  # fmt: skip
+
+
+def _sign_flip(differences: np.ndarray, resamples: int, seed: int) -> float:
+    """Two-sided p of a mean difference of 0, exact where all sign flips are `resamples` at most.
+
+    (videos,) -> (0, 1]; NaN of fewer than two videos.
+    """
+    if len(differences) < 2:
+        return float("nan")
+    test = stats.permutation_test(
+        (differences,), lambda x, axis: np.mean(x, axis), vectorized=True,
+        permutation_type="samples", n_resamples=resamples, rng=rng(seed, "sign flips"),
+    )  # fmt: skip
+    return float(test.pvalue)
+
+
+# --- other annotators -----------------------------------------------------------------------------
+
+
+def human(table: Mapping, rule: str = RULE) -> dict:
+    """How well one annotator agrees with the others: leave-one-annotator-out.
+
+    Each annotator's marks are scored as a prediction, pooled over videos: "f1" against what the
+    label rule makes of the others' marks, "kendall" and "spearman" against their mean. Each has
+    "mean", "low" and "high" over annotators (their least and greatest, no interval) and "model",
+    the mean of the model against the same others; for F1 it selects as many seconds of each video
+    as the annotator did. Annotators are told apart by their place in `marks`. Other keys: rule,
+    annotators, videos, undefined (names of the videos with fewer than two annotators). NaN where
+    there is no such video, or where the others mark nothing.
+    """
+    if rule not in RULES:
+        raise UserError(f"no label rule {rule!r}; there are: {', '.join(RULES)}")
+    seconds = seconds_of(table)
+    several = np.isfinite(seconds.marks).sum(1) >= 2
+    judged = {*np.unique(seconds.video[several]).tolist()}
+    found = {
+        "rule": rule,
+        "annotators": int(np.isfinite(seconds.marks[several]).any(0).sum()),
+        "videos": len(judged),
+        "undefined": [name for i, name in enumerate(seconds.names) if i not in judged],
+    }
+    each = [_left_out(seconds, several, place, rule) for place in range(found["annotators"])]
+    return found | {name: _range([one[name] for one in each]) for name in HUMAN}
+
+
+def _left_out(
+    seconds: Seconds, several: np.ndarray, place: int, rule: str
+) -> dict[str, tuple[float, float]]:
+    """Score -> (of the annotator, of the model), against the other annotators."""
+    rows = several & np.isfinite(seconds.marks[:, place])
+    part = seconds._replace(**{name: getattr(seconds, name)[rows] for name in Seconds._fields[:5]})
+    mark, n = part.marks[:, place] == 1, np.isfinite(part.marks).sum(1)
+    others = (np.nansum(part.marks, 1) - mark) / (n - 1)
+    truth = RULES[rule](others)
+    as_many = np.zeros(len(mark), bool)
+    for video in np.unique(part.video):
+        own = part.video == video
+        as_many[own] = best(part.score[own], int(mark[own].sum()))
+    f1 = (float(f1_of(sums_of(part, chosen, truth).sum(0))) for chosen in (mark, as_many))
+    taus, rhos = zip(*(_agreement(score, others) for score in (mark, part.score)), strict=True)
+    return dict(zip(HUMAN, (tuple(f1), taus, rhos), strict=True))
+
+
+def _agreement(score: ArrayLike, share: np.ndarray) -> tuple[float, float]:
+    """Kendall's tau-b and Spearman's rho of (N,), (N,)."""
+    levels, level = np.unique(-np.asarray(score, float), return_inverse=True)
+    shares, place = np.unique(share, return_inverse=True)
+    cells = np.zeros((len(shares), 1, len(levels)))
+    np.add.at(cells, (place, 0, level), 1)
+    tau, rho = agreement(cells)
+    return float(tau[0]), float(rho[0])
+
+
+def _range(each: Sequence[tuple[float, float]]) -> dict[str, float]:
+    own, model = np.array(each, float).reshape(-1, 2).T
+    known = own[np.isfinite(own)]
+    low, high = (known.min(), known.max()) if len(known) else (np.nan, np.nan)
+    return {"mean": mean(own), "low": float(low), "high": float(high), "model": mean(model)}
+
+
+# --- the part of result.json ----------------------------------------------------------------------
+
+
+def summary(
+    tested: Mapping,
+    threshold: float | None = None,
+    budget: float = BUDGET,
+    seed: int = SEED,
+    rule: str = RULE,
+    resamples: int = BOOTSTRAP,
+) -> dict:
+    """What result.json holds as "highlight"; undefined numbers are None.
+
+    `threshold`: that of the validation videos, or None: then there is no F1 at one.
+    Keys n (rows, videos, positive, without: rows without prediction or truth), threshold, budget,
+    rule; scores: each as `seconds.scores` and `bootstrap` with "baselines", name -> value and
+    video_mean; human; above: average_precision less the positive rate ("video": less what chance
+    has in that video, which is above its rate) and f1 less that of "everything is a highlight", as
+    in `paired`; interval_excludes_rate and beats_always_positive (is that interval, and is that
+    difference, above 0), surely_beats_always_positive (its interval).
+    """
+    seconds = seconds_of(tested)
+    counts = _draws(seconds, resamples, seed)
+    scored = _scored(seconds, threshold, budget, counts)
+    found, without = scores(tested, threshold, budget), baselines(tested, threshold, budget)
+    for name, one in scored.items():
+        found[name] |= _intervals(one, counts)
+        found[name]["baselines"] = {b: has[name] for b, has in without.items() if name in has}
+    above = _above(seconds, scored, counts, seed)
+    return plain({
+        "n": _sizes(seconds, tested), "threshold": threshold, "budget": budget, "rule": rule,
+        "scores": found, "human": human(tested, rule), "above": above,
+        "interval_excludes_rate": _is_above(above["average_precision"]["low"]),
+        "beats_always_positive": _is_above(above["f1"]["difference"]),
+        "surely_beats_always_positive": _is_above(above["f1"]["low"]),
+    })  # fmt: skip
+
+
+def _sizes(seconds: Seconds, tested: Mapping) -> dict[str, int]:
+    rows = len(seconds.score)
+    return {
+        "rows": rows,
+        "videos": len(seconds.names),
+        "positive": int(seconds.positive.sum()),
+        "without": len(metric.column(tested, "segment")) - rows,
+    }
+
+
+def _above(
+    seconds: Seconds, scored: Mapping[str, Scored], counts: np.ndarray, seed: int
+) -> dict[str, dict]:
+    """The model less what tells nothing: score -> `_difference`."""
+    sums = sums_of(seconds, np.ones(len(seconds.score), bool), seconds.positive)
+    always = Scored(float(f1_of(sums.sum(0))), f1_of(counts @ sums), f1_of(sums))
+    chance = random_average_precision(sums[:, 3], sums[:, 2])
+    rate = scored["positive_rate"]._replace(videos=chance)
+    return {
+        "average_precision": _difference(scored["average_precision"], rate, counts, seed),
+        "f1": _difference(scored["f1"], always, counts, seed),
+    }
+
+
+def _is_above(value: float) -> bool | None:
+    return None if np.isnan(value) else bool(value > 0)
+
+
+# --- for a console ------------------------------------------------------------------------------
+
+
+def lines(summary: Mapping) -> list[str]:
+    """A `summary` in lines of at most 80 columns."""
+    n, t = summary["n"], summary["threshold"]
+    found = [
+        f"{n['videos']} videos, {n['rows']} s, {n['positive']} of them highlights "
+        f"(rule: {summary['rule']})",
+        f"threshold {_number(t)} of validation videos, budget {summary['budget']:.0%}",
+        f"{'':18}{'pooled':>7}  {f'{CONFIDENCE:.0%} interval':15}{'by video':>9}"
+        f"{'all':>7}{'random':>8}{'middle':>8}",
+    ]
+    if n["without"]:
+        found.insert(1, f"{n['without']} s without prediction or truth are left out")
+    found += [_line(name, score) for name, score in summary["scores"].items()]
+    return found + _people(summary["human"]) + _verdicts(summary)
+
+
+def _line(name: str, score: Mapping) -> str:
+    has = {name: _number(value["value"]) for name, value in score["baselines"].items()}
+    ends = f"{_number(score['low'])} .. {_number(score['high'])}"
+    return (
+        f"{name.replace('_', ' '):18}{_number(score['value']):>7}  {ends:15}"
+        f"{_number(score['video_mean']):>9}{has.get('always_positive', ''):>7}"
+        f"{has.get('random', ''):>8}{has.get('middle', ''):>8}"
+    )
+
+
+def _people(human: Mapping) -> list[str]:
+    if not human["videos"]:
+        return ["annotators: no video has two of them"]
+    found = [f"one annotator against the others, {human['videos']} videos (the model, likewise):"]
+    return found + [
+        f"  {name:10}{_number(score['mean'])}, from {_number(score['low'])} to "
+        f"{_number(score['high'])} ({_number(score['model'])})"
+        for name, score in ((name, human[name]) for name in HUMAN)
+    ]
+
+
+def _verdicts(summary: Mapping) -> list[str]:
+    ap, f1 = (summary["above"][name] for name in ("average_precision", "f1"))
+    surely, beats = summary["surely_beats_always_positive"], summary["beats_always_positive"]
+    answer = _YES[beats] if beats == surely else "yes, but the interval holds 0"
+    return [
+        f"average precision above the rate: {_YES[summary['interval_excludes_rate']]} {_ends(ap)}",
+        f'F1 above "everything is a highlight": {answer} {_ends(f1)}',
+    ]
+
+
+_YES = {True: "yes", False: "NO", None: "not known"}
+
+
+def _ends(one: Mapping) -> str:
+    difference, low, high = (
+        "-" if one[name] is None else f"{one[name]:+.3f}" for name in ("difference", "low", "high")
+    )
+    return f"({difference}, {low} .. {high})"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

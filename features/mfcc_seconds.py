@@ -1,0 +1,58 @@
+"""MFCC of an utterance by the second: the means of 32 coefficients over each second of a wav.
+
+    mfcc_seconds (B, W, T, 32)   with mfcc_seconds_mask (B, W, T)
+
+The same numbers as the first 32 of features/mfcc_second.py, which has those of a video: a model
+that is trained on these hears the other. They are not standardised.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from constants import SAMPLE_RATE
+from feature import read
+from features._mfcc_means import COEFFICIENTS, HOP, PARAMETERS, Means
+
+VERSION = 1
+DTYPE = "float32"  # the first coefficient reaches -1,131, where float16 has whole numbers
+SOURCE = "wav"
+
+
+def parameters(settings: Any) -> dict:
+    """Nothing of it is a flag: rates in Hz, sizes in samples."""
+    return dict(PARAMETERS)
+
+
+def shape(parameters: dict) -> tuple[None, int]:
+    """(any number of seconds, 32)."""
+    return None, COEFFICIENTS
+
+
+class Extractor:
+    """wav -> (T, 32): its whole seconds, then what is left as a shorter one.
+
+    A rest of less than HOP is left out, unless it is all there is.
+    """
+
+    def __init__(self, parameters: dict):
+        self.means = Means()
+
+    def __call__(self, source: Path, rows: list) -> list[np.ndarray]:
+        """The means of a clip, once for each of `rows`. Raises Unusable for what is not sound."""
+        wave = read(source, SAMPLE_RATE)
+        parts = [wave[i : i + SAMPLE_RATE] for i in range(0, len(wave), SAMPLE_RATE)]
+        if len(parts) > 1 and len(parts[-1]) < HOP:
+            parts.pop()
+        return [np.stack([self.means(part) for part in parts])] * len(rows)
+
+
+def gather(
+    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
+) -> None:  # fmt: skip
+    """Stored seconds -> (N, T, 32) float32 in `out`, zeros before; the first T at most."""
+    for array, block in zip(arrays, out, strict=True):
+        if array is not None:
+            seen = array[: len(block)]
+            block[: len(seen)] = seen

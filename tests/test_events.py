@@ -1,0 +1,602 @@
+"""Scores of highlights against scikit-learn, SciPy and brute force, and what a report must say."""
+
+import doctest
+import itertools
+import json
+import math
+import time
+import unicodedata
+
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn.metrics as sk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+import events
+import seconds
+from utils import UserError
+
+examples = settings(deadline=None, max_examples=40)
+SEEDS = st.integers(0, 2**32)
+RANKS = ("average_precision", "roc_auc", "kendall", "spearman")
+
+
+def drawn(
+    seed: int = 0,
+    videos: int = 4,
+    length: int = 30,
+    annotators: int = 3,
+    levels: int = 0,
+    skill: float = 1.0,
+) -> pd.DataFrame:
+    """Videos of about `length` s with events of some seconds; probabilities of few `levels`."""
+    draw = np.random.default_rng(seed)
+    parts = []
+    for video in range(videos):
+        n = length + video
+        wave = np.convolve(draw.normal(size=n + 4), np.ones(5), "valid")
+        marks = (wave[:, None] + draw.normal(0, 1, (n, annotators)) > 2).astype(int)
+        score = 1 / (1 + np.exp(-skill * wave - draw.normal(0, 1, n)))
+        part = pd.DataFrame({"highlight": np.round(score * levels) / levels if levels else score})
+        part["highlight_true"] = marks.max(1).astype(float)
+        part["marks"] = [";".join(map(str, row)) for row in marks]
+        part["dialogue"] = f"유튜브_{video}"
+        part["segment"] = [f"유튜브_{video}#{second:05d}" for second in range(n)]
+        parts.append(part)
+    found = pd.concat(parts, ignore_index=True)
+    return found.assign(corpus="aihub_highlight", role="speaker", session=1, set="test")
+
+
+def table(highlight, truth, marks="", video="v") -> pd.DataFrame:
+    """One video, written out."""
+    frame = pd.DataFrame({"highlight": highlight, "highlight_true": np.asarray(truth, float)})
+    frame["segment"] = [f"{video}#{second:05d}" for second in range(len(frame))]
+    return frame.assign(corpus="c", role="speaker", dialogue=video, marks=marks)
+
+
+def mean_of_marks(frame: pd.DataFrame) -> np.ndarray:
+    return np.array([np.mean([int(m) for m in text.split(";")]) for text in frame.marks])
+
+
+def value(found: dict, name: str) -> float:
+    return found[name]["value"]
+
+
+@pytest.mark.parametrize("module", [events, seconds])
+def test_the_examples_run(module):
+    result = doctest.testmod(module)
+    assert not result.failed and (result.attempted or module is events)
+
+
+# --- scores -----------------------------------------------------------------------------------
+
+
+@examples
+@given(SEEDS, st.sampled_from([0, 2, 4, 10]))
+def test_pooled_scores_equal_scikit_learn_and_scipy(seed, levels):
+    frame = drawn(seed, levels=levels)
+    truth, score, share = frame.highlight_true, frame.highlight, mean_of_marks(frame)
+    found = events.scores(frame, threshold=0.5)
+    expected = {
+        "average_precision": sk.average_precision_score(truth, score),
+        "roc_auc": sk.roc_auc_score(truth, score),
+        "f1": sk.f1_score(truth, score >= 0.5, zero_division=0),
+        "kendall": stats.kendalltau(score, share).statistic,
+        "spearman": stats.spearmanr(score, share).statistic,
+        "positive_rate": truth.mean(),
+        "selected_rate": (score >= 0.5).mean(),
+    }
+    assert {name: value(found, name) for name in expected} == pytest.approx(expected)
+    assert {one["n"] for one in found.values()} == {len(frame)}
+
+
+@examples
+@given(SEEDS)
+def test_scores_by_video_are_the_mean_of_those_of_each_video_alone(seed):
+    frame = drawn(seed, videos=3, levels=8)
+    found = events.scores(frame, 0.5, 0.2)
+    for name in ("average_precision", "f1", "f1_budget", "kendall", "spearman", "positive_rate"):
+        alone = [value(events.scores(p, 0.5, 0.2), name) for _, p in frame.groupby("dialogue")]
+        assert found[name]["video_mean"] == pytest.approx(np.nanmean(alone))
+        assert found[name]["video_n"] == np.isfinite(alone).sum()
+
+
+@examples
+@given(SEEDS, st.floats(0.01, 1), st.sampled_from([0, 3]))
+def test_f1_with_a_budget_selects_the_best_of_each_video_and_of_equal_ones_the_first(
+    seed, budget, levels
+):
+    frame = drawn(seed, levels=levels)
+    chosen = pd.Series(False, frame.index)
+    for _, part in frame.groupby("dialogue"):
+        best = part.sort_values("highlight", ascending=False, kind="stable")
+        chosen[best.index[: round(budget * len(part))]] = True
+    expected = sk.f1_score(frame.highlight_true, chosen, zero_division=0)
+    assert value(events.scores(frame, budget=budget), "f1_budget") == pytest.approx(expected)
+
+
+@examples
+@given(SEEDS)
+def test_a_perfect_score_has_average_precision_and_auc_one(seed):
+    frame = drawn(seed)
+    found = events.scores(frame.assign(highlight=frame.highlight_true), threshold=1.0)
+    assert [value(found, name) for name in ("average_precision", "roc_auc", "f1")] == [1, 1, 1]
+
+
+@examples
+@given(SEEDS, st.floats(0, 1))
+def test_a_constant_score_has_the_rate_as_average_precision_and_auc_one_half(seed, constant):
+    frame = drawn(seed)
+    found = events.scores(frame.assign(highlight=constant))
+    assert value(found, "average_precision") == pytest.approx(frame.highlight_true.mean())
+    assert value(found, "roc_auc") == 0.5
+    assert math.isnan(value(found, "kendall")) and math.isnan(value(found, "spearman"))
+
+
+@examples
+@given(SEEDS)
+def test_a_monotone_transform_changes_no_score_of_a_ranking(seed):
+    frame = drawn(seed, levels=12)
+    other = frame.assign(highlight=stats.rankdata(frame.highlight) / (len(frame) + 1))
+    before, after = events.scores(frame), events.scores(other)
+    for name in (*RANKS, "f1_budget"):
+        for key in ("value", "video_mean"):
+            assert after[name][key] == pytest.approx(before[name][key], nan_ok=True)
+
+
+@settings(deadline=None, max_examples=10)
+@given(SEEDS)
+def test_the_order_of_rows_and_videos_changes_nothing_at_all(seed):
+    frame = drawn(seed, levels=6)
+    shuffled = frame.sample(frac=1, random_state=seed % 2**32)
+    summaries = [events.summary(each, 0.5, resamples=50) for each in (frame, shuffled)]
+    assert summaries[0] == summaries[1]
+    assert events.threshold(frame) == events.threshold(shuffled)
+
+
+def test_a_dict_of_arrays_is_a_table_too_and_is_not_changed():
+    frame = drawn(1)
+    arrays = {name: frame[name].to_numpy().copy() for name in frame}
+    for array in arrays.values():
+        array.flags.writeable = False
+    assert events.summary(arrays, 0.5, resamples=20) == events.summary(frame, 0.5, resamples=20)
+
+
+def test_a_video_in_which_a_score_is_undefined_is_named_and_not_counted():
+    frame = pd.concat([
+        table([0.2, 0.9, 0.4], [0, 1, 0], ["0;0", "1;1", "0;1"], "good"),
+        table([0.1, 0.2], [0, 0], "0;0", "nothing"),
+        table([0.3, 0.4], [1, 1], "1;1", "everything"),
+    ])  # fmt: skip
+    found = events.scores(frame, threshold=0.25)
+    assert found["roc_auc"]["undefined"] == ["everything", "nothing"]
+    assert found["average_precision"]["undefined"] == ["nothing"]
+    assert found["f1"]["undefined"] == ["nothing"] and found["f1"]["video_n"] == 2
+    assert found["kendall"]["undefined"] == ["everything", "nothing"]
+    assert found["roc_auc"]["video_mean"] == 1 and found["positive_rate"]["undefined"] == []
+
+
+def test_no_rows_and_no_positives_have_no_score():
+    for frame in (drawn(0).iloc[:0], drawn(0).assign(highlight_true=0.0)):
+        found = events.scores(frame, 0.5)
+        for name in ("average_precision", "roc_auc", "f1", "f1_budget"):
+            assert math.isnan(value(found, name)) and found[name]["video_n"] == 0
+        json.dumps(events.summary(frame, 0.5, resamples=10), allow_nan=False)
+
+
+def test_rows_without_prediction_or_truth_are_left_out_and_counted():
+    frame = drawn(3)
+    kept = frame.iloc[10:]
+    frame.loc[:4, "highlight"], frame.loc[5:9, "highlight_true"] = np.nan, np.nan
+    found, alone = (events.summary(each, 0.5, resamples=20) for each in (frame, kept))
+    assert found["n"].pop("without") == 10 and alone["n"].pop("without") == 0
+    assert found == alone
+
+
+def test_seconds_without_marks_count_only_where_no_annotator_is_asked():
+    frame = drawn(4)
+    first = frame.dialogue == "유튜브_0"
+    unknown = frame.assign(marks=frame.marks.mask(first, np.nan))
+    found = events.scores(unknown)
+    assert found["kendall"]["n"] == (~first).sum() and found["roc_auc"]["n"] == len(frame)
+    assert found["kendall"]["undefined"] == ["유튜브_0"]
+    expected = stats.kendalltau(frame.highlight[~first], mean_of_marks(frame[~first])).statistic
+    assert value(found, "kendall") == pytest.approx(expected)
+    assert value(found, "roc_auc") == value(events.scores(frame), "roc_auc")
+
+
+def test_marks_of_one_annotator_that_a_csv_made_numbers_are_read(tmp_path):
+    frame = drawn(2, annotators=1)
+    frame.loc[frame.dialogue == "유튜브_3", "marks"] = ""
+    frame.to_csv(tmp_path / "predictions.csv", index=False)
+    again = pd.read_csv(tmp_path / "predictions.csv")
+    assert again.marks.dtype == float
+    expected = events.summary(frame, 0.5, resamples=20)
+    assert events.summary(again, 0.5, resamples=20) == expected
+    assert expected["scores"]["kendall"]["undefined"] == ["유튜브_3"]
+
+
+def test_a_second_is_positive_from_one_half_on():
+    found = events.scores(table([0.1, 0.2, 0.3, 0.4], [0, 1 / 3, 0.5, 1]))
+    assert value(found, "positive_rate") == 0.5 and value(found, "roc_auc") == 1
+
+
+@pytest.mark.parametrize(
+    ("column", "wrong", "message"),
+    [
+        ("highlight", 1.5, r"highlight must be in \[0, 1\], it is 1.5 in v#00001"),
+        ("highlight_true", -1, r"highlight_true must be in \[0, 1\], it is -1 in v#00001"),
+        ("segment", "v", "a segment must be <video>#<second>, got 'v'"),
+        ("segment", "v#00000", "each second must come once, v#00000 comes twice"),
+        ("marks", "1;2", "marks must be 0 and 1 joined by \";\", got '1;2'"),
+        ("marks", "1", "marks must be of the same annotators in all seconds of a video"),
+    ],
+)
+def test_a_table_that_cannot_be_is_refused(column, wrong, message):
+    frame = table([0.1, 0.2, 0.3], [0, 1, 0], "0;1").astype({"marks": object, "segment": object})
+    frame.loc[1, column] = wrong
+    with pytest.raises(UserError, match=message):
+        events.scores(frame)
+
+
+@pytest.mark.parametrize("budget", [0, -0.1, 1.5, math.nan])
+def test_a_budget_that_is_no_share_is_refused(budget):
+    with pytest.raises(UserError, match="a budget must be a share of the video"):
+        events.scores(drawn(0), budget=budget)
+
+
+# --- the threshold ----------------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=15)
+@given(SEEDS, st.sampled_from([0, 3, 9]))
+def test_the_threshold_has_the_best_f1_of_all_and_is_the_highest_of_equal_ones(seed, levels):
+    frame = drawn(seed, videos=2, length=15, levels=levels)
+    tried = sorted(frame.highlight.unique(), reverse=True)
+    f1 = [value(events.scores(frame, t), "f1") for t in tried]
+    assert events.threshold(frame) == tried[int(np.argmax(f1))]
+
+
+def test_there_is_no_threshold_without_validation_rows_or_without_positives():
+    assert events.threshold(None) is None
+    assert events.threshold(drawn(0).iloc[:0]) is None
+    assert events.threshold(drawn(0).assign(highlight_true=0.0)) is None
+
+
+def test_without_a_threshold_there_is_no_f1_at_one():
+    found = events.summary(drawn(0), None, resamples=20)
+    assert (
+        found["scores"]["f1"]["value"] is None and found["scores"]["selected_rate"]["low"] is None
+    )
+    assert found["beats_always_positive"] is None is found["surely_beats_always_positive"]
+    assert found["scores"]["f1_budget"]["value"] > 0
+    assert any("not known" in line for line in events.lines(found))
+
+
+# --- baselines ----------------------------------------------------------------------------------
+
+
+def test_everything_is_a_highlight_equals_scikit_learn_on_ones():
+    frame = drawn(5)
+    found = events.baselines(frame)["always_positive"]
+    ones = np.ones(len(frame))
+    assert value(found, "f1") == pytest.approx(sk.f1_score(frame.highlight_true, ones))
+    expected = sk.average_precision_score(frame.highlight_true, ones)
+    assert value(found, "average_precision") == pytest.approx(expected)
+    assert value(found, "roc_auc") == 0.5
+    each = [sk.f1_score(p.highlight_true, np.ones(len(p))) for _, p in frame.groupby("dialogue")]
+    assert found["f1"]["video_mean"] == pytest.approx(np.mean(each))
+
+
+@pytest.mark.parametrize("n", range(1, 8))
+def test_the_expected_average_precision_of_chance_is_the_mean_over_all_orders(n):
+    for positives in range(1, n + 1):
+        ranks = itertools.combinations(range(1, n + 1), positives)
+        every = [np.mean([(i + 1) / rank for i, rank in enumerate(found)]) for found in ranks]
+        assert events.random_average_precision(n, positives) == pytest.approx(np.mean(every))
+    assert np.isnan(events.random_average_precision(n, 0))
+
+
+def test_expected_scores_of_chance_are_the_means_of_many_draws():
+    frame = drawn(6, length=20)
+    found = events.baselines(frame, 0.7, 0.3)["random"]
+    draw = np.random.default_rng(0)
+    truth, video = frame.highlight_true.to_numpy(), frame.dialogue.to_numpy()
+    taken = (frame.highlight >= 0.7).groupby(video).transform("sum")
+    budget = frame.groupby(video).highlight.transform(lambda part: round(0.3 * len(part)))
+    many = []
+    for _ in range(300):
+        score = draw.random(len(frame))
+        rank = pd.Series(score).groupby(video).rank(ascending=False)
+        at = [sk.f1_score(truth, rank <= size) for size in (taken, budget)]
+        many.append([*at, sk.average_precision_score(truth, score)])
+    names = ("f1", "f1_budget", "average_precision")
+    assert [value(found, name) for name in names] == pytest.approx(np.mean(many, 0), abs=0.012)
+
+
+def test_the_first_and_the_middle_seconds_of_each_video_are_baselines():
+    truth = np.zeros(20)
+    truth[[0, 1, 8, 9, 10, 11]] = 1
+    frame = pd.concat([table(0.5, truth, video="a"), table(0.5, truth, video="b")])
+    found = events.baselines(frame, budget=0.2)
+    assert value(found["start"], "f1_budget") == pytest.approx(2 * 2 / (4 + 6))
+    assert value(found["middle"], "f1_budget") == pytest.approx(2 * 4 / (4 + 6))
+    assert value(events.scores(frame, budget=0.2), "f1_budget") == value(
+        found["start"], "f1_budget"
+    )
+
+
+# --- intervals and comparisons ------------------------------------------------------------------
+
+
+@settings(deadline=None, max_examples=10)
+@given(SEEDS, st.sampled_from([0, 5]))
+def test_resamples_equal_scoring_the_drawn_videos_one_resample_at_a_time(seed, levels):
+    frame = drawn(seed, levels=levels)
+    rows = events.seconds_of(frame)
+    counts = events.evidence.draws(rows.video, 8, seed)
+    found = events.values(rows, 0.5, 0.2, counts)
+    for resample, count in enumerate(counts):
+        parts = [
+            frame[frame.dialogue == name].assign(
+                dialogue=f"{name}-{copy}",
+                segment=lambda part, copy=copy: part.segment.str.replace("#", f"-{copy}#"),
+            )
+            for name, times in zip(rows.names, count, strict=True)
+            for copy in range(times)
+        ]
+        direct = events.scores(pd.concat(parts), 0.5, 0.2)
+        for name in events.SCORES:
+            expected = pytest.approx(value(direct, name), abs=1e-9, nan_ok=True)
+            assert found[name][resample] == expected, name
+
+
+def test_the_memory_limit_changes_no_resample(monkeypatch):
+    frame = drawn(2)
+    before = events.bootstrap(frame, 0.5, resamples=40)
+    monkeypatch.setattr(seconds, "CELLS", 3 * len(frame))
+    assert events.bootstrap(frame, 0.5, resamples=40) == before
+
+
+def test_the_intervals_are_percentiles_of_the_resampled_scores():
+    frame = drawn(0)
+    rows = events.seconds_of(frame)
+    counts = events.evidence.draws(rows.video, 200, 3)
+    found = events.bootstrap(frame, 0.5, resamples=200, seed=3)["roc_auc"]
+    many = events.values(rows, 0.5, 0.15, counts)["roc_auc"]
+    assert (found["low"], found["high"]) == pytest.approx(tuple(np.percentile(many, [2.5, 97.5])))
+    each = [sk.roc_auc_score(p.highlight_true, p.highlight) for _, p in frame.groupby("dialogue")]
+    means = [np.mean(np.repeat(each, count)) for count in counts]
+    assert (found["video_low"], found["video_high"]) == pytest.approx(
+        tuple(np.percentile(means, [2.5, 97.5]))
+    )
+
+
+def test_one_video_has_scores_but_no_interval():
+    found = events.summary(drawn(0, videos=1), 0.5, resamples=20)
+    assert found["scores"]["roc_auc"]["value"] > 0.5
+    assert found["scores"]["roc_auc"]["low"] is found["interval_excludes_rate"] is None
+    assert found["beats_always_positive"] is not None
+
+
+def test_two_models_are_compared_on_the_same_drawn_videos():
+    a, b = drawn(1, videos=8), drawn(1, videos=8).assign(highlight=drawn(2, videos=8).highlight)
+    found = events.paired(a, b, resamples=300, seed=4)
+    counts = events.evidence.draws(events.seconds_of(a).video, 300, 4)
+    many = [
+        events.values(events.seconds_of(t), None, 0.15, counts)["average_precision"] for t in (a, b)
+    ]
+    assert (found["low"], found["high"]) == pytest.approx(
+        tuple(np.percentile(many[0] - many[1], [2.5, 97.5]))
+    )
+    assert found["difference"] == found["a"] - found["b"] > 0
+    assert found["a"] == value(events.scores(a), "average_precision")
+    score = sk.average_precision_score
+    ap = [
+        [score(part.highlight_true, part.highlight) for _, part in each.groupby("dialogue")]
+        for each in (a, b)
+    ]
+    d = np.subtract(*ap)
+    flips = np.array(list(itertools.product([1, -1], repeat=8))) @ d / 8
+    exact = np.mean(np.abs(flips) >= abs(d.mean()) - 1e-12)
+    assert found["video"]["difference"] == pytest.approx(d.mean())
+    assert found["video"]["p"] == pytest.approx(exact)
+    assert found["video"]["better"] == (d > 0).sum() and found["video"]["n"] == 8
+
+
+def test_a_model_does_not_differ_from_itself_and_swapping_two_turns_the_sign():
+    a, b = drawn(1), drawn(1).assign(highlight=drawn(9).highlight)
+    same = events.paired(a, a, resamples=50)
+    assert same["difference"] == same["low"] == same["high"] == 0 and same["p"] == 1
+    assert same["video"]["p"] == 1 and same["video"]["better"] == 0
+    one, other = events.paired(a, b, resamples=50), events.paired(b, a, resamples=50)
+    assert (one["low"], one["high"]) == (-other["high"], -other["low"])
+    assert one["p"] == other["p"]
+
+
+def test_each_of_two_models_has_its_own_threshold():
+    a = drawn(1)
+    half = a.assign(highlight=a.highlight / 2)
+    found = events.paired(a, half, "f1", (0.5, 0.25), resamples=20)
+    assert found["difference"] == 0 and found["a"] > 0
+    assert events.paired(a, half, "f1", (0.5, 0.5), resamples=20)["difference"] != 0
+
+
+def test_several_comparisons_are_corrected_by_holm():
+    scores = {"a": drawn(1), "b": drawn(7), "c": drawn(8)}
+    tables = {n: drawn(1).assign(highlight=frame.highlight) for n, frame in scores.items()}
+    found = events.compared(tables, resamples=99)
+    assert [(pair["a"], pair["b"]) for pair in found] == [("a", "b"), ("a", "c"), ("b", "c")]
+    for tests in ([p["comparison"] for p in found], [p["comparison"]["video"] for p in found]):
+        p = np.array([test["p"] for test in tests])
+        order = np.argsort(p, kind="stable")
+        expected = np.minimum(np.maximum.accumulate(p[order] * [3, 2, 1]), 1)
+        assert np.array([test["p_holm"] for test in tests])[order] == pytest.approx(expected)
+    first = events.compared(tables, pairs=[("a", "b")], resamples=99)[0]["comparison"]
+    assert first["p_holm"] == first["p"] == found[0]["comparison"]["p"]
+
+
+def test_models_of_other_seconds_truth_or_scores_are_refused():
+    a = drawn(1)
+    with pytest.raises(
+        UserError, match="same seconds; the first has 126 of 4 videos, the second 125"
+    ):
+        events.paired(a, a.iloc[1:])
+    turned = a.assign(
+        highlight_true=np.where(a.index == 40, 1 - a.highlight_true, a.highlight_true)
+    )
+    with pytest.raises(UserError, match=r"differs in 1 seconds, the first is 유튜브_1#00010"):
+        events.paired(a, turned)
+    with pytest.raises(UserError, match="no score 'ap'; there are: average_precision"):
+        events.paired(a, a, "ap")
+
+
+@pytest.mark.parametrize(("videos", "length", "limit"), [(32, 60, 4), (4, 900, 12)])
+def test_intervals_are_fast(videos, length, limit):
+    frame = drawn(0, videos, length)
+    start = time.process_time()
+    events.bootstrap(frame, 0.5)
+    assert time.process_time() - start < limit
+
+
+# --- other annotators -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("annotators", [3, 4])
+@pytest.mark.parametrize("rule", list(events.RULES))
+def test_human_agreement_equals_leaving_each_annotator_out_by_hand(rule, annotators):
+    frame = drawn(8, annotators=annotators)
+    marks = np.array([[int(m) for m in text.split(";")] for text in frame.marks])
+    found = events.human(frame, rule)
+    f1, tau, rho, model = [], [], [], []
+    for j in range(annotators):
+        others = np.delete(marks, j, 1)
+        truth = {
+            "union": others.max(1),
+            "majority": 2 * others.sum(1) > annotators - 1,
+            "mean": others.mean(1) >= 0.5,
+        }[rule]
+        f1.append(sk.f1_score(truth, marks[:, j]))
+        tau.append(stats.kendalltau(marks[:, j], others.mean(1)).statistic)
+        rho.append(stats.spearmanr(marks[:, j], others.mean(1)).statistic)
+        k = pd.Series(marks[:, j]).groupby(frame.dialogue).transform("sum")
+        rank = frame.highlight.groupby(frame.dialogue).rank(ascending=False)
+        model.append(sk.f1_score(truth, rank <= k))
+    for name, each in (("f1", f1), ("kendall", tau), ("spearman", rho)):
+        expected = np.mean(each), min(each), max(each)
+        assert [found[name][key] for key in ("mean", "low", "high")] == pytest.approx(expected)
+    others = [np.delete(marks, j, 1).mean(1) for j in range(annotators)]
+    taus = [stats.kendalltau(frame.highlight, share).statistic for share in others]
+    assert found["f1"]["model"] == pytest.approx(np.mean(model))
+    assert found["kendall"]["model"] == pytest.approx(np.mean(taus))
+    assert found["annotators"] == annotators and found["videos"] == 4
+    assert found["undefined"] == []
+
+
+def test_a_model_that_copies_an_annotator_agrees_with_the_others_as_he_does():
+    frame = drawn(8, annotators=2)
+    frame["highlight"] = [float(text[0]) for text in frame.marks]
+    found = events.human(frame)
+    rows = events.seconds_of(frame)
+    own, model = events._left_out(rows, np.ones(len(frame), bool), 0, "union")["f1"]
+    assert own == model and found["f1"]["mean"] == pytest.approx(own)
+
+
+def test_videos_with_fewer_than_two_annotators_are_named_and_left_out():
+    both = pd.concat(
+        [drawn(1, videos=2), drawn(2, videos=1, annotators=1).assign(dialogue="alone")]
+    )
+    found, expected = events.human(both), events.human(drawn(1, videos=2))
+    assert found.pop("undefined") == ["alone"] and expected.pop("undefined") == []
+    assert found == expected
+    nobody = events.human(drawn(1, annotators=1))
+    assert nobody["videos"] == nobody["annotators"] == 0 and len(nobody["undefined"]) == 4
+    assert math.isnan(nobody["f1"]["mean"]) and math.isnan(nobody["kendall"]["high"])
+
+
+def test_videos_may_have_different_numbers_of_annotators():
+    frame = pd.concat([
+        table([0.1, 0.2, 0.3], [1, 0, 1], ["1;1;0", "0;0;0", "1;0;1"], "three"),
+        table([0.4, 0.5], [0, 1], ["0;0", "0;1"], "two"),
+    ])  # fmt: skip
+    found = events.human(frame)
+    first = sk.f1_score([1, 0, 1, 0, 1], [1, 0, 1, 0, 0])
+    second = sk.f1_score([1, 0, 1, 0, 0], [1, 0, 0, 0, 1])
+    third = sk.f1_score([1, 0, 1], [0, 0, 1])
+    assert found["annotators"] == 3 and found["videos"] == 2
+    assert found["f1"]["mean"] == pytest.approx(np.mean([first, second, third]))
+
+
+def test_an_unknown_rule_is_refused():
+    with pytest.raises(UserError, match="no label rule 'any'; there are: union, majority, mean"):
+        events.human(drawn(0), "any")
+
+
+# --- the part of result.json ----------------------------------------------------------------------
+
+
+def test_a_report_says_that_everything_is_a_highlight_was_not_beaten():
+    """The published system: its threshold selects nearly everything, its ranking is chance."""
+    frame = drawn(1, videos=8, length=60, skill=0)
+    frame["highlight"] = np.random.default_rng(0).uniform(0.3, 0.4, len(frame))
+    found = events.summary(frame, events.threshold(frame), resamples=300)
+    best = found["scores"]["f1"]
+    always = best["baselines"]["always_positive"]["value"]
+    assert best["value"] == pytest.approx(always, abs=0.03)
+    assert found["interval_excludes_rate"] is False and not found["surely_beats_always_positive"]
+    chance = events.summary(frame, 0.38, resamples=300)
+    assert chance["beats_always_positive"] is False
+    assert any("NO" in line and "everything" in line for line in events.lines(chance))
+
+
+def test_a_report_says_that_a_good_model_beats_everything_is_a_highlight():
+    found = events.summary(drawn(1, videos=8, length=60), 0.6, resamples=300)
+    above = found["above"]
+    assert found["interval_excludes_rate"] and found["surely_beats_always_positive"]
+    assert above["average_precision"]["difference"] == pytest.approx(
+        found["scores"]["average_precision"]["value"] - found["scores"]["positive_rate"]["value"]
+    )
+    baseline = found["scores"]["f1"]["baselines"]["always_positive"]
+    assert above["f1"]["difference"] == pytest.approx(
+        found["scores"]["f1"]["value"] - baseline["value"]
+    )
+    assert above["average_precision"]["video"]["better"] == 8
+    assert all("NO" not in line for line in events.lines(found))
+
+
+def test_a_video_beats_chance_only_above_what_chance_expects_of_so_few_seconds():
+    frame = pd.concat([table([0.9, 0.5, 0.1], [0, 1, 0], video=f"v{i}") for i in range(4)])
+    video = events.summary(frame, resamples=20)["above"]["average_precision"]["video"]
+    assert video["difference"] == pytest.approx(1 / 2 - (1 + 1 / 2 + 1 / 3) / 3)
+
+
+def test_the_summary_is_json_without_nan_and_its_lines_fit_a_console():
+    for frame, t in (
+        (drawn(1), 0.5),
+        (drawn(1, videos=1, annotators=1), None),
+        (drawn(0)[:0], 0.5),
+    ):
+        found = events.summary(frame, t, resamples=20)
+        assert json.loads(json.dumps(found, allow_nan=False)) == found
+        for line in events.lines(found):
+            wide = sum(unicodedata.east_asian_width(c) in "WF" for c in line)
+            assert len(line) + wide <= 80 and "None" not in line and "nan" not in line
+
+
+def test_every_score_of_the_summary_stands_beside_its_interval_and_baselines():
+    found = events.summary(drawn(1), 0.5, resamples=100)
+    assert list(found["scores"]) == list(events.SCORES)
+    for name, score in found["scores"].items():
+        assert score["low"] <= score["value"] <= score["high"], name
+        assert events.SCORES[name].low <= score["value"] <= events.SCORES[name].high
+    f1 = found["scores"]["f1_budget"]["baselines"]
+    assert set(f1) == {"random", "start", "middle"}
+    assert set(found["scores"]["f1"]["baselines"]) == {"always_positive", "random"}
+
+
+def test_the_same_seed_gives_the_same_summary_and_another_one_other_intervals():
+    first, again, other = (events.summary(drawn(1), 0.5, seed=s, resamples=50) for s in (1, 1, 2))
+    assert first == again and first["scores"]["f1"]["low"] != other["scores"]["f1"]["low"]
