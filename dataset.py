@@ -19,7 +19,7 @@ import feature
 import leakage
 import protocol
 from annotation import VOTES
-from preparation import Corpus, check_labels, open_corpus
+from preparation import Corpus, check_distinct, check_labels, open_corpus
 from resident import Resident
 from utils import UserError, leaf
 
@@ -107,10 +107,9 @@ def _opened(settings: argparse.Namespace, train: bool) -> list[Corpus]:
     bad, labels = settings.max_bad, settings.labels
     corpora = [open_corpus(settings.data, settings.tables, bad, labels)]
     corpora += [open_corpus(data, "raw", bad, labels) for data in added]
-    check_labels(corpora, labels)
-    folders = [corpus.folder.resolve() for corpus in corpora]
-    if twice := [str(folder) for folder in folders if folders.count(folder) > 1]:
-        raise UserError(f"--data and --train_extra name {twice[0]} twice; name each corpus once")
+    check_distinct(corpora)
+    if train:  # else those with such rules need not be there
+        check_labels(corpora, labels)
     return corpora
 
 
@@ -215,11 +214,12 @@ class Windows(torch.utils.data.Dataset):
 
     @property
     def lengths(self) -> np.ndarray | None:
-        """(N,) steps of ragged features in the longest slot of each window; None without any."""
+        """(N,) steps of ragged features in each window, all slots as long as the longest; None
+        without any."""
         rows = np.where(self.index >= 0, self.index, -1)
         steps = [np.append(store.lengths, 0)[rows].max(1)
                  for store in self.stores.values() if store.ragged]  # fmt: skip
-        return sum(steps) if steps else None
+        return self.index.shape[1] * sum(steps) if steps else None
 
     def class_counts(self) -> np.ndarray:
         """(7,) windows whose last utterance has the label; a tie counts in each of its labels."""

@@ -180,7 +180,7 @@ def _describe(
     split = {"train": train, "val": [s for s in val if s not in train],
              "test": first["split"]["test"]}  # fmt: skip
     kept = {name: first[name] for name in ("data", "tables", "train_extra", "test_extra", "labels",
-                                                "extra", "class_counts", "majority")
+                                  "extra", "class_counts", "class_counts_by_corpus", "majority")
             if name in first}  # fmt: skip
     return {
         "model": "ensemble", "method": how.method, "SorL": first["SorL"],
@@ -244,13 +244,8 @@ def write_result(
     frame.insert(frame.columns.get_loc("emotion") + 1, "confidence", sure)
     write_atomic(folder / "predictions.csv", frame.to_csv(index=False, float_format="%.7g"))
     tested = frame[frame["set"] == "test"].reset_index(drop=True)
-    said, commonest = configuration.get("class_counts"), configuration.get("majority", {})
-    counts = None if said is None else [said[emotion] for emotion in constants.EMOTIONS]
-    ties = configuration["ties"]
-    result = summary.of(
-        tested, ties, commonest.get("emotion"), configuration["seed"], class_counts=counts,
-        corpus_classes=commonest.get("by_corpus"),
-    )  # fmt: skip
+    ties, known = configuration["ties"], summary.trained(configuration)
+    result = summary.of(tested, ties, seed=configuration["seed"], **known)
     result |= about | {"ties": ties}
     result["calibration"] = calibration.summary_of(tested, ties, *fitted)
     write_json(folder / "result.json", result)

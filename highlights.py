@@ -87,7 +87,7 @@ def console(result: dict) -> str:
 
 def _line(row: dict, width: int) -> str:
     scores = row["scores"]
-    cells = "".join(f"{report.number(scores[name]['value']):>11}" for name in COLUMNS)
+    cells = "".join(f"{report.number(scores[name]['value']):>10}" for name in COLUMNS)
     rate, ap = scores["positive_rate"]["value"], scores[SCORE]
     ends = report.interval(ap["low"], ap["high"])
     return f"{row['name']:<{width}}{row['n']['videos']:>7}{report.number(rate):>7}{cells}  {ends}"
@@ -95,6 +95,7 @@ def _line(row: dict, width: int) -> str:
 
 def _pair(pair: dict) -> str:
     found, video = pair["comparison"], pair["comparison"]["video"]
-    return (f"{pair['a']} - {pair['b']}: {found['difference']:+.3f} [{found['low']:+.3f}, "
-            f"{found['high']:+.3f}], better in {video['better']} of {video['n']} videos, "
-            f"p {video['p_holm']:.3g}")  # fmt: skip
+    ends = report.interval(found["low"], found["high"]) or "no interval"
+    p = "-" if video["p_holm"] is None else f"{video['p_holm']:.3g}"
+    return (f"{pair['a']} - {pair['b']}: {report.number(found['difference'])} {ends}, better in "
+            f"{video['better']} of {video['n']} videos, p {p}")  # fmt: skip

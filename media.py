@@ -70,18 +70,20 @@ def opened(path: Path | str) -> Iterator[Source]:
     av, path = pyav(), Path(path)
     options = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
     try:
-        if path.exists() and not path.is_dir():
-            if not path.stat().st_size:
-                raise Unusable("empty file")
+        if path.is_file():
+            with path.open("rb") as there:
+                empty = not there.read(1)
             file = f"file:{path}"  # with its protocol named, a colon in a name is part of the name
         else:
-            file = io.BytesIO(utils.read_bytes(path))
-        container = av.open(file, "r", options=options, metadata_errors="replace")
-    except (av.error.InvalidDataError, UnicodeError) as error:
-        raise Unusable("not a video") from error
+            data = utils.read_bytes(path)
+            empty, file = not data, io.BytesIO(data)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    except (av.FFmpegError, ValueError, OverflowError) as error:
+    if empty:
+        raise Unusable("empty file")
+    try:
+        container = av.open(file, "r", options=options, metadata_errors="replace")
+    except (av.FFmpegError, OSError, ValueError, OverflowError) as error:
         raise Unusable("not a video") from error
     with container:
         yield _source(container)
@@ -116,7 +118,7 @@ def packets(source: Source, streams: list) -> Iterator[Any]:
     """Packets of `streams`, as they lie in the file, as far as it can be read."""
     try:
         yield from source.container.demux(*streams)
-    except pyav().FFmpegError:
+    except (pyav().FFmpegError, IndexError):  # the latter of streams that turn up on the way
         return  # a broken tail
 
 

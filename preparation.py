@@ -26,6 +26,7 @@ from types import ModuleType
 
 import pandas as pd
 
+import annotation
 import audit
 import constants
 from utils import UserError, digest, leaf, leaves, lock, make_folder, write_atomic
@@ -88,6 +89,11 @@ class Corpus:
     fingerprint: str
     synthetic: bool
 
+    @property
+    def label(self) -> str:
+        """What its rows call it: kemdy19, of the tables of 2022 too."""
+        return str(self.utterances["corpus"].iat[0]) if len(self.utterances) else self.name
+
     def role(self, role: str) -> pd.DataFrame:
         """The rows of one role, in spoken order, numbered from 0."""
         roles = list(dict.fromkeys(self.utterances["role"]))
@@ -137,6 +143,16 @@ def _rule(name: str, reader: ModuleType, wanted: str | None) -> str | None:
     if rules and wanted not in (None, *rules):
         raise UserError(f"no --labels {wanted} in {name}; there are: {', '.join(rules)}")
     return (wanted or rules[0]) if rules else None
+
+
+def check_distinct(corpora: list[Corpus]) -> None:
+    """A UserError where two corpora are one, or two versions of one: their rows share names."""
+    folders: dict[str, Path] = {}
+    for corpus in corpora:
+        other = folders.setdefault(corpus.label, corpus.folder)
+        if other is not corpus.folder:
+            raise UserError(f"--data and --train_extra name {corpus.label} twice, {other} and "
+                            f"{corpus.folder}; name each corpus once")  # fmt: skip
 
 
 def check_labels(corpora: list[Corpus], wanted: str | None) -> None:
@@ -215,12 +231,22 @@ def _prepare(reader: ModuleType, folder: Path, prepared: Path, state: str, max_b
     utterances, troubles = reader.read(folder)
     utterances, heard = audit.audit(utterances, folder)
     if hasattr(reader, "grouped"):
-        utterances = reader.grouped(utterances)
+        before, utterances = utterances, reader.grouped(utterances)
+        heard = pd.concat([heard, _set_aside(before, utterances)], ignore_index=True)
     troubles = pd.concat([troubles, heard], ignore_index=True)
     files = audit.tables(utterances, troubles)
     write_atomic(prepared / "quarantine.csv", files["quarantine.csv"])
     _check_bad(utterances, troubles, folder, prepared, max_bad)
     audit.write_tables(prepared, files, state, folder)
+
+
+def _set_aside(before: pd.DataFrame, utterances: pd.DataFrame) -> pd.DataFrame:
+    """Troubles of what is in quarantine since the wavs were heard; a line a dialogue and reason."""
+    fresh = (utterances["quarantine"] != "") & (before["quarantine"] == "").to_numpy()
+    rows = utterances[fresh].drop_duplicates(["dialogue", "quarantine"])
+    return annotation.troubles([
+        ("quarantined", row.quarantine, row.role, row.segment, "") for row in rows.itertuples()
+    ])  # fmt: skip
 
 
 def _check_bad(

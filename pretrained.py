@@ -91,6 +91,8 @@ def find(encoder: str, otherwise: str = "", kind: Kind = TEXT) -> Path:
     """
     if Path(encoder).is_dir():
         return Path(encoder)
+    if Path(encoder).is_absolute() or encoder.startswith(".") or encoder.count("/") > 1:
+        raise UserError(f"{kind.flag}: no folder {encoder!r}")
     if encoder.endswith(NO_ENCODERS):
         raise UserError(f"{kind.flag} should be the hub id or the folder of a {kind.like} "
                         f"encoder, for this model; it is {encoder!r}")  # fmt: skip

@@ -60,7 +60,8 @@ def begin(settings: argparse.Namespace, configuration: dict) -> Path:
 
 def refuse_another(folder: Path, settings: argparse.Namespace, configuration: dict) -> None:
     """A UserError when a run was begun with other flags or on another corpus than these."""
-    begun = read_json(folder / "configuration.json")
+    before = {"train_extra": [], "test_extra": [], "labels": None}  # of what was begun without
+    begun = before | read_json(folder / "configuration.json")
     now = json.loads(json.dumps(configuration))
     flags = [name for name in vars(settings) if name not in FREE and name in begun]
     if other := [name for name in flags if begun[name] != now[name]]:
@@ -145,6 +146,7 @@ def describe(
     """configuration.json: every flag, and what is needed to do it again."""
     truth = windows.utterances.iloc[windows.rows]
     counts = windows.class_counts()
+    by_corpus = _by_corpus(truth)
     return {
         **{name: value for name, value in vars(settings).items()},
         "command": command,
@@ -159,10 +161,11 @@ def describe(
         "extra": [_corpus(e.corpus) | {"split": e.sets._asdict()} for e in material.extras],
         "split": material.sets._asdict(),
         "class_counts": dict(zip(constants.EMOTIONS, map(int, counts), strict=True)),
+        "class_counts_by_corpus": by_corpus,
         "class_weights": criterion.weights.tolist() if hasattr(criterion, "weights") else None,
         "majority": {
             "emotion": constants.EMOTIONS[int(counts.argmax())] if counts.any() else "",
-            "by_corpus": _commonest(truth),
+            "by_corpus": {name: max(by, key=by.get) for name, by in by_corpus.items()},
             "arousal": _mean(truth["arousal"]),
             "valence": _mean(truth["valence"]),
         },
@@ -170,16 +173,20 @@ def describe(
 
 
 def _corpus(corpus: Corpus) -> dict:
-    return {"name": corpus.name, "folder": str(corpus.folder), "fingerprint": corpus.fingerprint,
-            "synthetic": corpus.synthetic}  # fmt: skip
+    return {"name": corpus.name, "label": corpus.label, "folder": str(corpus.folder),
+            "fingerprint": corpus.fingerprint, "synthetic": corpus.synthetic}  # fmt: skip
 
 
-def _commonest(truth: pd.DataFrame) -> dict[str, str]:
-    """{corpus: its commonest label}; a tie counts in each of its labels."""
+def _by_corpus(truth: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """{corpus: rows of each emotion}, of those with any; a tie counts in each of its labels."""
     counts = truth["emotion"].str.get_dummies(";").reindex(columns=constants.EMOTIONS, fill_value=0)
     by = counts.groupby(truth["corpus"], sort=False).sum()
     rows = zip(by.index, by.to_numpy(), strict=True)
-    return {str(name): constants.EMOTIONS[int(row.argmax())] for name, row in rows if row.any()}
+    return {
+        str(name): dict(zip(constants.EMOTIONS, map(int, row), strict=True))
+        for name, row in rows
+        if row.any()
+    }
 
 
 def _mean(values: pd.Series) -> float | None:
@@ -332,9 +339,9 @@ def refuse_trained(folder: Path, material: Material, configuration: dict) -> Non
         where = []
         for corpus in material.corpora:
             for sessions in _heard_sessions(corpus, configuration):
-                of_it = (tested["corpus"] == corpus.name) & tested["session"].isin(sessions)
+                of_it = (tested["corpus"] == corpus.label) & tested["session"].isin(sessions)
                 seen |= of_it
-                where += [f"{sessions} of {corpus.name}"] * bool(of_it.any())
+                where += [f"{sessions} of {corpus.label}"] * bool(of_it.any())
         rows, sessions = tested[seen], " and ".join(where) or "that hold the same recordings"
     else:  # a 2022 folder says only which sessions it held out
         held_out = configuration["test_split"]

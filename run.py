@@ -55,15 +55,14 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
     model = model.to(processes.device)
     material = open_material(settings, models.inputs(settings.model, vars(settings)))
     windows = _windows(material, "train", settings, processes)
-    own = leaf("models", settings.model)
-    if hasattr(own, "resampled"):
-        windows = own.resampled(windows, settings)
     if len(windows) < 2:
         raise UserError(f"training needs at least 2 labelled utterances, got {len(windows)}")
+    own = leaf("models", settings.model)
+    learnt = own.resampled(windows, settings) if hasattr(own, "resampled") else windows
     criterion = losses.build(
-        settings.loss, settings.lam, settings.beta, _counts(windows, settings), settings.cb_counts
+        settings.loss, settings.lam, settings.beta, _counts(learnt, settings), settings.cb_counts
     ).to(processes.device)
-    criterion.pos_weight = _pos_weight(windows, settings)
+    criterion.pos_weight = _pos_weight(learnt, settings)
     configuration = record.describe(
         settings, command, material, windows, model, criterion, processes.count
     )
@@ -72,7 +71,7 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
         print(f"{folder} is finished; its report: {folder / 'report.html'}")
         return folder
     with _advice(folder, settings):
-        _fit(model, criterion, material, windows, settings, processes, folder)
+        _fit(model, criterion, material, learnt, settings, processes, folder)
         if processes.is_main:
             models.save(folder, model, configuration)
         write_scores(folder, model, material, configuration, settings, processes)
@@ -212,13 +211,9 @@ def write_scores(
 
 def _result(folder: Path, tested, material: Material, configuration: dict, settings) -> dict:
     """result.json but for the calibration."""
-    said = configuration.get("class_counts")
-    counts = None if said is None else [said[emotion] for emotion in constants.EMOTIONS]
-    majority = configuration.get("majority", {})
     kept = int((material.utterances["quarantine"] == "").sum())
     return summary.of(
-        tested, settings.ties, majority.get("emotion"), settings.seed, class_counts=counts,
-        corpus_classes=majority.get("by_corpus"),
+        tested, settings.ties, seed=settings.seed, **summary.trained(configuration)
     ) | {
         "ties": settings.ties,
         "synthetic": any(corpus.synthetic for corpus in material.corpora),

@@ -34,41 +34,44 @@ def learning_rate(settings: argparse.Namespace, epoch: int, step: int = 0, steps
 
 def training_batches(
     n: int, settings: argparse.Namespace, epoch: int, processes: int = 1,
-    lengths: np.ndarray | None = None,
+    lengths: np.ndarray | None = None, least: int = 2,
 ) -> Iterator[np.ndarray]:  # fmt: skip
     """Window numbers in the order of this epoch. A last batch of one is dropped (BatchNorm), and
     one with fewer windows than processes. With `lengths` (n,), batches are of like lengths, and of
-    `max_tokens` steps at most, padding included; then a batch may be one long window."""
+    `max_tokens` steps at most, padding included, unless it takes more to have `least` windows."""
     draw, size = rng(settings.seed, "order", epoch), settings.batch_size
     order = draw.permutation(n)
     batches = [order[at : at + size] for at in range(0, n, size)]
-    least = max(2, processes)
+    least = max(least, processes)
     if lengths is not None:
-        batches = _of_like_lengths(order, lengths, size, draw, settings.max_tokens)
-        least = 1 if settings.max_tokens and processes == 1 else least
+        batches = _of_like_lengths(order, lengths, size, draw, settings.max_tokens, least)
     return (indices for indices in batches if len(indices) >= least)
 
 
 def _of_like_lengths(
-    order: np.ndarray, lengths: np.ndarray, size: int, draw: np.random.Generator, budget: int
-) -> list[np.ndarray]:
+    order: np.ndarray, lengths: np.ndarray, size: int, draw: np.random.Generator, budget: int,
+    least: int,
+) -> list[np.ndarray]:  # fmt: skip
     """Sorted by length within pools of many batches, cut into batches, and these shuffled."""
     pools = [order[at : at + POOL * size] for at in range(0, len(order), POOL * size)]
     ordered = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
-    batches = [batch for pool in ordered for batch in cut(pool, lengths[pool], size, budget)]
+    batches = [batch for pool in ordered for batch in cut(pool, lengths[pool], size, budget, least)]
     return [batches[i] for i in draw.permutation(len(batches))]
 
 
-def cut(order: np.ndarray, lengths: np.ndarray, size: int, budget: int = 0) -> list[np.ndarray]:
+def cut(
+    order: np.ndarray, lengths: np.ndarray, size: int, budget: int = 0, least: int = 1
+) -> list[np.ndarray]:
     """Cut `order` (N,), whose `lengths` (N,) rise, into batches of at most `size` and `budget`.
 
-    A batch of B costs B times its longest; `budget` 0: any. One that is longer than the budget
-    stands alone.
+    A batch of B costs B times its longest; `budget` 0: any. Where even `least` cost more than the
+    budget, so many stand together.
     """
     batches, start = [], 0
     for end in range(1, len(order) + 1):
-        over = budget and end < len(order) and (end + 1 - start) * lengths[end] > budget
-        if end == len(order) or end - start == size or over:
+        held = end - start
+        over = budget and end < len(order) and (held + 1) * lengths[end] > budget and held >= least
+        if end == len(order) or held == size or over:
             batches.append(order[start:end])
             start = end
     return batches

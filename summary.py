@@ -5,6 +5,7 @@ probabilities are worth in `calibration.py`.
 """
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +13,8 @@ from numpy.typing import ArrayLike
 import evidence
 import metric
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
+
+Known = TypeVar("Known")
 
 
 def of(
@@ -22,19 +25,19 @@ def of(
     resamples: int = BOOTSTRAP,
     class_counts: ArrayLike | None = None,
     corpus_classes: Mapping[str, str] | None = None,
+    corpus_counts: Mapping[str, ArrayLike | None] | None = None,
 ) -> dict:
     """Keys ties, n, classes, scores, per_class, confusion, by_kind; undefined numbers are None.
 
     `baseline_class`: the emotion the baseline always answers, see `evidence.majority`. Rows of
-    several corpora have a key by_corpus, too: {name: n and scores}; `corpus_classes` holds the
-    emotion that the baseline answers in each, which also stands where all rows are of that corpus.
-    `class_counts` (7,): training rows of each emotion. With them each score has a "prior", that of
-    a guesser who draws from them; None where there was none, and for scores of no confusion matrix.
+    several corpora have a key by_corpus, too: {name: n, majority and scores}. `class_counts` (7,):
+    training rows of each emotion. With them each score has a "prior", that of a guesser who draws
+    from them; None where there was none, and for scores of no confusion matrix. `corpus_classes`
+    and `corpus_counts` hold both for single corpora, see `known_of`.
     """
     named = list(dict.fromkeys(metric.column(predictions, "corpus")))
-    corpus_classes = corpus_classes or {}
-    if len(named) == 1:
-        baseline_class = corpus_classes.get(named[0], baseline_class)
+    known = (baseline_class, corpus_classes or {}), (class_counts, corpus_counts or {})
+    baseline_class, class_counts = (known_of(predictions, *of_all) for of_all in known)
     matrix = metric.confusion(*metric.emotion_rows(predictions, ties)[1:])
     present = matrix.sum(1) > 0
     result = {
@@ -44,7 +47,7 @@ def of(
             "present": [e for e, here in zip(EMOTIONS, present, strict=True) if here],
             "absent": [e for e, here in zip(EMOTIONS, present, strict=True) if not here],
         },
-        "scores": _beside_baseline(predictions, ties, baseline_class, seed, resamples),
+        "scores": _beside(predictions, ties, baseline_class, class_counts, seed, resamples),
         "per_class": [
             row | {name: _count(row[name]) for name in ("support", "predicted")}
             for row in metric.per_class(matrix)
@@ -54,26 +57,64 @@ def of(
     }
     if len(named) > 1:
         result["by_corpus"] = {
-            name: _of_corpus(predictions, name, ties, corpus_classes.get(name), seed, resamples)
-            for name in named
+            name: _of_corpus(predictions, name, ties, known, seed, resamples) for name in named
         }
-    if class_counts is not None:
-        for name, value in _prior(predictions, ties, class_counts).items():
-            result["scores"][name]["prior"] = value
     return plain(result)
 
 
 def _of_corpus(
-    predictions: Mapping, name: str, ties: str, baseline_class: str | None, seed: int,
-    resamples: int,
-) -> dict:  # fmt: skip
-    """The rows of one corpus alone, beside the baseline that knows this corpus."""
+    predictions: Mapping, name: str, ties: str, known: tuple, seed: int, resamples: int
+) -> dict:
+    """The rows of one corpus alone, beside the baselines that know this corpus."""
     rows = evidence.select(predictions, metric.column(predictions, "corpus") == name)
+    answer, counts = (known_of(rows, *of_all) for of_all in known)
     return {
         "n": _sizes(rows, ties),
-        "majority": baseline_class,
-        "scores": _beside_baseline(rows, ties, baseline_class, seed, resamples),
+        "majority": answer,
+        "scores": _beside(rows, ties, answer, counts, seed, resamples),
     }
+
+
+def known_of(predictions: Mapping, together: Known, by_corpus: Mapping[str, Known]) -> Known:
+    """What baselines know of the training rows: of the corpus that all these rows are of.
+
+    `together`, which is of all training rows, where these are of several corpora, or of one that
+    `by_corpus` does not name.
+    """
+    named = set(metric.column(predictions, "corpus"))
+    return by_corpus.get(named.pop(), together) if len(named) == 1 else together
+
+
+def trained(configuration: Mapping) -> dict:
+    """What a configuration.json says of the training rows, as arguments of `of`.
+
+    Folders that were written without counts by corpus have no prior of a single one of several.
+    """
+    majority, counts = configuration.get("majority", {}), configuration.get("class_counts")
+    classes = majority.get("by_corpus", {})
+    unknown = dict.fromkeys(classes) if len(classes) > 1 else {}
+    by = configuration.get("class_counts_by_corpus", unknown)
+    return {
+        "baseline_class": majority.get("emotion"),
+        "class_counts": _vector(counts),
+        "corpus_classes": classes,
+        "corpus_counts": {name: _vector(counts) for name, counts in by.items()},
+    }
+
+
+def _vector(counts: Mapping[str, int] | None) -> list[int] | None:
+    """(7,) as in EMOTIONS."""
+    return None if counts is None else [counts.get(emotion, 0) for emotion in EMOTIONS]
+
+
+def baseline(configuration: Mapping, predictions: Mapping) -> tuple[str | None, list[int] | None]:
+    """The emotion that the majority baseline of a run answers to these rows, and the (7,) counts
+    that the label prior draws from; None where the configuration does not say."""
+    known = trained(configuration)
+    return (
+        known_of(predictions, known["baseline_class"], known["corpus_classes"]),
+        known_of(predictions, known["class_counts"], known["corpus_counts"]),
+    )
 
 
 def _sizes(predictions: Mapping, ties: str) -> dict[str, int]:
@@ -88,14 +129,17 @@ def _sizes(predictions: Mapping, ties: str) -> dict[str, int]:
     }
 
 
-def _beside_baseline(
-    predictions: Mapping, ties: str, baseline_class: str | None, seed: int, resamples: int
-) -> dict[str, dict]:
+def _beside(
+    predictions: Mapping, ties: str, baseline_class: str | None, class_counts: ArrayLike | None,
+    seed: int, resamples: int,
+) -> dict[str, dict]:  # fmt: skip
+    """Every score with its interval, beside the majority baseline and, with counts, the prior."""
     baseline = evidence.majority(predictions, baseline_class)
     scores = [metric.scores(table, ties) for table in (predictions, baseline)]
     intervals = [
         evidence.bootstrap(table, ties, resamples, seed) for table in (predictions, baseline)
     ]
+    prior = {} if class_counts is None else _prior(predictions, ties, class_counts)
     return {
         name: {
             "value": scores[0][name]["value"],
@@ -106,6 +150,7 @@ def _beside_baseline(
             "baseline_low": intervals[1][name][0],
             "baseline_high": intervals[1][name][1],
         }
+        | ({"prior": prior[name]} if prior else {})
         for name in metric.SCORES
     }
 

@@ -147,7 +147,11 @@ class Training:
     def batches(self, epoch: int) -> Iterator[np.ndarray]:
         """Window numbers of each step of an epoch, for all processes together."""
         windows, count = self.windows, self.processes.count
-        return training_batches(len(windows), self.settings, epoch, count, windows.lengths)
+        # BatchNorm needs two rows; without it a long window may be a batch
+        normed = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm)
+                     for m in self.model.modules())  # fmt: skip
+        least = 1 if self.settings.max_tokens and not normed else 2
+        return training_batches(len(windows), self.settings, epoch, count, windows.lengths, least)
 
     def batch(self, indices: np.ndarray, epoch: int, step: int) -> dict[str, Tensor]:
         """This process's share of a batch, cut and masked as drawn for that step."""

@@ -60,19 +60,27 @@ def _check(path: Path, configuration: dict) -> None:
     """A UserError where what is used here is none that training writes."""
     if not isinstance(seed := configuration.get("seed"), int):
         raise UserError(f"{path} needs a seed, a whole number; it has {seed!r}")
-    counts = configuration.get("class_counts", {})
-    if not isinstance(counts, dict) or not all(
-        name in EMOTIONS and isinstance(count, int) and count >= 0 for name, count in counts.items()
-    ):
+    if not _are_counts(configuration.get("class_counts", {})):
         raise UserError(f"{path}: class_counts should be a whole number for each emotion")
+    by_corpus = configuration.get("class_counts_by_corpus", {})
+    if not isinstance(by_corpus, dict) or not all(map(_are_counts, by_corpus.values())):
+        raise UserError(f"{path}: class_counts_by_corpus should be such numbers for each corpus")
     majority = configuration.get("majority", {})
     if not isinstance(majority, dict) or not (
         majority.get("emotion", "") in ("", *EMOTIONS)
+        and isinstance(by_corpus := majority.get("by_corpus", {}), dict)
+        and all(emotion in EMOTIONS for emotion in by_corpus.values())
         and all(
             isinstance(majority.get(name), int | float | None) for name in ("arousal", "valence")
         )
     ):
         raise UserError(f"{path}: majority should be an emotion, and numbers for the scales")
+
+
+def _are_counts(counts: object) -> bool:
+    return isinstance(counts, dict) and all(
+        name in EMOTIONS and isinstance(count, int) and count >= 0 for name, count in counts.items()
+    )
 
 
 # --- all rows of several trials, and the sums that their scores are computed from -------------

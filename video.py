@@ -30,6 +30,7 @@ from utils import UserError
 KINDS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # that `cut` writes
 GRACE = 1.0  # s: that the last picture stands on where the sound is longer
 MISSED = 0.5  # s: a file that ends so much earlier than its header says is broken
+UNSOUGHT = ("mpegts", "mpeg")  # containers in which a seek may miss every picture to begin with
 QUIET = 1e-5  # of full scale 1: less than half a step of 16 bits
 CLOCK = 90_000  # ticks a second of pictures that `cut` writes; MPEG's
 FASTEST = 240  # pictures a second, as told to the encoder, which sets its levels by it
@@ -64,19 +65,44 @@ def probe(path: Path | str) -> Video:
     """
     with media.opened(path) as source:
         ends: dict[Any, float] = {}
+        begins: dict[Any, float] = {}  # of the last packet of each stream
         size, heard, silent = None, False, True
         for packet in media.packets(source, source.streams):
             stream, stamp = packet.stream, media.stamp(packet)
             if stamp is not None and packet.size:
-                end = source.time(stream, stamp + (packet.duration or 0))
-                ends[stream] = max(min(end, source.longest), ends.get(stream, 0.0))
+                begin, end = (min(source.time(stream, at), source.longest)
+                              for at in (stamp, stamp + (packet.duration or 0)))  # fmt: skip
+                begins[stream] = max(begin, begins.get(stream, 0.0))
+                ends[stream] = max(end, ends.get(stream, 0.0))
             if stream is source.picture and size is None:
                 size = next(map(media.shape, media.decoded(packet)), None)
             elif stream is source.sound and silent:
                 waves = [media.samples(frame) for frame in media.decoded(packet)]
                 heard = heard or bool(waves)
                 silent = not any((abs(wave) > QUIET).any() for wave in waves)
-        return _described(source, ends, size, heard, silent)
+        seen = _described(source, ends, size, heard, silent)
+        if seen.reason:
+            return seen
+        begin = begins.get(source.streams[0], 0.0)
+        if (last := _last(source, source.streams[0], begin)) < begin - MISSED:
+            seen = seen._replace(reason=f"broken after {last:.1f} of {seen.seconds:.1f} s")
+        return seen
+
+
+def _last(source: Source, stream: Any, begin: float) -> float:
+    """When the last frame of a stream that is decoded begins, in s; `begin`: of its last packet."""
+    if source.container.format.name in UNSOUGHT:
+        return begin
+    for since in (begin - 1, 0):  # where nothing of the last second is, all is decoded
+        try:
+            source.container.seek(int(max(0, since + source.zero) * 10**6))  # or a bit before
+        except media.pyav().FFmpegError:
+            return begin
+        packets = media.packets(source, [stream])
+        stamps = [media.stamp(frame) for packet in packets for frame in media.decoded(packet)]
+        if times := [source.time(stream, at) for at in stamps if at is not None]:
+            return max(times)
+    return 0.0
 
 
 def _described(
@@ -85,9 +111,10 @@ def _described(
     """The Video, of when each stream ends, the size of a picture, and whether sound is decoded."""
     if size is None and not heard:
         raise Unusable("neither picture nor sound")
-    said = {s: float(s.duration * s.time_base) for s in ends if s.duration}
+    said = {s: source.time(s, (s.start_time or 0) + s.duration) for s in ends
+            if (s.duration or 0) > 0}  # fmt: skip
     # the last packet of AAC is longer than its sound, which the header tells
-    seconds = max(min(end, said.get(s, math.inf)) for s, end in ends.items())
+    seconds = max((min(end, said.get(s, math.inf)) for s, end in ends.items()), default=0.0)
     claim = max([*said.values(), (source.container.duration or 0) / 1e6])
     reasons = []
     if source.picture is not None and size is None:

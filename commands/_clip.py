@@ -94,13 +94,13 @@ def edl(clips: Sequence[dict], path: Path, fps: int = 25) -> str:
 
 
 def _code(time: float, fps: int) -> str:
-    frames = round(time * fps)
+    frames = int(time * fps + 1e-6)  # a frame begun is not over
     seconds = frames // fps
     return (f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:"
             f"{frames % fps:02d}")  # fmt: skip
 
 
-def write_timeline(out: Path, path: Path, table: pd.DataFrame) -> list[Path]:
+def write_timeline(out: Path, table: pd.DataFrame) -> list[Path]:
     """CLIP.timeline.csv and .png; the files."""
     places = [out.with_suffix(f".timeline.{kind}") for kind in ("csv", "png")]
     write_atomic(places[0], table.to_csv(index=False, float_format="%.4f"))

@@ -54,8 +54,12 @@ def _of_sweep(word: str, save_path: str) -> list[Member]:
                if (folder / "sweep.json").is_file()]  # fmt: skip
     if not folders:
         return []
-    trials = read_json(folders[0] / "sweep.json")["trials"]
-    if failed := [trial["name"] for trial in trials if trial["failed"]]:
+    trials = read_json(folders[0] / "sweep.json").get("trials")
+    if not isinstance(trials, list) or not all(
+        isinstance(trial, dict) and isinstance(trial.get("name"), str) for trial in trials
+    ):
+        raise UserError(f"{folders[0] / 'sweep.json'} should list trials, each with a name")
+    if failed := [trial["name"] for trial in trials if trial.get("failed")]:
         raise UserError(f"{len(failed)} of {len(trials)} trials of {word} failed (e.g. "
                         f"{failed[0]}); train them first")  # fmt: skip
     names = [trial["name"] for trial in trials]

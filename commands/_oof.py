@@ -80,18 +80,24 @@ def _device(said: dict) -> list[str]:
 def _with(member: Member, runs: Sequence[Path]) -> Member:
     tables = [report.read_predictions(run / "predictions.csv") for run in runs]
     rows = pd.concat([table[table["set"] == "test"] for table in tables], ignore_index=True)
-    rows = rows[rows["corpus"] == member.configuration["corpus"]["name"]]  # not of --test_extra
+    rows = rows[rows["corpus"] == _main(member)]  # not of --test_extra
     _check(member, rows, runs)
     kept = member.predictions[member.predictions["set"] != "oof"]
     every = pd.concat([kept, rows.assign(set="oof")], ignore_index=True)
     return member._replace(predictions=every)
 
 
+def _main(member: Member) -> str:
+    """What the rows of its --data are called."""
+    corpus = member.configuration["corpus"]
+    return corpus.get("label", corpus["name"])
+
+
 def _check(member: Member, rows: pd.DataFrame, runs: Sequence[Path]) -> None:
     """Out-of-fold rows are those that the member was trained on, each once, and no other."""
     tested = set(member.rows("test")["segment"])
-    card, main = read_json(member.folder / "protocol.json"), member.configuration["corpus"]["name"]
-    target = card.get("by_corpus", {}).get(main, card["sets"])["train"]["targets"]
+    card = read_json(member.folder / "protocol.json")
+    target = card.get("by_corpus", {}).get(_main(member), card["sets"])["train"]["targets"]
     wrong = [f"{n} {what}" for n, what in (
         (int(rows.duplicated(combination.KEY).sum()), "rows twice"),
         (int(rows["segment"].isin(tested).sum()), "test rows"),

@@ -25,6 +25,7 @@ from inference import outputs
 from utils import UserError, leaf, make_folder
 
 RATE = 16_000  # Hz
+OVERHANG = 0.1  # s: AAC ends with its frame, up to 64 ms late
 FRAME = 320  # samples: 20 ms, of which a level is told
 PLACE = Path(constants.PREPARED) / "videos"  # its features, found again by the bytes of the video
 
@@ -74,7 +75,7 @@ def settings_of(configuration: dict, given: argparse.Namespace) -> argparse.Name
 
 def seconds_of(path: Path, sound: audit.Sound) -> pd.DataFrame:
     """A row a second, as of a corpus; its `highlight` is not known, 0 stands for it."""
-    count = max(1, math.ceil(sound.duration))
+    count = seconds_in(sound)
     rows = pd.DataFrame({"start": np.arange(count, dtype=float)})
     rows = rows.assign(
         corpus="video", role="speaker", segment=[f"{path.stem}#{n:05d}" for n in range(count)],
@@ -83,6 +84,11 @@ def seconds_of(path: Path, sound: audit.Sound) -> pd.DataFrame:
         wav_size=sound.size, wav_hash=sound.hash, silent=sound.silent, highlight=0.0,
     )  # fmt: skip
     return rows.assign(**dict.fromkeys(VOTES, np.nan))
+
+
+def seconds_in(sound: audit.Sound) -> int:
+    """How many seconds a video has; a last frame of sound that hangs over is none."""
+    return max(1, math.ceil(sound.duration - OVERHANG))
 
 
 def _scores(model, rows: pd.DataFrame, stores: dict, processes: Processes) -> np.ndarray:
@@ -115,7 +121,7 @@ def timeline(path: Path, run: Path, given: argparse.Namespace) -> pd.DataFrame:
     if not settings.emotion_run:
         raise UserError("--timeline needs --emotion_run RUN: finished runs of lstm_audio")
     sound = audit.listen(path)
-    seconds = list(range(max(1, math.ceil(sound.duration))))
+    seconds = list(range(seconds_in(sound)))
     try:
         said = leaf("features", "emotion_states").readings(path, settings, seconds)
     except feature.Unusable as error:

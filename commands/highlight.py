@@ -89,6 +89,7 @@ def main(settings: argparse.Namespace) -> None:
     path, out = Path(settings.video), Path(settings.out)
     _check(path, out)
     run = record.find(settings.run, settings.save_path)
+    felt = _watch.timeline(path, run, settings) if settings.timeline else None
     watched = _watch.watch(path, run, settings)
     spans = _clip.snapped(
         _spans(watched.scores, how, settings), watched.level, settings.snap, watched.seconds
@@ -96,8 +97,8 @@ def main(settings: argparse.Namespace) -> None:
     _cut(path, out, spans)
     for written in _clip.write(out, path, watched, spans, how, run):
         print(f"written: {written}")
-    if settings.timeline:
-        for written in _clip.write_timeline(out, path, _watch.timeline(path, run, settings)):
+    if felt is not None:
+        for written in _clip.write_timeline(out, felt):
             print(f"written: {written}")
     total = sum(end - start for start, end in spans)
     many = "clip" if len(spans) == 1 else "clips"

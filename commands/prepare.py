@@ -49,6 +49,7 @@ def main(settings: argparse.Namespace) -> None:
         raise UserError(f"--layout {settings.layout} needs the word sample before it")
     corpora = [preparation.open_corpus(data, tables, settings.max_bad, settings.labels)
                for data, tables in _named(settings)]  # fmt: skip
+    preparation.check_distinct(corpora)
     preparation.check_labels(corpora, settings.labels)
     print("\n\n".join(map(summary, corpora)))
     if settings.plot is not None:

@@ -133,7 +133,8 @@ def _marks(folder: Path, name: str, annotator: str, file: annotation.File) -> la
 def _of_one_length(name: str, given: list[labels.Marks]) -> tuple[list[labels.Marks], list[tuple]]:
     """Those whose video is as long as most say, give or take DRIFT, and troubles: the others.
 
-    The longest of these counts: what the video has not, `grouped` finds out.
+    Of two that differ by more the shorter is believed. The longest that is kept counts: what the
+    video has not, `grouped` finds out.
     """
     if not given:
         return [], []

@@ -68,7 +68,7 @@ def complete(settings: Any) -> dict:
     """
     found = {name: utils.leaf("features", name) for name in inputs(settings)}
     given = {name: leaf.parameters(settings) for name, leaf in found.items()}
-    files = {name: _files(about) for name, about in given.items()}
+    files = {n: _files({"version": leaf.VERSION} | given[n]) for n, leaf in found.items()}
     trained = getattr(settings, "computed_by", None) or files
     if other := [name for name in files if trained.get(name) != files[name]]:
         flag = {"frames": "vision_encoder", "emotion_states": "emotion_run"}.get(other[0])

@@ -415,6 +415,8 @@ def test_labels_of_another_length_are_those_of_another_cut_and_left_out(folder):
     assert len(of(utterances, FOOD)) == 10
     left = troubles[troubles["reason"] == f"{LEFT_OUT}another length"]
     assert left["detail"].tolist() == ["0002 900 s, others 10 s"]
+    (folder / LABELS / f"{FOOD}_0003.json").unlink()  # of two, the shorter is believed
+    assert of(aihub_highlight.read(folder)[0], FOOD)["annotators"][0] == "0001"
 
 
 def test_a_video_of_two_seconds_is_two_rows(tmp_path):
@@ -433,6 +435,8 @@ def test_seconds_that_the_video_does_not_have_are_in_quarantine(folder):
     bad = grouped[grouped["quarantine"] != ""]
     assert bad["segment"].tolist() == [f"{FOOD}#00008", f"{FOOD}#00009"]
     assert set(bad["quarantine"]) == {"beyond the end of the video"}
+    bad = aihub_highlight.grouped(utterances.assign(duration=0.0, quarantine="known to be bad"))
+    assert set(bad["quarantine"]) == {"known to be bad"}
 
 
 def test_more_seconds_than_memory_holds_are_refused(tmp_path, monkeypatch):
@@ -462,9 +466,12 @@ def test_what_a_link_leads_to_outside_is_never_opened(name, folder, tmp_path):
 
 @pytest.mark.parametrize("name", [f"{VIDEOS}/{FOOD}.mp4", f"{LABELS}/{FOOD}_0001.json"])
 def test_a_pipe_a_device_or_nothing_in_place_of_a_file_is_never_waited_for(name, folder):
-    makes = [os.mkfifo, lambda path: path.symlink_to("/dev/zero"),
-             lambda path: path.symlink_to("nowhere")]  # fmt: skip
-    for make in makes:
+    makes = {
+        annotation.NO_FILE: os.mkfifo,
+        annotation.OUTSIDE: lambda path: path.symlink_to("/dev/zero"),
+        "unreadable: No such file or directory": lambda path: path.symlink_to("nowhere"),
+    }  # fmt: skip
+    for fault, make in makes.items():
         (folder / name).unlink()
         make(folder / name)
         with within(5):
@@ -472,7 +479,12 @@ def test_a_pipe_a_device_or_nothing_in_place_of_a_file_is_never_waited_for(name,
             aihub_highlight.sources(folder)
         assert of(utterances, TRAVEL)["quarantine"].eq("").all()
         if name.endswith(".json"):
-            assert len(troubles) == 1 and of(utterances, FOOD)["annotators"][0] == "0002;0003"
+            assert troubles["reason"].tolist() == [LEFT_OUT + fault]
+            assert of(utterances, FOOD)["annotators"][0] == "0002;0003"
+        elif "No such" in fault:  # which is found out where videos are opened
+            assert set(of(utterances, FOOD)["wav"]) == {name}
+        else:
+            assert set(of(utterances, FOOD)["quarantine"]) == {f"video {fault}"}
 
 
 def test_a_link_within_the_corpus_changes_nothing(folder):

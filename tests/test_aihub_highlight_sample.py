@@ -107,7 +107,7 @@ def test_a_highlight_is_heard_or_seen_as_its_kind_says_and_half_of_it_elsewhere(
 
 def test_three_annotators_disagree_by_seconds_and_mostly_keep_the_rules(whole):
     _, seconds = whole
-    few, shares, agreed, off = 0, [], [], []
+    few, shares, agreed, off, missed = 0, [], [], [], []
     for _, video in seconds.groupby("dialogue"):
         planted = (video["planted"] != "").to_numpy()
         assert len({*video["annotators"].iloc[0].split(";")}) == 3
@@ -117,10 +117,13 @@ def test_three_annotators_disagree_by_seconds_and_mostly_keep_the_rules(whole):
         agreed += [np.corrcoef(planted, mark)[0, 1] for mark in marks.T]
         near = np.convolve(planted, np.ones(5), "same") > 0  # planted, and 2 s around
         off.append((marks * ~near[:, None]).sum(axis=0))
+        spans = video["span"][planted].to_numpy()
+        missed += [marks[video["span"] == span].sum(axis=0) == 0 for span in {*spans}]
         few += (marks.sum(axis=0) == 0).sum()
     assert few == 0 and np.mean([0.05 <= share <= 0.25 for share in shares]) > 0.85
     assert 0.5 < np.mean(agreed) < 0.9
     assert 0.1 < (np.array(off) > 0).mean() < 0.5  # some mark something else, too
+    assert 0.04 < np.mean(missed) < 0.2
     union = labels.labelled(seconds.assign(quarantine=""), "union")["highlight"].mean()
     assert 0.22 < union < 0.35
 

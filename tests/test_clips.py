@@ -202,12 +202,17 @@ def test_long_runs_are_cut_as_they_are_and_short_gaps_are_merged():
         ([0, 0, 0.1, 0.9, 0.4, 0.2], (3, 6)),
         ([0.9, 0.1, 0.2, 0, 0, 0], (0, 3)),
         ([0, 0, 0, 0, 0, 0.9], (3, 6)),
+        ([0, 0.3, 0.9, 0.9, 0.1, 0], (1, 4)),
     ],
 )
 def test_a_short_run_grows_to_where_scores_are_higher(score, expected):
     score = np.array(score)
     score[1] = max(score[1], 0.15)
     assert clips.selected(score, threshold=0.5, smoothing=1) == [expected]
+
+
+def test_a_score_of_exactly_the_threshold_is_cut_however_many_digits_it_has():
+    assert clips.selected([1 / 3] * 6, threshold=1 / 3) == [(0, 6)]
 
 
 # --- the best clips -------------------------------------------------------------------------------
@@ -219,6 +224,13 @@ def test_the_best_clips_are_those_of_greatest_mean_and_each_stands_alone():
     assert clips.selected(score, top=1, smoothing=1) == [(5, 8)]
     assert clips.selected(score, top=2, smoothing=1) == [(5, 8), (20, 23)]
     assert clips.selected(score, top=3, smoothing=1, gap=1) == [(5, 8), (9, 12), (20, 23)]
+
+
+def test_two_clips_may_be_a_gap_apart_and_no_less():
+    score = np.full(15, 0.1)
+    score[4:7], score[9:12] = 0.8, 0.9
+    assert clips.selected(score, top=2, smoothing=1, gap=2) == [(4, 7), (9, 12)]
+    assert clips.selected(score, top=2, smoothing=1, gap=3) == [(3, 6), (9, 12)]
 
 
 @examples

@@ -260,6 +260,14 @@ def test_the_threshold_has_the_best_f1_of_all_and_is_the_highest_of_equal_ones(s
     assert events.threshold(frame) == tried[int(np.argmax(f1))]
 
 
+def test_equal_probabilities_are_selected_together_when_a_threshold_is_sought():
+    assert events.threshold(table([0.9, 0.5, 0.5, 0.5, 0.5, 0.5], [1, 1, 0, 0, 0, 0])) == 0.9
+
+
+def test_of_equally_good_thresholds_the_highest_is_taken():
+    assert events.threshold(table([0.9, 0.5, 0.4, 0.3], [1, 0, 0, 1])) == 0.9
+
+
 def test_there_is_no_threshold_without_validation_rows_or_without_positives():
     assert events.threshold(None) is None
     assert events.threshold(drawn(0).iloc[:0]) is None
@@ -289,6 +297,13 @@ def test_everything_is_a_highlight_equals_scikit_learn_on_ones():
     assert value(found, "roc_auc") == 0.5
     each = [sk.f1_score(p.highlight_true, np.ones(len(p))) for _, p in frame.groupby("dialogue")]
     assert found["f1"]["video_mean"] == pytest.approx(np.mean(each))
+
+
+def test_what_tells_nothing_has_no_auc_where_a_class_is_missing():
+    for truth in (0.0, 1.0):
+        found = events.baselines(drawn(0).assign(highlight_true=truth))
+        assert math.isnan(value(found["always_positive"], "roc_auc"))
+        assert math.isnan(found["random"]["roc_auc"]["video_mean"])
 
 
 @pytest.mark.parametrize("n", range(1, 8))
@@ -363,16 +378,23 @@ def test_the_memory_limit_changes_no_resample(monkeypatch):
 
 def test_the_intervals_are_percentiles_of_the_resampled_scores():
     frame = drawn(0)
+    frame.loc[frame.dialogue == "유튜브_2", "highlight_true"] = 0.0  # no AUC there
     rows = events.seconds_of(frame)
     counts = events.evidence.draws(rows.video, 200, 3)
     found = events.bootstrap(frame, 0.5, resamples=200, seed=3)["roc_auc"]
     many = events.values(rows, 0.5, 0.15, counts)["roc_auc"]
-    assert (found["low"], found["high"]) == pytest.approx(tuple(np.percentile(many, [2.5, 97.5])))
-    each = [sk.roc_auc_score(p.highlight_true, p.highlight) for _, p in frame.groupby("dialogue")]
-    means = [np.mean(np.repeat(each, count)) for count in counts]
-    assert (found["video_low"], found["video_high"]) == pytest.approx(
-        tuple(np.percentile(means, [2.5, 97.5]))
-    )
+    ends = np.nanpercentile(many, [2.5, 97.5])
+    assert (found["low"], found["high"]) == pytest.approx(tuple(ends))
+    each = [
+        sk.roc_auc_score(part.highlight_true, part.highlight)
+        if part.highlight_true.any()
+        else np.nan
+        for _, part in frame.groupby("dialogue")
+    ]
+    drawn_videos = [np.repeat(each, count) for count in counts]
+    means = [np.nanmean(some) for some in drawn_videos if np.isfinite(some).any()]
+    ends = np.percentile(means, [2.5, 97.5])
+    assert (found["video_low"], found["video_high"]) == pytest.approx(tuple(ends))
 
 
 def test_one_video_has_scores_but_no_interval():
@@ -392,6 +414,8 @@ def test_two_models_are_compared_on_the_same_drawn_videos():
     assert (found["low"], found["high"]) == pytest.approx(
         tuple(np.percentile(many[0] - many[1], [2.5, 97.5]))
     )
+    beyond = min((many[0] <= many[1]).sum(), (many[0] >= many[1]).sum())
+    assert found["p"] == pytest.approx(2 * (1 + beyond) / 301)
     assert found["difference"] == found["a"] - found["b"] > 0
     assert found["a"] == value(events.scores(a), "average_precision")
     score = sk.average_precision_score
@@ -450,6 +474,9 @@ def test_models_of_other_seconds_truth_or_scores_are_refused():
     )
     with pytest.raises(UserError, match=r"differs in 1 seconds, the first is 유튜브_1#00010"):
         events.paired(a, turned)
+    fewer = a.assign(marks=a.marks.str[:3])
+    with pytest.raises(UserError, match="both runs need the same truth"):
+        events.paired(a, fewer)
     with pytest.raises(UserError, match="no score 'ap'; there are: average_precision"):
         events.paired(a, a, "ap")
 
@@ -535,6 +562,33 @@ def test_an_unknown_rule_is_refused():
         events.human(drawn(0), "any")
 
 
+# --- what would be cut ----------------------------------------------------------------------------
+
+
+def test_the_overlap_is_that_of_each_videos_spans_with_its_true_seconds():
+    truth = np.zeros(20)
+    truth[4:8] = 1
+    score = np.roll(truth, 1) * 0.8 + 0.1
+    frame = pd.concat([table(truth, truth, video="right"), table(score, truth, video="late")])
+    found = events.overlap(frame.iloc[::-1], smoothing=1)
+    assert found == {"late": 3 / 5, "right": 1.0}
+    assert events.overlap(frame, budget=0.4, smoothing=1)["right"] == 4 / 8
+    assert events.overlap(frame, threshold=0.5, smoothing=1) == found
+
+
+def test_a_second_that_is_missing_is_never_true_and_keeps_its_place():
+    truth = np.array([0, 1, 1, 1, 0, 0, 0, 0, 1, 1])
+    frame = table(truth * 0.9, truth).drop(index=[4, 5])
+    assert events.overlap(frame, threshold=0.5, smoothing=1, clip=1) == {"v": 1.0}
+
+
+def test_a_video_without_highlights_has_no_overlap_with_its_own_share():
+    frame = pd.concat([table([0.5] * 9, [0] * 9, video="none"), table([0.5] * 9, [1] * 9)])
+    found = events.overlap(frame)
+    assert math.isnan(found["none"]) and found["v"] == 1
+    assert events.overlap(frame, budget=0.5)["none"] == 0
+
+
 # --- the part of result.json ----------------------------------------------------------------------
 
 
@@ -584,6 +638,13 @@ def test_the_summary_is_json_without_nan_and_its_lines_fit_a_console():
         for line in events.lines(found):
             wide = sum(unicodedata.east_asian_width(c) in "WF" for c in line)
             assert len(line) + wide <= 80 and "None" not in line and "nan" not in line
+
+
+def test_the_rule_of_a_summary_is_that_of_its_annotators():
+    frame = drawn(1, annotators=4)
+    found = events.summary(frame, rule="majority", resamples=10)
+    assert found["rule"] == "majority" and found["human"] == events.human(frame, "majority")
+    assert found["human"] != events.human(frame, "union")
 
 
 def test_every_score_of_the_summary_stands_beside_its_interval_and_baselines():

@@ -172,6 +172,7 @@ def test_inputs_are_standardised_by_what_is_trained_on():
     model, videos = build(dropout=0.0), [video(4), video(7, 1)]
     batch = collate([{n: 500 + 30 * v for n, v in x.items()} for x in videos], 2, 9e9)
     batch["frames_mask"][0, 1] = False
+    batch["frames_mask"][:, 7:] = True  # padding is no second, whatever its features say
     model.train()(batch)
     for name in FEATURES:
         there = batch["mask"] & batch[f"{name}_mask"]
@@ -295,6 +296,22 @@ def test_a_run_is_not_tested_with_other_frames():
     models.complete(settings)
     settings.computed_by["mfcc_second"] = "0123abcd"
     with pytest.raises(UserError, match="this version is not .* mfcc_second differ"):
+        models.complete(settings)
+
+
+def test_an_encoder_may_lie_elsewhere_but_not_be_another():
+    here, there = ({"encoder": path, "content": "1f", "dim": 4} for path in ("/a/vit", "/b/vit"))
+    assert highlight._files(here) == highlight._files(there)
+    assert highlight._files(here) != highlight._files(here | {"content": "2f"})
+    assert highlight._files({"encoder": "a/vit"}) != highlight._files({"encoder": "b/vit"})
+
+
+def test_a_run_is_not_tested_with_another_version_of_a_feature(monkeypatch):
+    settings = said(modality="audio")
+    models.complete(settings)
+    leaf = utils.leaf("features", "mfcc_second")
+    monkeypatch.setattr(leaf, "VERSION", leaf.VERSION + 1)
+    with pytest.raises(UserError, match="mfcc_second differ"):
         models.complete(settings)
 
 

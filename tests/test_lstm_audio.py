@@ -111,6 +111,13 @@ def test_a_second_that_is_missing_is_left_out_wherever_it_is():
         np.testing.assert_allclose(got, predict(model, [x[[1, 2, 4, 5]]])[name], atol=1e-6)
 
 
+@pytest.mark.parametrize("legacy", [False, True])
+def test_nothing_heard_is_a_state_of_zeros(legacy):
+    with torch.no_grad():
+        state = build(legacy=legacy).heard(torch.ones(2, 3, D), torch.zeros(2, 3).bool())
+    assert state.shape == (2, 8) and not state.any()
+
+
 def test_no_state_knows_what_comes():
     model, x = build(), torch.from_numpy(sound(6))[None]
     mask = torch.ones(1, 6).bool()
@@ -234,6 +241,22 @@ def test_what_is_tested_is_not_learnt_and_far_things_are_brought_near():
     assert all(torch.equal(value, before[name]) for name, value in layer.state_dict().items())
 
 
+def test_processes_share_one_mean_and_sd(monkeypatch):
+    def all_reduce(sums):  # another process has seen the same, 10 higher
+        n, first, second = sums.split([1, 2, 2])
+        sums.copy_(torch.cat([2 * n, 2 * first + 10 * n, 2 * second + 20 * first + 100 * n]))
+
+    x = torch.randn(3, 40, 2, generator=torch.Generator().manual_seed(0))
+    expected = Standardised(2)
+    expected(torch.cat([x, x + 10]), torch.ones(6, 40).bool())
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
+    layer = Standardised(2)
+    layer(x, torch.ones(3, 40).bool())
+    for name, value in layer.state_dict().items():
+        torch.testing.assert_close(value, expected.state_dict()[name])
+
+
 def test_dense_puts_what_is_there_first_and_keeps_its_order():
     x = torch.arange(5.0).view(1, 5, 1)
     got, mask = dense(x, torch.tensor([[False, True, False, True, True]]))
@@ -337,6 +360,23 @@ def test_a_class_with_too_few_rows_for_smote_is_named(trained, capsys):
         assert main.main(flags("smote", *more)) == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
     assert "needs 6 training rows of a class" in line and " has 1" in line
+
+
+def test_a_run_with_made_up_rows_is_tested_on_real_ones(tmp_path):
+    utils.leaf("corpora", "sample").write(
+        tmp_path / "corpus", sessions=3, dialogues=4, utterances=8
+    )
+    words = flags("smote", "--balance", "smote", "--legacy")
+    words[words.index("[3,4]")] = "[1]"
+    with contextlib.chdir(tmp_path):
+        assert main.main(words) == 0
+    table = pd.concat(map(pd.read_csv, (tmp_path / "data").rglob("df_speaker.csv")))
+    rows = pd.read_csv(tmp_path / "exp" / "smote" / "predictions.csv")
+    assert list(rows["segment"]) == list(table["segment"][table["session"] == 1])
+    model, _ = models.load(tmp_path / "exp" / "smote")
+    heard = table[table["session"].isin([2, 3]) & ~table["silent"]]
+    counts = heard["emotion"].str.partition(";")[0].value_counts()
+    assert int(model.standardised.count) == counts.max() * len(counts) > len(heard)
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_weights(trained, monkeypatch, capsys):

@@ -177,6 +177,27 @@ def test_a_store_of_seconds_is_ragged(tmp_path):
     assert not block[0, 1:].any() and not block[2:].any()
 
 
+def test_a_store_holds_a_row_for_each_second_of_each_video(tmp_path):
+    for i, name in enumerate("ab"):
+        wave = voice(32_000 + 16_000 * i, i)[None]
+        write(tmp_path / f"{name}.mkv", TENTHS[:30], wave, audio="pcm_s16le")
+    write(tmp_path / "c.mkv", TENTHS[:30])  # no sound
+    utterances = pd.DataFrame(
+        [{"segment": f"{name}#{second:05d}", "wav": f"{name}.mkv", "start": float(second),
+          "end": second + 1.0, "silent": name == "c", "wav_size": 1, "wav_hash": name,
+          "quarantine": ""} for name in "abc" for second in range(3)]
+    )  # fmt: skip
+    store = feature.extract("mfcc_second", utterances, tmp_path, tmp_path, None, progress=False)
+    assert store.available.tolist() == [True, True, False, True, True, True, False, False, False]
+    assert [reason for _, reason in store.troubles] == ["no sound in this second"] + [
+        "no sound"
+    ] * 3
+    got = store.gather(np.array([[4, 2], [0, -1]]))
+    assert got.shape == (2, 2, 34) and not got[:, 1].any()
+    np.testing.assert_array_equal(got[0, 0], of_video(tmp_path / "b.mkv", 1)[0].astype("f4"))
+    np.testing.assert_array_equal(got[1, 0], of_video(tmp_path / "a.mkv", 0)[0].astype("f4"))
+
+
 def test_what_is_not_there_is_zeros():
     out = np.full((2, 34), 7, np.float32)
     mfcc_second.gather([None, np.arange(34.0)], [None, []], PARAMETERS, None, out)

@@ -107,7 +107,15 @@ def test_a_batch_keeps_to_its_size_and_to_its_steps(lengths, size, budget):
 
 def test_long_windows_stand_alone_where_the_steps_are_limited():
     settings = settings_of(batch_size=4, max_tokens=100)
-    batches = list(schedule.training_batches(5, settings, 1, 1, np.array([10, 90, 20, 300, 40])))
+    lengths = np.array([10, 90, 20, 300, 40])
+    batches = schedule.training_batches(5, settings, 1, 1, lengths, least=1)
     assert sorted(sorted(batch.tolist()) for batch in batches) == [[0, 2], [1], [3], [4]]
-    alone = schedule.training_batches(5, settings, 1, 2, np.array([10, 90, 20, 300, 40]))
-    assert [sorted(batch.tolist()) for batch in alone] == [[0, 2]]  # a window a process
+
+
+def test_windows_too_long_for_the_limit_are_learnt_from_nevertheless():
+    settings = settings_of(batch_size=4, max_tokens=100)
+    lengths = np.array([10, 90, 20, 300, 40, 310])
+    for processes, least in ((1, 2), (2, 1)):  # BatchNorm; a window for each process
+        batches = schedule.training_batches(6, settings, 1, processes, lengths, least)
+        found = sorted(sorted(batch.tolist()) for batch in batches)
+        assert found == [[0, 2], [1, 4], [3, 5]]

@@ -66,6 +66,15 @@ def test_what_a_video_lacks_is_told(tmp_path):
     assert not video.probe(write(tmp_path / "d.mkv", TENTHS, late)).silent
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv"])
+def test_a_video_ends_with_the_later_of_picture_and_sound(tmp_path, suffix):
+    late = [2 + t for t in TENTHS[:10]]
+    got = video.probe(write(tmp_path / f"a.{suffix}", late, tone(1, 16_000)))
+    assert (got.seconds, got.reason) == (pytest.approx(3, abs=0.01), "")
+    got = video.probe(write(tmp_path / f"b.{suffix}", TENTHS[:10], tone(1, 16_000), starts=1.5))
+    assert (got.seconds, got.reason) == (pytest.approx(2.5, abs=0.07), "")
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "avi", "ts"])
 def test_every_container_is_read(tmp_path, suffix):
     path = write(tmp_path / f"a.{suffix}", [i / 25 for i in range(50)], tone(2, 44_100, channels=2),
@@ -142,6 +151,18 @@ def test_a_truncated_video_is_used_as_far_as_it_goes(plain, tmp_path):
     np.testing.assert_allclose(wave[:16_000], whole[:16_000], atol=1e-4)
     video.cut(broken, tmp_path / "out.mp4", [(0.5, 1), (1.2, 4)])
     assert 0.5 < video.probe(tmp_path / "out.mp4").seconds < 3.3
+
+
+@pytest.mark.parametrize("pictures", [TENTHS, []])
+def test_a_tail_that_does_not_decode_is_told(tmp_path, pictures):
+    path = write(tmp_path / "a.mp4", pictures, noise(4, 16_000), options={"movflags": "+faststart"})
+    assert video.probe(path).reason == ""
+    data = path.read_bytes()
+    whole = len(data) * 6 // 10
+    path.write_bytes(data[:whole] + bytes(len(data) - whole))
+    got = video.probe(path)
+    assert got.seconds == pytest.approx(4, abs=0.07)
+    assert got.reason.startswith("broken after ") and 1 < float(got.reason.split()[2]) < 3.4
 
 
 def test_a_damaged_middle_spoils_what_is_in_it(plain, tmp_path):
