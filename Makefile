@@ -2,6 +2,7 @@
 # make test   the whole suite
 # make ensembles   text, audio and cross-modal models on that corpus, and four ways to combine them
 # make seed002     two wav2vec2 and three KoBERT on two synthetic corpora, and their weighted vote
+# make seed004     highlights of synthetic videos: from sound, from pictures, from both; a clip
 # All make .venv by themselves; PYTHON=python3.12 make demo takes another Python (3.11 or newer).
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ DEV := .venv/.dev-$(shell cat requirements*.txt constraints.txt | cksum | cut -d
 # a virtual environment that was moved, half built or made by a Python that is gone does not start
 $(shell $(PY) -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || rm -rf .venv)
 
-.PHONY: demo test lint ensembles seed002
+.PHONY: demo test lint ensembles seed002 seed004
 demo: $(CORE)
 	$(PY) main.py @exp/demo.txt
 
@@ -37,6 +38,20 @@ seed002: $(CORE)
 	  --text_encoder data/tiny_bert_talk --speech_encoder data/tiny_wav2vec2 \
 	  --lr 1e-3 --warmup 0.1 --epochs 6 --batch_size 16
 	$(PY) main.py ensemble $$(ls -td exp/sweep_seed002_* | head -1) --method weighted --weights seed002
+
+FILMS := aihub_highlight:data/sample_aihub_highlight
+SEEN := --vision_encoder colour-motion
+seed004: $(DEV)
+	$(PY) main.py prepare sample --layout kemdy20
+	$(PY) main.py prepare sample --layout aihub_highlight
+	$(PY) main.py --model lstm_audio --data $(TALK) --test_split 33 34 35 36 37 38 39 40 \
+	  --balance oversample --epochs 8 --save_name felt
+	$(PY) main.py sweep exp/tables/seed004.txt --data $(FILMS) $(SEEN) --emotion_run exp/felt
+	$(PY) main.py --model highlight --data $(FILMS) $(SEEN) --emotion_run exp/felt \
+	  --test_split 1 2 3 4 --val_split 5 6 7 8 --select ap --save_name highlight
+	PYTHONPATH=. $(PY) benchmarks/planted.py exp/highlight
+	$(PY) main.py highlight "$$(find data/sample_aihub_highlight -name '*.mp4' | sort | head -1)" \
+	  --run highlight --out data/clip.mp4 --timeline
 
 test: $(DEV)
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .

@@ -16,8 +16,8 @@ from scipy import stats
 
 import evidence
 import metric
+import summary
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
-from summary import plain
 from trials import (
     PLACES,
     Pool,
@@ -55,6 +55,7 @@ def row(
     "baseline", "baseline_low", "baseline_high": the same of the majority baseline, each trial
     answering its own training majority and training means; "prior": the emotion scores of the
     expected confusion matrix of answers drawn from the training labels, None for other scores.
+    A trial that tests rows of one corpus knows the labels of that corpus, as `summary.known_of`.
 
     The `legacy_*` scores belong to one test file: "pooled" is the mean of the trials' values, the
     interval that of this mean, each file being resampled by itself. Intervals speak of other
@@ -77,7 +78,9 @@ def row(
         | {"prior": prior.get(score)}
         for score, kind in metric.SCORES.items()
     }
-    return plain({"name": name, "ties": ties} | _contents(trials, pool) | {"scores": scores})
+    return summary.plain(
+        {"name": name, "ties": ties} | _contents(trials, pool) | {"scores": scores}
+    )
 
 
 def _contents(trials: Sequence[Trial], pool: Pool) -> dict:
@@ -89,7 +92,7 @@ def _contents(trials: Sequence[Trial], pool: Pool) -> dict:
             {
                 "folder": str(trial.folder),
                 "seed": trial.configuration["seed"],
-                "sessions": sorted(map(_number, set(trial.predictions["session"])), key=_order),
+                "sessions": _sessions(trial.predictions),
                 "n": len(trial.predictions),
             }
             for trial in trials
@@ -104,6 +107,10 @@ def _contents(trials: Sequence[Trial], pool: Pool) -> dict:
         "complete": all(rows == per_seed[0] for rows in per_seed),
         "classes": [e for e, n in zip(EMOTIONS, np.ravel(support), strict=True) if n > 0],
     }
+
+
+def _sessions(predictions: pd.DataFrame) -> list:
+    return sorted(map(_number, set(predictions["session"])), key=_order)
 
 
 def _intervals(
@@ -133,17 +140,17 @@ def _constant(trial: Trial) -> pd.DataFrame:
     majority = trial.configuration["majority"]
     means = {name: majority.get(name) for name in ("arousal", "valence")}
     means = {name: np.nan if mean is None else mean for name, mean in means.items()}
-    return evidence.majority(trial.predictions, majority.get("emotion", ""), **means)
+    emotion = summary.baseline(trial.configuration, trial.predictions)[0]
+    return evidence.majority(trial.predictions, emotion or "", **means)
 
 
 def _prior(trials: Sequence[Trial], ties: str) -> dict[str, float]:
     """Emotion scores of the expected confusion matrix, mean over seeds; {} where undefined."""
     matrices: dict[int, np.ndarray] = {}
     for trial in trials:
-        counts = trial.configuration.get("class_counts") or {}
-        if not sum(counts.values()):
+        counts = summary.baseline(trial.configuration, trial.predictions)[1]
+        if not np.any(counts or 0):
             return {}
-        counts = [counts.get(emotion, 0) for emotion in EMOTIONS]
         expected = evidence.prior_confusion(trial.predictions, ties, counts)
         seed = trial.configuration["seed"]
         matrices[seed] = matrices.get(seed, 0) + expected
@@ -151,6 +158,37 @@ def _prior(trials: Sequence[Trial], ties: str) -> dict[str, float]:
         score.__name__: float(np.mean([score(matrix) for matrix in matrices.values()]))
         for score in metric.POOLED
     }
+
+
+def sessions_by_corpus(predictions: pd.DataFrame) -> dict[str, list]:
+    """The sessions of each corpus, in the order in which the corpora come."""
+    return {
+        corpus: _sessions(rows)
+        for corpus, rows in predictions.groupby("corpus", sort=False)[["session"]]
+    }
+
+
+def by_corpus(
+    trials: Sequence[Trial], ties: str = TIES, resamples: int = BOOTSTRAP, seed: int = SEED
+) -> dict[str, dict]:
+    """Of each corpus that is tested: `row` of its rows alone, but for what it is made of.
+
+    "majority": the emotions that the baseline answers there, one if all trials have the same.
+    """
+    named = dict.fromkeys(name for trial in trials for name in trial.predictions["corpus"])
+    found = {}
+    for name in named:
+        parts = [part for trial in trials if len((part := _only(trial, name)).predictions)]
+        answers = (summary.baseline(part.configuration, part.predictions)[0] for part in parts)
+        of_it = row(name, parts, ties, resamples, seed)
+        found[name] = {key: of_it[key] for key in ("n", "complete", "classes", "scores")}
+        found[name]["majority"] = sorted({answer for answer in answers if answer})
+    return found
+
+
+def _only(trial: Trial, corpus: str) -> Trial:
+    rows = trial.predictions[trial.predictions["corpus"] == corpus]
+    return trial._replace(predictions=rows.reset_index(drop=True))
 
 
 def by(trials: Sequence[Trial], column: str, ties: str = TIES) -> list[dict]:
@@ -187,7 +225,7 @@ def _group(frame: pd.DataFrame, seed: np.ndarray, ties: str) -> dict:
     result = {"n": len(frame[key].drop_duplicates())}
     result["n_emotion"] = len(frame.iloc[np.unique(rows)][key].drop_duplicates())
     result |= {name: _mean([scores[name]["value"] for scores in found]) for name in BY}
-    return plain(result | {"classes": [EMOTIONS[i] for i in np.unique(truth)]})
+    return summary.plain(result | {"classes": [EMOTIONS[i] for i in np.unique(truth)]})
 
 
 # --- two rows ---------------------------------------------------------------------------------
@@ -230,7 +268,7 @@ def _compare(a: Pool, b: Pool, resamples: int, seed: int) -> dict | None:
     refuse_other_truth(a.truth.iloc[of_a[common]], b.truth.iloc[common], b.utterances[common])
     joined = _join(a, b, of_a)
     there = np.unique(a.utterance[joined.used_a])
-    return plain(
+    return summary.plain(
         {
             "n_common": len(there),
             "left_out_a": len(a.utterances) - len(there),

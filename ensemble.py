@@ -18,7 +18,6 @@ import pandas as pd
 
 import calibration
 import combination
-import constants
 import evidence
 import metric
 import model as models
@@ -281,16 +280,35 @@ def _compare(folder: Path, members: Sequence[Member], configuration: dict) -> Pa
 def _layout(
     folder: Path, members: Sequence[Member], frame: pd.DataFrame, configuration: dict
 ) -> str:
-    """`layout` of members, ensemble and majority, written to scores.csv, too."""
+    """`layout` of members, ensemble and majority, written to scores.csv, too.
+
+    Where rows of several corpora are tested, all again for each corpus: scores.csv then has a
+    column `corpus`, empty for all rows together.
+    """
     tested = frame[frame["set"] == "test"].reset_index(drop=True)
-    commonest = configuration.get("majority", {}).get("emotion")
     found = {member.name: member.rows("test") for member in members}
     found[f"ensemble ({configuration['method']})"] = tested
-    found[MAJORITY] = evidence.majority(tested, commonest)
-    rows = {name: scores(table, configuration["ties"]) for name, table in found.items()}
-    lines = pd.DataFrame(rows).T
-    write_atomic(folder / "scores.csv", lines.to_csv(index_label="name", float_format="%.7g"))
-    return layout(rows)
+    corpora = list(dict.fromkeys(tested["corpus"]))
+    rows = {"": _scored(found, configuration)}
+    for corpus in corpora if len(corpora) > 1 else []:
+        alone = {name: table[table["corpus"] == corpus] for name, table in found.items()}
+        rows[corpus] = _scored(alone, configuration)
+    lines = [pd.DataFrame(part).T for part in rows.values()]
+    if len(rows) > 1:
+        for corpus, part in zip(rows, lines, strict=True):
+            part.insert(0, "corpus", corpus)
+    cells = pd.concat(lines).to_csv(index_label="name", float_format="%.7g")
+    write_atomic(folder / "scores.csv", cells)
+    whole = layout(rows.pop(""))
+    return "\n\n".join([whole, *(f"{name} alone:\n{_grid(part)}" for name, part in rows.items())])
+
+
+def _scored(found: Mapping[str, pd.DataFrame], configuration: dict) -> dict[str, dict]:
+    """`scores` of these tables and, last, of the majority baseline of the rows that they share."""
+    table = list(found.values())[-1]
+    answer = summary.baseline(configuration, table)[0]
+    every = {**found, MAJORITY: evidence.majority(table, answer)}
+    return {name: scores(table, configuration["ties"]) for name, table in every.items()}
 
 
 def scores(predictions: Mapping, ties: str) -> dict[str, float]:
@@ -301,9 +319,13 @@ def scores(predictions: Mapping, ties: str) -> dict[str, float]:
 
 def layout(rows: Mapping[str, Mapping[str, float]]) -> str:
     """Accuracy, F1, Precision, Recall as printed in 2022, macro-F1 and UAR: 100 columns."""
+    said = "F1, Precision, Recall: weighted by the rows of a class, as in the notebook of 2022"
+    return f"{said}\n{_grid(rows)}"
+
+
+def _grid(rows: Mapping[str, Mapping[str, float]]) -> str:
     head = f"{'':<36}" + "".join(f"{title:>10}" for title in COLUMNS)
-    lines = ["F1, Precision, Recall: weighted by the rows of a class, as in the notebook of 2022",
-             head, "-" * len(head)]  # fmt: skip
+    lines = [head, "-" * len(head)]
     for name, row in rows.items():
         shown = name if len(name) <= 36 else f"{name[:33]}..."
         lines.append(f"{shown:<36}" + "".join(f"{row[t]:>10.4f}" for t in COLUMNS))

@@ -411,7 +411,7 @@ def _people(human: Mapping) -> list[str]:
 def _verdicts(summary: Mapping) -> list[str]:
     ap, f1 = (summary["above"][name] for name in ("average_precision", "f1"))
     surely, beats = summary["surely_beats_always_positive"], summary["beats_always_positive"]
-    answer = _YES[beats] if beats == surely else "yes, by chance?"
+    answer = _YES[beats] if beats == surely else "yes, not surely"
     return [
         f"average precision above the rate: {_YES[summary['interval_excludes_rate']]} {_ends(ap)}",
         f'F1 above "everything is a highlight": {answer} {_ends(f1)}',

@@ -39,6 +39,8 @@ def compared(
 ) -> dict:  # fmt: skip
     """Everything that a table shows, as JSON holds it. `rows`: name -> its finished runs; `place`:
     the folder it is to be written to, from which the runs are named."""
+    corpora = {name for trials in rows.values() for trial in trials
+               for name in trial.predictions["corpus"]}  # fmt: skip
     results = [read_json(trial.folder / "result.json") for trials in rows.values()
                for trial in trials]  # fmt: skip
     return {
@@ -46,7 +48,11 @@ def compared(
         "about": about,
         "ties": ties,
         "synthetic": any(result.get("synthetic") for result in results),
-        "rows": [_row(name, trials, ties, place, resamples) for name, trials in rows.items()],
+        "rows": [
+            _row(name, trials, ties, place, resamples)
+            | (_by_corpus(trials, ties, resamples) if len(corpora) > 1 else {})
+            for name, trials in rows.items()
+        ],
         "pairs": comparison.pairs(rows, ties, resamples),
         "published": published(title),
     }
@@ -62,6 +68,19 @@ def _row(name: str, trials: Sequence[Trial], ties: str, place: Path, resamples: 
         entry["uses_test_audio"] = bool(result.get("uses_test_audio"))
     apart = {column: comparison.by(trials, column, ties) for column in APART}
     return row | {"uses_test_audio": any(t["uses_test_audio"] for t in row["trials"])} | apart
+
+
+def _by_corpus(trials: Sequence[Trial], ties: str, resamples: int) -> dict:
+    """Scores and tested sessions by corpus, of a row of a table of several."""
+    return {
+        "by_corpus": comparison.by_corpus(trials, ties, resamples),
+        "tested": [comparison.sessions_by_corpus(trial.predictions) for trial in trials],
+    }
+
+
+def corpora(rows: Sequence[dict]) -> list[str]:
+    """The names of all corpora of a table of several; [] of a table of one."""
+    return list(dict.fromkeys(name for row in rows for name in row.get("by_corpus", {})))
 
 
 def published(title: str) -> list[dict]:
@@ -87,7 +106,7 @@ def lines(row: dict) -> list[dict]:
     scores = {name: row["scores"][name] for name in COLUMNS}
     many = len(row["trials"]) > 1
     found = [
-        {"label": _label(trial, row), "run": trial["folder"], "kind": "trial", "trial": trial}
+        {"label": _label(i, row), "run": trial["folder"], "kind": "trial", "trial": trial}
         | {"cells": {name: number(score["values"][i]) for name, score in scores.items()}}
         for i, trial in enumerate(row["trials"])
     ]
@@ -109,11 +128,50 @@ def _spread(score: dict) -> str:
     return number(score["mean"]) + (f" ± {number(score['sd'])}" if score["sd"] is not None else "")
 
 
-def _label(trial: dict, row: dict) -> str:
-    """Speaker[1,2,3,4], as in 2022; with the seed where there are several."""
-    tested = ",".join(map(str, trial["sessions"]))
+def _label(i: int, row: dict) -> str:
+    """Speaker[1,2,3,4], as in 2022; with the seed where there are several, and by corpus where
+    those are: Speaker[kemdy20 5,13; aihub_emotion 17-20]."""
+    trial = row["trials"][i]
+    tested = _tested(row, i) or ",".join(map(str, trial["sessions"]))
     seed = f" seed {trial['seed']}" if len(row["seeds"]) > 1 else ""
     return f"{trial['role'].capitalize()}[{tested}]{seed}"
+
+
+def _tested(row: dict, i: int) -> str:
+    """Corpora and sessions that a trial tests, in a table of several corpora; "" in one of one."""
+    parts = row["tested"][i].items() if "tested" in row else ()
+    return "; ".join(f"{name} {sessions(tested).replace(', ', ',')}" for name, tested in parts)
+
+
+OF_CORPUS = {"macro_f1": "macro-F1", "uar": "UAR", "accuracy": "accuracy",
+             "weighted_f1": "weighted F1"}  # fmt: skip
+HEADER_OF_CORPUS = ("row", "n", "macro-F1", report.INTERVAL, "UAR", "accuracy", "weighted F1")
+
+
+def lines_by_corpus(rows: Sequence[dict]) -> dict[str, list[dict]]:
+    """Two lines a row for each corpus: its main scores there, and that corpus's baseline.
+
+    Each: kind (pooled, baseline), label and cells as in HEADER_OF_CORPUS. {} of one corpus.
+    """
+    return {
+        name: [line for row in rows if name in row["by_corpus"]
+               for line in _pair_of_corpus(row["name"], row["by_corpus"][name])]
+        for name in corpora(rows)
+    }  # fmt: skip
+
+
+def _pair_of_corpus(label: str, part: dict) -> list[dict]:
+    scores = {name: part["scores"][name] for name in OF_CORPUS}
+    answers = f" ({', '.join(part['majority'])})" if part["majority"] else ""
+    found = []
+    for kind, prefix, said in (
+        ("pooled", "", label), ("baseline", "baseline_", f"majority{answers}"),
+    ):  # fmt: skip
+        first, *others = (number(score[kind]) for score in scores.values())
+        ends = interval(*(scores["macro_f1"][f"{prefix}{end}"] for end in ("low", "high"))) or "-"
+        cells = [str(scores["macro_f1"]["n"]), first, ends, *others]
+        found.append({"kind": kind, "label": said, "cells": cells})
+    return found
 
 
 # --- Markdown and CSV -----------------------------------------------------------------------
@@ -133,6 +191,9 @@ def markdown(result: dict) -> str:
         mark = f" ({report.TEST_AUDIO})" if row["uses_test_audio"] else ""
         mark += "" if row["complete"] else f" ({UNEVEN})"
         parts += [f"## {row['name']}{mark}", _markdown_scores(row)]
+    for name, body in lines_by_corpus(result["rows"]).items():
+        body = [[line["label"], *line["cells"]] for line in body]
+        parts += [f"## By corpus: {name}", _table(HEADER_OF_CORPUS, body)]
     if result.get("failed"):
         told = "\n".join(f"* {name}: {why}" for name, why in result["failed"].items())
         parts += [f"## {FAILED}", told]
@@ -201,8 +262,10 @@ APART_SCORES = {
 
 
 def _markdown_apart(rows: Sequence[dict], column: str) -> str:
+    several = bool(corpora(rows))
     body = [
-        [row["name"], part[column], part["n_emotion"], len(part["classes"]),
+        [row["name"], f"{part['corpus']} {part[column]}" if several else part[column],
+         part["n_emotion"], len(part["classes"]),
          *(number(part[name]) for name in APART_SCORES)]
         for row in rows for part in row[column]
     ]  # fmt: skip
@@ -216,20 +279,36 @@ def _markdown_published(rows: Sequence[dict]) -> str:
 
 
 def table_csv(result: dict) -> str:
-    """A line for each trial and for each summary of a row, a column for each score."""
+    """A line for each trial and for each summary of a row, a column for each score.
+
+    With several corpora a column `corpus`, which is empty in the lines of all together.
+    """
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["row", "kind", "role", "sessions", "seed", "run", "n", *metric.SCORES])
+    columns = ["row", "kind", "role", "sessions", "seed", "run", "n", *metric.SCORES]
+    columns[1:1] = ["corpus"] * bool(corpora(result["rows"]))
+    writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
+    writer.writeheader()
     for row in result["rows"]:
         for i, trial in enumerate(row["trials"]):
-            values = [_plain(row["scores"][name]["values"][i]) for name in metric.SCORES]
-            writer.writerow([row["name"], "trial", trial["role"], sessions(trial["sessions"]),
-                             trial["seed"], trial["run"], trial["n"], *values])  # fmt: skip
-        for kind in ("mean", "sd", "pooled", "low", "high", "baseline", "baseline_low",
-                     "baseline_high", "prior"):  # fmt: skip
-            values = [_plain(row["scores"][name][kind]) for name in metric.SCORES]
-            writer.writerow([row["name"], kind, "", "", "", "", row["n"]["rows"], *values])
+            tested = _tested(row, i) or sessions(trial["sessions"])
+            told = {name: trial[name] for name in ("role", "seed", "run", "n")}
+            values = {name: _plain(row["scores"][name]["values"][i]) for name in metric.SCORES}
+            line = {"row": row["name"], "kind": "trial", "sessions": tested}
+            writer.writerow(line | told | values)
+        writer.writerows({"row": row["name"]} | line for line in _summaries(row))
+        for name, part in row.get("by_corpus", {}).items():
+            said = {"row": row["name"], "corpus": name}
+            writer.writerows(said | line for line in _summaries(part))
     return out.getvalue()
+
+
+def _summaries(part: dict) -> list[dict]:
+    return [
+        {"kind": kind, "n": part["n"]["rows"]}
+        | {name: _plain(part["scores"][name][kind]) for name in metric.SCORES}
+        for kind in ("mean", "sd", "pooled", "low", "high", "baseline", "baseline_low",
+                     "baseline_high", "prior")
+    ]  # fmt: skip
 
 
 def _plain(value: float | None) -> str:
@@ -240,7 +319,7 @@ def _plain(value: float | None) -> str:
 
 
 def console(result: dict) -> str:
-    """The main numbers of each row, for a terminal of 100 columns."""
+    """The main numbers of each row, for a terminal of 100 columns; of each corpus below."""
     wide = min(40, max(len("row"), *(len(row["name"]) for row in result["rows"])))
     head = (f"{'row':<{wide}} {'runs':>4} {'macro-F1':>8}  {report.INTERVAL:<14}  {'majority':>8} "
             f"{'UAR':>6} {'F1@1':>6} {'arousal':>7} {'valence':>7}")  # fmt: skip
@@ -261,10 +340,26 @@ def console(result: dict) -> str:
                 )
             )
         )
+    body += _console_by_corpus(result["rows"])
     if result.get("failed"):
         body.append(f"{FAILED}: {', '.join(result['failed'])}")
     body += [report.NOT_A_RESULT] if result["synthetic"] else []
     return "\n".join(body)
+
+
+def _console_by_corpus(rows: Sequence[dict]) -> list[str]:
+    """A block a corpus; a baseline stands, indented, below the row it belongs to."""
+    blocks = lines_by_corpus(rows)
+    wide = min(40, max((len(line["label"]) + 2 for b in blocks.values() for line in b), default=0))
+    form = "{:<" + str(wide) + "} {:>5} {:>8}  {:<14}  {:>6} {:>8} {:>11}"
+    found = []
+    for name, body in blocks.items():
+        head = form.format(*HEADER_OF_CORPUS)
+        found += ["", f"{name} alone:", head, "-" * len(head)]
+        for line in body:
+            label = "  " * (line["kind"] == "baseline") + line["label"]
+            found.append(form.format(label[:wide], *line["cells"]))
+    return found
 
 
 # --- the page -------------------------------------------------------------------------------
@@ -282,6 +377,8 @@ def page(result: dict) -> str:
         pairs=[{"cells": cells, "first": i == 0} for pair in result["pairs"]
                for i, cells in enumerate(pair_lines(pair))],
         columns=COLUMNS,
+        by_corpus=lines_by_corpus(result["rows"]),
+        of_corpus=HEADER_OF_CORPUS,
         apart=APART_SCORES,
         failed=result.get("failed", {}),
         interval_name=report.INTERVAL,
