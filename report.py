@@ -255,9 +255,10 @@ def facts(configuration: dict, result: dict, tested: pd.DataFrame) -> dict:
     """What the head of the page says of model, role and split."""
     roles = list(dict.fromkeys(tested["role"]))
     split = configuration["split"]
-    n = result["n"]
+    n, films = result["n"], "highlight" in result
+    what, where = ("seconds", "videos") if films else ("utterances", "dialogues")
     parts = [
-        f"tested on {n['rows']:,} utterances of {n['dialogues']:,} dialogues"
+        f"tested on {n['rows']:,} {what} of {n['dialogues']:,} {where}"
         + (f", sessions {sessions(split['test'])}" if split["test"] else ""),
         f"trained on sessions {sessions(split['train'])}" if split["train"] else "",
         f"validated on sessions {sessions(split['val'])}" if split["val"] else "",
@@ -266,8 +267,8 @@ def facts(configuration: dict, result: dict, tested: pd.DataFrame) -> dict:
     return {
         "model": configuration["model"],
         "corpus": ", ".join(dict.fromkeys(tested["corpus"])),
-        "role": ", ".join(roles),
-        "whose": " and ".join(ROLES[role] for role in roles if role in ROLES),
+        "role": "" if films else ", ".join(roles),
+        "whose": "" if films else " and ".join(ROLES[role] for role in roles if role in ROLES),
         "split": "; ".join(part for part in parts if part),
     }
 

@@ -144,6 +144,6 @@ def _check(path: Path, out: Path) -> None:
 def _cut(path: Path, out: Path, spans: list[tuple[float, float]]) -> None:
     with tqdm(total=round(spans[-1][1], 1), desc="cutting", leave=False, unit="s") as bar:
         try:
-            video.cut(path, out, spans, lambda done: bar.update(max(0.0, done - bar.n)))
+            video.cut(path, out, spans, lambda done: bar.update(round(max(0.0, done - bar.n), 1)))
         except Unusable as error:
             raise UserError(f"cannot cut {path}: {error}") from error

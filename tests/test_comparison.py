@@ -1,6 +1,7 @@
 """Tables of runs and their comparisons against scikit-learn, SciPy, statsmodels and brute force."""
 
 import doctest
+import io
 import itertools
 import json
 import re
@@ -18,6 +19,7 @@ from sklearn.dummy import DummyClassifier
 
 import comparison
 import metric
+import tables
 import trials as core
 from comparison import Trial
 from constants import EMOTIONS
@@ -717,3 +719,176 @@ def test_numbers_come_without_warnings_and_again_the_same():
     again = [comparison.row("x", folds(), resamples=50), comparison.by(folds(), "kind"),
              comparison.pairs({"a": folds(), "b": folds(1)}, resamples=50)]  # fmt: skip
     assert json.dumps(first) == json.dumps(again)
+
+
+# --- several corpora -------------------------------------------------------------------------
+
+BY_CORPUS = {"a": dict(zip(EMOTIONS, (9, 80, 1, 3, 0, 20, 7), strict=True)),
+             "b": dict(zip(EMOTIONS, (0, 4, 5, 6, 40, 30, 2), strict=True))}  # fmt: skip
+TWO = {
+    "majority": MAJORITY | {"by_corpus": {"a": "sad", "b": "happy"}},
+    "class_counts_by_corpus": BY_CORPUS,
+}
+
+
+def of_corpora(seed=1, model=0, sessions=(1, 2, 3), corpora=("a", "a", "b")) -> Trial:
+    """A trial whose sessions belong to these corpora; the third has the number of the first."""
+    one = changed(trial(sessions, seed, model), **TWO)
+    corpus = one.predictions["session"].map(dict(zip(map(str, sessions), corpora, strict=True)))
+    session = one.predictions["session"].replace("3", "1")
+    return one._replace(predictions=one.predictions.assign(corpus=corpus, session=session))
+
+
+def guessed(frame: pd.DataFrame, counts: dict[str, int]) -> tuple[pd.Series, np.ndarray, list]:
+    """Truth, answers and weights of scikit-learn's `sample_weight`: every answer, by its share."""
+    truth = kept(frame).emotion_true
+    share = np.array([counts[e] for e in EMOTIONS]) / sum(counts.values())
+    return truth.repeat(7), np.tile(EMOTIONS, len(truth)), np.tile(share, len(truth))
+
+
+def guessed_macro_f1(frame: pd.DataFrame, counts: dict[str, int]) -> float:
+    truth, answers, weights = guessed(frame, counts)
+    return sk.f1_score(truth, answers, labels=sorted(set(truth)), average="macro",
+                       sample_weight=weights, zero_division=0)  # fmt: skip
+
+
+def test_the_baselines_of_a_trial_of_one_corpus_know_the_training_rows_of_that_corpus():
+    both = [of_corpora(corpora=("a",) * 3), of_corpora(2, corpora=("b",) * 3)]
+    for one, name, answer in zip(both, "ab", ("sad", "happy"), strict=True):
+        found = comparison.row("x", [one], resamples=20)["scores"]
+        truth = kept(one.predictions).emotion_true
+        assert found["accuracy"]["baseline"] == pytest.approx((truth == answer).mean())
+        wanted = guessed_macro_f1(one.predictions, BY_CORPUS[name])
+        assert found["macro_f1"]["prior"] == pytest.approx(wanted)
+    both[1] = of_corpora(1, sessions=(4, 5, 6), corpora=("b",) * 3)  # each its own, in one row
+    found = comparison.row("x", both, resamples=20)["scores"]["accuracy"]
+    rows = [kept(one.predictions).emotion_true for one in both]
+    wanted = pd.concat([rows[0] == "sad", rows[1] == "happy"]).mean()
+    assert found["baseline"] == pytest.approx(wanted)
+
+
+def test_the_baselines_of_a_trial_of_several_corpora_are_those_of_all_training_rows():
+    one = of_corpora()
+    found = comparison.row("x", [one], resamples=20)["scores"]
+    truth = kept(one.predictions).emotion_true
+    assert found["accuracy"]["baseline"] == pytest.approx((truth == "neutral").mean())
+    assert found["macro_f1"]["prior"] == pytest.approx(guessed_macro_f1(one.predictions, COUNTS))
+
+
+def test_a_corpus_by_itself_has_its_rows_scores_and_its_own_baselines():
+    row = [of_corpora(1), of_corpora(2)]
+    found = comparison.by_corpus(row, resamples=50)
+    assert list(found) == ["a", "b"]
+    for name, answer in (("a", "sad"), ("b", "happy")):
+        frames = [one.predictions[one.predictions.corpus == name] for one in row]
+        said, scores = [kept(frame) for frame in frames], found[name]["scores"]
+        truth = said[0].emotion_true
+        assert scores["macro_f1"]["pooled"] == pytest.approx(
+            np.mean([sklearn_macro_f1(frame) for frame in frames])
+        )
+        for score, of in (("accuracy", sk.accuracy_score), ("uar", sk.balanced_accuracy_score)):
+            wanted = np.mean([of(frame.emotion_true, frame.emotion) for frame in said])
+            assert scores[score]["pooled"] == pytest.approx(wanted)
+            constant = [answer] * len(truth)
+            assert scores[score]["baseline"] == pytest.approx(of(truth, constant))
+        assert scores["macro_f1"]["n"] == len(truth) and found[name]["majority"] == [answer]
+        sessions = 2 if name == "a" else 1
+        assert found[name]["n"] == {"trials": 2, "rows": len(frames[0]), "sessions": sessions,
+                                    "dialogues": 3 * sessions}  # fmt: skip
+        wanted = guessed_macro_f1(frames[0], BY_CORPUS[name])
+        assert scores["macro_f1"]["prior"] == pytest.approx(wanted)
+        assert scores["macro_f1"]["low"] < scores["macro_f1"]["high"]
+    json.dumps(found, allow_nan=False)
+
+
+def test_a_run_of_several_corpora_without_counts_of_each_has_no_prior_of_one_alone():
+    one = of_corpora()
+    del one.configuration["class_counts_by_corpus"]
+    found = comparison.by_corpus([one], resamples=5)
+    assert {part["scores"]["macro_f1"]["prior"] for part in found.values()} == {None}
+    alone = changed(one, majority=MAJORITY)  # of one corpus, which is all that was counted
+    assert comparison.by_corpus([alone], resamples=5)["a"]["scores"]["macro_f1"]["prior"]
+
+
+@pytest.mark.parametrize(
+    ("configuration", "message"),
+    [
+        ({"class_counts_by_corpus": [1]}, "class_counts_by_corpus should be such numbers"),
+        ({"class_counts_by_corpus": {"a": {"bored": 1}}}, "class_counts_by_corpus should be"),
+        ({"class_counts_by_corpus": {"a": {"sad": 0.5}}}, "class_counts_by_corpus should be"),
+        ({"majority": {"by_corpus": {"a": "bored"}}}, "majority should be an emotion"),
+        ({"majority": {"by_corpus": ["sad"]}}, "majority should be an emotion"),
+    ],
+)
+def test_an_edited_configuration_of_several_corpora_is_refused(tmp_path, configuration, message):
+    with pytest.raises(UserError, match=message):
+        comparison.read(written(tmp_path / "run", changed(trial(), **configuration)))
+
+
+def laid_out(tmp_path: Path, rows: dict[str, list[Trial]]) -> dict:
+    placed = {}
+    for name, row in rows.items():
+        row = [changed(one, SorL="speaker")._replace(folder=tmp_path / f"{name}{i}")
+               for i, one in enumerate(row)]  # fmt: skip
+        placed[name] = [comparison.read(written(one.folder, one)) for one in row]
+    return tables.compared("Two", placed, "drop", tmp_path, resamples=20)
+
+
+def test_a_table_of_several_corpora_has_a_part_for_each(tmp_path):
+    rows = {"mate": [of_corpora(1), of_corpora(2)], "lstm": [of_corpora(1, 1)]}
+    result = laid_out(tmp_path, rows)
+    text, shown, page = tables.markdown(result), tables.console(result), tables.page(result)
+    found = {name: comparison.by_corpus(row, resamples=20) for name, row in rows.items()}
+    for corpus, answer in (("a", "sad"), ("b", "happy")):
+        part = text.split(f"## By corpus: {corpus}\n")[1].split("##")[0]
+        block = shown.split(f"\n{corpus} alone:\n")[1].split("\n\n")[0]
+        assert f"<h3>{corpus}</h3>" in page
+        for name in rows:
+            s = found[name][corpus]["scores"]
+            cells = [f"{s[n]['pooled']:.3f}" for n in ("uar", "accuracy", "weighted_f1")]
+            line = f"{s['macro_f1']['n']} | {s['macro_f1']['pooled']:.3f} | "
+            assert f"| {name} | {line}" in part and f" | {' | '.join(cells)} |" in part
+            wide = " ".join(f"{cell:>{n}}" for cell, n in zip(cells, (6, 8, 11), strict=True))
+            assert wide in block and "".join(f"<td>{cell}</td>" for cell in cells) in page
+        base = found["mate"][corpus]["scores"]["macro_f1"]["baseline"]
+        assert part.count(f"| majority ({answer}) | ") == 2 and f"| {base:.3f} |" in part
+        assert block.count(f"\n  majority ({answer}) ") == 2
+    assert "| Speaker[a 1-2; b 1] seed 2 |" in text and "Speaker[a 1-2; b 1] seed 2</a>" in page
+    assert "| mate | a 1 |" in text and "| mate | b 1 |" in text and ">b 1</td>" in page
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_the_csv_of_several_corpora_has_every_score_of_each(tmp_path):
+    rows = {"mate": [of_corpora(1), of_corpora(2)]}
+    lines = pd.read_csv(io.StringIO(tables.table_csv(laid_out(tmp_path, rows))))
+    found = comparison.by_corpus(rows["mate"], resamples=20) | {
+        None: comparison.row("mate", rows["mate"], resamples=20)
+    }
+    for corpus, part in found.items():
+        mine = lines[lines.corpus.isna() if corpus is None else lines.corpus == corpus]
+        mine = mine[mine.kind != "trial"].set_index("kind")
+        for kind in ("pooled", "low", "high", "baseline", "prior"):
+            for name in metric.SCORES:
+                wanted = part["scores"][name][kind]
+                wanted = np.nan if wanted is None else wanted
+                assert mine.loc[kind, name] == pytest.approx(wanted, rel=1e-6, nan_ok=True)
+        assert set(mine.n) == {part["n"]["rows"]}
+    assert lines[lines.kind == "trial"].sessions.tolist() == ["a 1-2; b 1"] * 2
+
+
+def test_rows_that_test_one_corpus_each_are_told_apart_by_it_too(tmp_path):
+    rows = {"one": [of_corpora(corpora=("a",) * 3)], "two": [of_corpora(corpora=("a", "a", "b"))]}
+    parts = tables.lines_by_corpus(laid_out(tmp_path, rows)["rows"])
+    assert {name: [line["label"] for line in lines] for name, lines in parts.items()} == {
+        "a": ["one", "majority (sad)", "two", "majority (sad)"], "b": ["two", "majority (happy)"],
+    }  # fmt: skip
+
+
+def test_a_table_of_one_corpus_says_nothing_of_corpora(tmp_path):
+    result = laid_out(tmp_path, {"mate": folds()})
+    assert not {"by_corpus", "tested"} & set(result["rows"][0])
+    for text in (tables.markdown(result), tables.console(result), tables.page(result)):
+        assert "corpus" not in text.replace("synthetic corpus", "").lower()
+    header = tables.table_csv(result).splitlines()[0].split(",")
+    assert header[:7] == ["row", "kind", "role", "sessions", "seed", "run", "n"]
+    assert "| Speaker[1,2] |" in tables.markdown(result)

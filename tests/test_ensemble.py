@@ -17,7 +17,7 @@ from conftest import FLAGS
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import f1_score, precision_score, recall_score
+from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 import arguments
 import combination
@@ -624,6 +624,44 @@ def test_an_ensemble_is_scored_by_corpus_beside_the_baseline_of_each(exp):
         mine, score = rows[rows["corpus"] == name], parts[name]["scores"]["accuracy"]
         assert score["value"] == pytest.approx((mine["emotion"] == mine["emotion_true"]).mean())
         assert score["baseline"] == pytest.approx((mine["emotion_true"] == majority).mean())
+
+
+def test_the_scores_of_an_ensemble_stand_by_corpus_beside_the_baseline_of_each(exp, capsys):
+    folder = combined(*of_seed002(exp), "--method", "weighted", "--weights", "seed002")
+    told = capsys.readouterr().out
+    rows = ensemble.read("e", folder).rows("test")
+    lines = pd.read_csv(folder / "scores.csv").fillna({"corpus": ""}).set_index(["corpus", "name"])
+    for corpus, majority in (("", "sad"), ("kemdy20", "neutral"), ("aihub", "happy")):
+        mine = rows[rows["corpus"] == corpus] if corpus else rows
+        truth = mine["emotion_true"]
+        found = lines.loc[corpus, "ensemble (weighted)"]
+        assert found["UAR"] == pytest.approx(recall_score(truth, mine["emotion"], average="macro"))
+        wanted = f1_score(truth, mine["emotion"], average="weighted", zero_division=0)
+        assert found["F1"] == pytest.approx(wanted)
+        base = lines.loc[corpus, "majority baseline"]
+        assert base["Accuracy"] == pytest.approx(accuracy_score(truth, [majority] * len(truth)))
+        part = told.split(f"{corpus} alone:\n")[1] if corpus else told
+        assert f"majority baseline{base['Accuracy']:>29.4f}" in part.split("alone:")[0]
+    assert list(lines.loc["aihub"].index) == list(lines.loc[""].index)
+    page = (folder / "comparison" / "table.md").read_text()
+    assert "## By corpus: kemdy20" in page and "| majority (happy) |" in page
+
+
+def test_the_baseline_is_one_in_result_table_and_comparison(exp):
+    of_seed002(exp)
+    for folder in exp.iterdir():  # tested on the rows of one corpus
+        frame = pd.read_csv(folder / "predictions.csv")
+        frame[frame["corpus"] == "aihub"].to_csv(folder / "predictions.csv", index=False)
+    folder = combined("m0", "m1", "--method", "soft")
+    truth = ensemble.read("e", folder).rows("test")["emotion_true"]
+    wanted = accuracy_score(truth, ["happy"] * len(truth))
+    assert wanted != accuracy_score(truth, ["sad"] * len(truth))
+    lines = pd.read_csv(folder / "scores.csv", index_col="name")
+    row = read_json(folder / "comparison" / "comparison.json")["rows"][0]
+    own = read_json(folder / "result.json")["scores"]["accuracy"]["baseline"]
+    assert "corpus" not in lines and "by_corpus" not in row
+    assert lines.loc["majority baseline", "Accuracy"] == pytest.approx(wanted)
+    assert own == row["scores"]["accuracy"]["baseline"] == pytest.approx(wanted)
 
 
 def test_a_sweep_is_all_its_trials_as_members(exp):
