@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-import schedule
+import batched
 import speech
 from constants import SAMPLE_RATE
 from feature import Unusable, read
@@ -48,8 +48,10 @@ def shape(parameters: dict) -> tuple[int, int]:
     return parameters["layers"], parameters["dim"]
 
 
-class Extractor:
+class Extractor(batched.Batched):
     """wav -> (L + 1, D) float32."""
+
+    at_once = SAMPLES_AT_ONCE
 
     def __init__(self, parameters: dict):
         import torch
@@ -67,49 +69,22 @@ class Extractor:
         speech.load(self.model, folder)
         self.model.to(self.device).eval()
 
-    def __call__(self, source: Path, rows: list) -> list[np.ndarray]:
-        """The means of a clip, once for each of `rows`. Raises Unusable."""
-        [array] = self.many([source])
-        if isinstance(array, Unusable):
-            raise array
-        return [array] * len(rows)
-
-    def many(self, sources: list[Path]) -> list[np.ndarray | Unusable]:
-        """The means of each source, or why it has none; equal alone and among others."""
-        waves = [self._wave(source) for source in sources]
-        out: list = [wave if isinstance(wave, Unusable) else None for wave in waves]
-        rows = np.array([i for i, wave in enumerate(out) if wave is None], int)
-        lengths = np.array([len(waves[i]) for i in rows], int)
-        order = lengths.argsort(kind="stable")
-        for batch in schedule.cut(rows[order], lengths[order], len(rows), SAMPLES_AT_ONCE):
-            for row, array in zip(batch, self._means([waves[i] for i in batch]), strict=True):
-                out[row] = array
-        return out
-
-    def _wave(self, source: Path) -> np.ndarray | Unusable:
-        """The samples that are heard, in the order in which they are."""
-        try:
-            wave = read(source, SAMPLE_RATE)
-        except Unusable as reason:
-            return reason
+    def read(self, source: Path) -> np.ndarray:
+        """The samples that are heard, in the order in which they are. Raises Unusable."""
+        wave = read(source, SAMPLE_RATE)
         if self.samples:
             start = max(0, len(wave) - self.samples) // 2
             wave = wave[start : start + self.samples]
         if not speech.frames(self.config, self.torch.tensor(len(wave))):
-            return Unusable("too short for the speech encoder")
+            raise Unusable("too short for the speech encoder")
         return wave[::-1] if self.reverse else wave
 
-    def _means(self, waves: list[np.ndarray]) -> np.ndarray:
-        """(T,) each -> (N, L + 1, D)."""
-        lengths = [len(wave) for wave in waves]
-        block = np.zeros((len(waves), max(lengths)), np.float32)
-        for row, wave in zip(block, waves, strict=True):
-            row[: len(wave)] = wave
-        mask = np.arange(block.shape[1]) < np.array(lengths)[:, None]
-        wave, mask = (self.torch.from_numpy(a).to(self.device) for a in (block, mask))
+    def compute(self, waves: list[np.ndarray]) -> list[np.ndarray]:
+        """(T,) each -> (L + 1, D) each."""
+        wave, mask = (self.torch.from_numpy(a).to(self.device) for a in batched.padded(waves))
         with self.torch.inference_mode():
             means, _ = speech.means(self.model, wave, mask)
-        return means.transpose(0, 1).cpu().numpy()
+        return list(means.transpose(0, 1).cpu().numpy())
 
 
 def gather(

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+import batched
 import constants
-import schedule
 import speech
 from feature import Unusable, read
 from utils import UserError
@@ -46,8 +46,10 @@ def longest(parameters: dict) -> int:
     return parameters["frames"]
 
 
-class Extractor:
+class Extractor(batched.Batched):
     """wav -> (F, D) float16, 1 <= F <= frames; samples // 320 of them, or one less."""
+
+    at_once = SAMPLES_AT_ONCE
 
     def __init__(self, parameters: dict):
         import torch
@@ -63,47 +65,26 @@ class Extractor:
         speech.load(self.model, folder)
         self.model.to(self.device).eval()
 
-    def __call__(self, source: Path, rows: list) -> list[np.ndarray]:
-        """The states, once for each of `rows`. Raises Unusable."""
-        [states] = self.many([source])
-        if isinstance(states, Unusable):
-            raise states
-        return [states] * len(rows)
+    def read(self, source: Path) -> np.ndarray:
+        """The samples that are heard. Raises Unusable."""
+        wave = read(source, constants.SAMPLE_RATE)[: self.parameters["samples"] or None]
+        if not len(wave):
+            raise Unusable("shorter than a frame")
+        return wave
 
-    def many(self, sources: list[Path]) -> list[np.ndarray | Unusable]:
-        """States of each source; equal alone and among others, but for rounding."""
-        found = [self._wave(source) for source in sources]
-        lengths = np.array([0 if isinstance(wave, Unusable) else len(wave) for wave in found])
-        order = lengths.argsort(kind="stable")[(lengths == 0).sum() :]
-        for rows in schedule.cut(order, lengths[order], len(order), SAMPLES_AT_ONCE):
-            for row, states in zip(rows, self._states([found[row] for row in rows]), strict=True):
-                found[row] = states if len(states) else Unusable("shorter than a frame")
-        return found
-
-    def _wave(self, source: Path) -> np.ndarray | Unusable:
-        try:
-            return read(source, constants.SAMPLE_RATE)[: self.parameters["samples"] or None]
-        except Unusable as reason:
-            return reason
-
-    def _states(self, waves: list[np.ndarray]) -> list[np.ndarray]:
+    def compute(self, waves: list[np.ndarray]) -> list[np.ndarray | Unusable]:
         """Several clips -> (F, D) float16 of each."""
-        lengths = self.torch.tensor([len(wave) for wave in waves])
-        padded = self.torch.zeros(len(waves), int(lengths.max()))
-        for row, wave in zip(padded, waves, strict=True):
-            row[: len(wave)] = self.torch.from_numpy(wave)
-        mask = self.torch.arange(padded.shape[1]) < lengths.unsqueeze(-1)
+        wave, mask = (self.torch.from_numpy(a).to(self.device) for a in batched.padded(waves))
         with self.torch.inference_mode():
-            states, there = speech.hidden(self.model, padded.to(self.device), mask.to(self.device))
+            states, there = speech.hidden(self.model, wave, mask)
         kept = there.sum(1).clamp(max=self.parameters["frames"]).tolist()
         states = states.half().cpu().numpy()
-        return [row[:n] for row, n in zip(states, kept, strict=True)]
+        short = Unusable("shorter than a frame")
+        return [row[:n] if n else short for row, n in zip(states, kept, strict=True)]
 
 
 def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
 ) -> None:
     """Stored states -> (N, F, D) float32 in `out`, which holds zeros."""
-    for array, block in zip(arrays, out, strict=True):
-        if array is not None:
-            block[: len(array)] = array
+    batched.lay(arrays, out)

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
+import batched
 import constants
 import pretrained
-import schedule
 import utils
-from feature import Unusable
 from utils import UserError
 
 VERSION = 1
@@ -43,8 +42,10 @@ def longest(parameters: dict) -> int:
     return parameters["tokens"]["max_length"]
 
 
-class Extractor:
+class Extractor(batched.Batched):
     """text -> (T, D) float16, 3 <= T <= max_length."""
+
+    at_once = TOKENS_AT_ONCE
 
     def __init__(self, parameters: dict):
         import torch
@@ -61,49 +62,22 @@ class Extractor:
         pretrained.load(self.model, folder)
         self.model.to(self.device).eval()
 
-    def __call__(self, source: str, rows: list) -> list[np.ndarray]:
-        """The states, once for each of `rows`. Raises Unusable."""
-        [states] = self.many([source])
-        if isinstance(states, Unusable):
-            raise states
-        return [states] * len(rows)
+    def read(self, source: str) -> np.ndarray:
+        """The ids of its word pieces. Raises Unusable."""
+        return self.tokens(source, [None])[0]
 
-    def many(self, sources: list[str]) -> list[np.ndarray | Unusable]:
-        """States of each source; equal alone and among others, but for rounding."""
-        found = [self._ids(source) for source in sources]
-        lengths = np.array([0 if isinstance(ids, Unusable) else len(ids) for ids in found])
-        order = lengths.argsort(kind="stable")[(lengths == 0).sum() :]
-        for rows in schedule.cut(order, lengths[order], len(order), TOKENS_AT_ONCE):
-            for row, states in zip(rows, self._states([found[row] for row in rows]), strict=True):
-                found[row] = states
-        return found
-
-    def _ids(self, source: str) -> np.ndarray | Unusable:
-        try:
-            [ids] = self.tokens(source, [None])
-            return ids
-        except Unusable as reason:
-            return reason
-
-    def _states(self, ids: list[np.ndarray]) -> list[np.ndarray]:
+    def compute(self, ids: list[np.ndarray]) -> list[np.ndarray]:
         """Ids of several texts -> (T, D) float16 of each."""
-        lengths = self.torch.tensor([len(one) for one in ids])
-        padded = self.torch.zeros(len(ids), int(lengths.max()), dtype=self.torch.long)
-        for row, one in zip(padded, ids, strict=True):
-            row[: len(one)] = self.torch.from_numpy(one)
-        mask = self.torch.arange(padded.shape[1]) < lengths.unsqueeze(-1)
+        block, mask = (self.torch.from_numpy(a).long() for a in batched.padded(ids))
         with self.torch.inference_mode():
             states = self.model(
-                input_ids=padded.to(self.device), attention_mask=mask.long().to(self.device)
+                input_ids=block.to(self.device), attention_mask=mask.to(self.device)
             ).last_hidden_state.half()
-        states = states.cpu().numpy()
-        return [row[:n] for row, n in zip(states, lengths, strict=True)]
+        return [row[: len(one)] for row, one in zip(states.cpu().numpy(), ids, strict=True)]
 
 
 def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
 ) -> None:
     """Stored states -> (N, T, D) float32 in `out`, which holds zeros."""
-    for array, block in zip(arrays, out, strict=True):
-        if array is not None:
-            block[: len(array)] = array
+    batched.lay(arrays, out)

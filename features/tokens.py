@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+import batched
 import constants
 import pretrained
 from feature import Unusable
@@ -76,6 +77,4 @@ def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
 ) -> None:
     """Stored ids -> (N, T) int64 in `out`, which holds zeros."""
-    for array, block in zip(arrays, out, strict=True):
-        if array is not None:
-            block[: len(array)] = array
+    batched.lay(arrays, out)

@@ -649,9 +649,10 @@ def test_the_scores_of_an_ensemble_stand_by_corpus_beside_the_baseline_of_each(e
 
 def test_the_baseline_is_one_in_result_table_and_comparison(exp):
     of_seed002(exp)
-    for folder in exp.iterdir():  # tested on the rows of one corpus
+    for folder in exp.iterdir():  # tested on the rows of one corpus, none of them sad
         frame = pd.read_csv(folder / "predictions.csv")
-        frame[frame["corpus"] == "aihub"].to_csv(folder / "predictions.csv", index=False)
+        rows = (frame["corpus"] == "aihub") & (frame["emotion_true"] != "sad")
+        frame[rows].to_csv(folder / "predictions.csv", index=False)
     folder = combined("m0", "m1", "--method", "soft")
     truth = ensemble.read("e", folder).rows("test")["emotion_true"]
     wanted = accuracy_score(truth, ["happy"] * len(truth))

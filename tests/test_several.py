@@ -337,3 +337,53 @@ def test_compare_shows_each_corpus_beside_its_baseline(place, finished, capsys):
             assert ours["prior"] == pytest.approx(its["prior"])
             assert ours["n"] == its["n"]
         assert f"## By corpus: {name}" in text and f"\n{name} alone:\n" in told
+
+
+# --- found in a review ---------------------------------------------------------------------------
+
+
+def test_a_session_of_tables_that_was_trained_on_is_still_refused(place, capsys, monkeypatch):
+    """Rows of the tables of 2022 are called kemdy19, their leaf is not: nor may it matter."""
+    words = ["--data", "corpus", "--test_split", "4", *TEXT, "--save_name", "one"]
+    assert main.main(words) == 0
+    real = dataset.open_corpus
+
+    def renamed(*arguments, **options):
+        corpus = real(*arguments, **options)
+        corpus.name = "kemdy19_2022"
+        return corpus
+
+    monkeypatch.setattr(dataset, "open_corpus", renamed)
+    for path in Path("corpus/wav").rglob("*.wav"):  # known by their sessions alone
+        path.unlink()
+    said = ["--test_only", "one", "--test_split", "1", "--gpu_id", "-1", "--max_bad", "1"]
+    assert main.main(said) == 2
+    assert "were used in training" in capsys.readouterr().err
+
+
+def test_a_run_of_a_label_rule_is_tested_again_without_the_corpus_that_has_it(place, monkeypatch):
+    leaf_of_talk = leaf("corpora", "kemdy20")
+    monkeypatch.setattr(leaf_of_talk, "LABELS", ("raters",), raising=False)
+    monkeypatch.setattr(leaf_of_talk, "labelled", lambda rows, rule: rows, raising=False)
+    words = [*BOTH, "--labels", "raters", *TEXT, "--save_name", "ruled"]
+    assert main.main(words) == 0
+    shutil.rmtree("talk")
+    assert main.main(["--test_only", "ruled", "--gpu_id", "-1"]) == 0
+
+
+def test_two_versions_of_a_corpus_are_not_one_run(place, capsys):
+    shutil.copytree("talk", "talk2")
+    with pytest.raises(UserError, match="name kemdy20 twice, talk and talk2"):
+        material(train_extra=("talk", "talk2"))
+    assert main.main(["prepare", "--data", "talk", "--train_extra", "talk2"]) == 2
+
+
+def test_a_folder_begun_before_there_were_added_corpora_is_not_gone_on_with(place, capsys):
+    folder = Path("exp/both")
+    said = json.loads((folder / "configuration.json").read_text())
+    old = {k: v for k, v in said.items() if k not in ("train_extra", "test_extra", "extra")}
+    (folder / "configuration.json").write_text(json.dumps(old))
+    (folder / "report.html").unlink()
+    words = [*BOTH, "--test_extra", "3", *TEXT, "--save_name", "both"]
+    assert main.main(words) == 2
+    assert "was begun with train_extra []" in capsys.readouterr().err

@@ -62,7 +62,7 @@ def expected(folder: Path, wave: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("at_once", [1, 10_000, 10**6])
 def test_the_means_are_transformers_of_each_clip(folder, sounds, reverse, at_once, monkeypatch):
-    monkeypatch.setattr(speech_layers, "SAMPLES_AT_ONCE", at_once)
+    monkeypatch.setattr(speech_layers.Extractor, "at_once", at_once)
     got = extractor(folder, reverse=reverse).many([sounds / f"{i}.wav" for i in range(5)])
     for i, array in enumerate(got):
         wave, _ = soundfile.read(sounds / f"{i}.wav", dtype="float32")
@@ -74,9 +74,9 @@ def test_the_means_are_transformers_of_each_clip(folder, sounds, reverse, at_onc
 def test_as_many_clips_go_together_as_the_budget_holds(folder, sounds, monkeypatch):
     seen = []
     made = extractor(folder)
-    means = made._means
-    monkeypatch.setattr(made, "_means", lambda w: (seen.append([len(x) for x in w]), means(w))[1])
-    monkeypatch.setattr(speech_layers, "SAMPLES_AT_ONCE", 18_000)
+    means = made.compute
+    monkeypatch.setattr(made, "compute", lambda w: (seen.append([len(x) for x in w]), means(w))[1])
+    monkeypatch.setattr(made, "at_once", 18_000)
     made.many([sounds / f"{i}.wav" for i in range(5)])
     assert seen == [[650, 3000, 3000], [9000], [16_000]]
     assert made.many([]) == []

@@ -108,7 +108,7 @@ def test_nothing_but_what_cannot_be_used_is_an_answer_too(place, built):
 
 
 def test_many_clips_are_heard_within_the_bound_on_samples(place, monkeypatch):
-    monkeypatch.setattr(speech_states, "SAMPLES_AT_ONCE", RATE)
+    monkeypatch.setattr(speech_states.Extractor, "at_once", RATE)
     calls, hidden = [], speech_states.speech.hidden
     monkeypatch.setattr(
         speech_states.speech,

@@ -86,7 +86,8 @@ def test_a_line_expands_like_the_product_of_its_braces(lists):
 @pytest.mark.parametrize(
     "name, trials, rows",
     [("3.2", 10, 2), ("3.3", 4, 4), ("3.4", 4, 4), ("3.5", 16, 16), ("3.6", 8, 8), ("3.7", 10, 2),
-     ("modality", 6, 6), ("folds5", 5, 1), ("loso", 20, 1), ("seed12", 25, 5), ("seed002", 5, 5), ("seed004", 3, 3)],
+     ("modality", 6, 6), ("folds5", 5, 1), ("loso", 20, 1), ("seed12", 25, 5),
+     ("seed002", 5, 5), ("seed004", 3, 3)],
 )  # fmt: skip
 def test_a_grid_of_the_project_has_its_trials(name, trials, rows):
     lines = grids.read(TABLES / f"{name}.txt")

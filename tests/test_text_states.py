@@ -97,7 +97,7 @@ def test_the_words_around_a_word_change_its_state(encoder):
 
 
 def test_many_texts_are_read_within_the_bound_on_tokens(encoder, monkeypatch):
-    monkeypatch.setattr(text_states, "TOKENS_AT_ONCE", 40)
+    monkeypatch.setattr(text_states.Extractor, "at_once", 40)
     built = text_states.Extractor(text_states.parameters(settings(encoder)))
     sizes = []
     forward = built.model.forward
