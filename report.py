@@ -171,7 +171,8 @@ def console(result: dict) -> str:
     for part in by_corpus(result):
         lines += ["", f"{part['name']}: {part['said']}"]
         for group in part["groups"]:
-            lines += [_console_row(row, width, prior=False) for row in group["rows"]]
+            shown = part["prior"] and has_prior(result)  # as wide as the head of the table
+            lines += [_console_row(row, width, shown) for row in group["rows"]]
     lines += ["", *textwrap.wrap(present_line(result), 80, subsequent_indent="  ")]
     lines += [TEST_AUDIO] if uses_test_audio(result) else []
     lines += [NOT_A_RESULT] if result["synthetic"] else []
@@ -306,7 +307,7 @@ def by_corpus(result: dict) -> list[dict]:
         said = f"{part['n']['emotion']:,} of {part['n']['rows']:,} rows count in the emotion scores"
         said += f"; its baseline answers {part['majority']}" if part["majority"] else ""
         shown = [g for g in groups(part) if g["title"] != GROUPS[("top",)][0]]
-        found.append({"name": name, "said": said, "groups": shown})
+        found.append({"name": name, "said": said, "groups": shown, "prior": has_prior(part)})
     return found
 
 

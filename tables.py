@@ -39,8 +39,8 @@ def compared(
 ) -> dict:  # fmt: skip
     """Everything that a table shows, as JSON holds it. `rows`: name -> its finished runs; `place`:
     the folder it is to be written to, from which the runs are named."""
-    corpora = {name for trials in rows.values() for trial in trials
-               for name in trial.predictions["corpus"]}  # fmt: skip
+    named = {name for trials in rows.values() for trial in trials
+             for name in trial.predictions["corpus"]}  # fmt: skip
     results = [read_json(trial.folder / "result.json") for trials in rows.values()
                for trial in trials]  # fmt: skip
     return {
@@ -50,7 +50,7 @@ def compared(
         "synthetic": any(result.get("synthetic") for result in results),
         "rows": [
             _row(name, trials, ties, place, resamples)
-            | (_by_corpus(trials, ties, resamples) if len(corpora) > 1 else {})
+            | (_by_corpus(trials, ties, resamples) if len(named) > 1 else {})
             for name, trials in rows.items()
         ],
         "pairs": comparison.pairs(rows, ties, resamples),

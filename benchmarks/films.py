@@ -26,6 +26,7 @@ import video
 from benchmarks import measure, tiny_vit
 
 SECONDS, RATE, FPS = 60, 44_100, 25
+PAUSE = 0.2  # s: the last frame of sound ends behind the minute
 EXTRACTED = ("frames", "mfcc_second")
 
 
@@ -54,21 +55,21 @@ def write(path: Path, width: int, height: int) -> None:
 
 
 def repeat(path: Path, out: Path, times: int) -> None:
-    """The same packets again and again, a minute later each time."""
-    with av.open(str(out), "w") as target:
-        tracks: dict[int, av.stream.Stream] = {}
+    """The same packets again and again, a minute and PAUSE later each time."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as target:
+        tracks = {
+            stream.index: target.add_stream_from_template(stream) for stream in source.streams
+        }
+        packets = [packet for packet in source.demux() if packet.dts is not None]
         for n in range(times):
-            with av.open(str(path)) as source:
-                for packet in source.demux():
-                    if packet.dts is None:
-                        continue
-                    kind = packet.stream.index
-                    if kind not in tracks:
-                        tracks[kind] = target.add_stream_from_template(packet.stream)
-                    shift = round(n * SECONDS / packet.time_base)
-                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = tracks[kind]
-                    target.mux(packet)
+            for packet in packets:
+                stream = packet.stream
+                shift = round(n * (SECONDS + PAUSE) / stream.time_base)
+                again = av.Packet(bytes(packet))
+                again.stream, again.time_base = tracks[stream.index], stream.time_base
+                again.pts, again.dts = packet.pts + shift, packet.dts + shift
+                again.duration, again.is_keyframe = packet.duration, packet.is_keyframe
+                target.mux(again)
 
 
 def extraction(folder: Path) -> None:

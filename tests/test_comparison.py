@@ -846,12 +846,13 @@ def test_a_table_of_several_corpora_has_a_part_for_each(tmp_path):
         for name in rows:
             s = found[name][corpus]["scores"]
             cells = [f"{s[n]['pooled']:.3f}" for n in ("uar", "accuracy", "weighted_f1")]
-            line = f"{s['macro_f1']['n']} | {s['macro_f1']['pooled']:.3f} | "
-            assert f"| {name} | {line}" in part and f" | {' | '.join(cells)} |" in part
+            line = "{n} | {pooled:.3f} | [{low:.3f}, {high:.3f}]".format(**s["macro_f1"])
+            assert f"| {name} | {line} |" in part and f" | {' | '.join(cells)} |" in part
             wide = " ".join(f"{cell:>{n}}" for cell, n in zip(cells, (6, 8, 11), strict=True))
             assert wide in block and "".join(f"<td>{cell}</td>" for cell in cells) in page
-        base = found["mate"][corpus]["scores"]["macro_f1"]["baseline"]
-        assert part.count(f"| majority ({answer}) | ") == 2 and f"| {base:.3f} |" in part
+        s = found["mate"][corpus]["scores"]["macro_f1"]
+        base = "{baseline:.3f} | [{baseline_low:.3f}, {baseline_high:.3f}]".format(**s)
+        assert part.count(f"| majority ({answer}) | {s['n']} | {base} |") == 2
         assert block.count(f"\n  majority ({answer}) ") == 2
     assert "| Speaker[a 1-2; b 1] seed 2 |" in text and "Speaker[a 1-2; b 1] seed 2</a>" in page
     assert "| mate | a 1 |" in text and "| mate | b 1 |" in text and ">b 1</td>" in page

@@ -602,7 +602,8 @@ def of_seed002(exp: Path) -> list[str]:
     for name, model in zip(names, SEED002, strict=True):
         rows = table(truth, drawn(rng, 40)).assign(corpus=["kemdy20"] * 24 + ["aihub"] * 16)
         majority = {"emotion": "sad", "by_corpus": {"kemdy20": "neutral", "aihub": "happy"}}
-        written(exp / name, rows, model=model, majority=majority)
+        counts = {"kemdy20": {"neutral": 9, "sad": 3}, "aihub": {"happy": 8, "sad": 4}}
+        written(exp / name, rows, model=model, majority=majority, class_counts_by_corpus=counts)
     return names
 
 
@@ -623,7 +624,11 @@ def test_an_ensemble_is_scored_by_corpus_beside_the_baseline_of_each(exp):
     for name, majority in (("kemdy20", "neutral"), ("aihub", "happy")):
         mine, score = rows[rows["corpus"] == name], parts[name]["scores"]["accuracy"]
         assert score["value"] == pytest.approx((mine["emotion"] == mine["emotion_true"]).mean())
-        assert score["baseline"] == pytest.approx((mine["emotion_true"] == majority).mean())
+        truth = mine["emotion_true"]
+        assert score["baseline"] == pytest.approx((truth == majority).mean())
+        share = 3 / 4 if name == "kemdy20" else 2 / 3  # of the majority; the rest is sad
+        wanted = share * (truth == majority).mean() + (1 - share) * (truth == "sad").mean()
+        assert score["prior"] == pytest.approx(wanted)
 
 
 def test_the_scores_of_an_ensemble_stand_by_corpus_beside_the_baseline_of_each(exp, capsys):
