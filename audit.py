@@ -111,6 +111,12 @@ def listen(path: Path) -> Sound:
     return Sound(len(data), key, len(samples) / rate, not samples.any(), converted)
 
 
+def is_silence(utterances: pd.DataFrame) -> np.ndarray:
+    """(N,) bool: rows whose file holds zeros alone, as many do; a video without sound is none."""
+    films = utterances["wav"].str.lower().str.endswith(VIDEOS)
+    return (utterances["silent"].astype(bool) & ~films).to_numpy()
+
+
 def _watch(path: Path) -> Sound:
     """A video; `silent` where it has no sound."""
     import video  # few corpora need what it stands on
@@ -122,6 +128,7 @@ def _watch(path: Path) -> Sound:
     except OSError as error:
         reason = error.strerror or str(error)
         return Sound(0, "", float("nan"), False, bad=f"unreadable video: {reason}")
+    video.media.pyav()  # a missing package is no fault of the file
     try:
         seen = video.probe(path)
     except (video.Unusable, UserError) as error:

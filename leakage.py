@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+import audit
 import protocol
 from utils import UserError, leaf
 
@@ -63,7 +64,7 @@ def _crossing(utterances: pd.DataFrame, column: str, sets: np.ndarray) -> list[s
     """
     real = (utterances[column] != "") & (utterances["quarantine"] == "")
     if column == "wav_hash":
-        real &= ~utterances["silent"].astype(bool)
+        real &= ~audit.is_silence(utterances)
     keys = [column] if column == "wav_hash" else ["corpus", column]
     rows = utterances.assign(set=sets)[real].drop_duplicates([*keys, "set"])
     rows = rows[rows.duplicated(keys, keep=False)]

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+import audit
 import constants
 import model as models
 from dataset import Material, Windows
@@ -335,7 +336,7 @@ def refuse_trained(folder: Path, material: Material, configuration: dict) -> Non
     heard = folder / "training.csv"
     if heard.exists():
         known = set(pd.read_csv(heard, dtype=str)["wav_hash"].dropna())
-        seen = tested["wav_hash"].isin(known) & ~tested["silent"]
+        seen = tested["wav_hash"].isin(known) & ~audit.is_silence(tested)
         where = []
         for corpus in material.corpora:
             for sessions in _heard_sessions(corpus, configuration):

@@ -55,6 +55,7 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
     model = model.to(processes.device)
     material = open_material(settings, models.inputs(settings.model, vars(settings)))
     windows = _windows(material, "train", settings, processes)
+    _check_truth(windows, model)
     if len(windows) < 2:
         raise UserError(f"training needs at least 2 labelled utterances, got {len(windows)}")
     own = leaf("models", settings.model)
@@ -78,6 +79,14 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
         if processes.is_main:
             checkpoint.remove(folder)
     return folder
+
+
+def _check_truth(windows: Windows, model: torch.nn.Module) -> None:
+    """A UserError where no training row has a truth of what the model predicts."""
+    known = windows.known(np.arange(len(windows)))
+    if len(windows) and not any(known.get(head) for head in models.heads(model)):
+        raise UserError(f"the model predicts {', '.join(models.heads(model))}, and no training row "
+                        f"of the corpus has any of that")  # fmt: skip
 
 
 def _check_select(settings: argparse.Namespace, model: torch.nn.Module) -> None:
@@ -108,12 +117,12 @@ def _pos_weight(windows: Windows, settings: argparse.Namespace) -> float:
     if said or not events:
         return said or 1.0
     share = float(np.nanmean(events[0][windows.judged]))
-    return (1 - share) / share if share else 1.0
+    return (1 - share) / share if 0 < share < 1 else 1.0
 
 
 def _counts(windows: Windows, settings: argparse.Namespace) -> np.ndarray:
     """(7,) how often each class is a target; with votes, a tie counts in each of its labels."""
-    if settings.target == "hard":
+    if settings.target == "hard" and "emotion" in windows.truth:
         return windows.truth["emotion"][windows.rows].sum(0).astype(int)
     return windows.class_counts()
 

@@ -1,9 +1,9 @@
 """What a speech encoder costs: padding, cached states, bf16, seconds of sound a second.
 
-    PYTHONPATH=. python benchmarks/encoders.py --data sample    two idle cores, about 8 min
+    PYTHONPATH=. python benchmarks/encoders.py    two idle cores, about 6 min
 
-The encoder has the size of a base wav2vec2 (95 million weights, random) and is written to a folder
-that is deleted at the end. The sides of each comparison take turns, clip for clip the same.
+The encoder has the size of a base wav2vec2 (95 million weights, random). It and a small synthetic
+corpus are written to a folder that is deleted at the end. The sides of each comparison take turns, clip for clip the same.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from benchmarks import measure, tiny_wav2vec2
 from dataset import Windows, open_material
 from devices import Processes
 from training import OPTIMIZERS, losses_of
-from utils import UserError, rng
+from utils import UserError, leaf, rng
 
 BASE = {
     "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
@@ -62,7 +62,7 @@ class Side:
 
     def __init__(self, data: str, encoder: Path, clips: int, *flags: str):
         words = ["--model", "wav2vec2", "--data", data, "--speech_encoder", str(encoder),
-                 "--batch_size", "8", "--gpu_id", "-1", *flags]  # fmt: skip
+                 "--batch_size", "8", "--gpu_id", "-1", "--test_split", "1", *flags]  # fmt: skip
         self.settings = arguments.trained(words)
         models.complete(self.settings)
         self.model = models.build("wav2vec2", vars(self.settings), 42)
@@ -122,7 +122,7 @@ def forward(side: Side) -> Callable[[], None]:
 def main() -> int:
     """Exit code 2 for what the user can mend."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", default="sample", help="DIR, CORPUS:DIR or sample")
+    parser.add_argument("--data", help="DIR or CORPUS:DIR (default: a synthetic corpus)")
     parser.add_argument("--clips", type=int, default=32)
     options = parser.parse_args()
     Processes(-1)
@@ -134,6 +134,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         encoder = Path(folder) / "base"
         tiny_wav2vec2.write(encoder, norm="group", **BASE)
+        if options.data is None:
+            options.data = str(Path(folder) / "corpus")
+            sizes = {"sessions": 5, "dialogues": 2, "utterances": 6}
+            leaf("corpora", "sample").write(Path(options.data), **sizes)
         try:
             costs(options, encoder)
         except UserError as error:

@@ -16,6 +16,8 @@ from utils import write_atomic
 
 STEP = FRAME / RATE  # s of a level
 LEAST = 0.5  # s that are left of a clip whose ends are moved
+APART = 0.1  # s between two clips
+PAUSE = 9  # steps of 20 ms: 180 ms
 THUMBNAILS = 12
 BLUE, SHADE = "#0072B2", "#F0E442"  # Okabe and Ito
 EMOTION_COLOURS = {
@@ -27,28 +29,39 @@ Spans = list[tuple[float, float]]
 
 
 def snapped(spans: Spans, level: np.ndarray | None, reach: float, seconds: float) -> Spans:
-    """Each end moved to the quietest 20 ms at most `reach` s away, the nearest of equals.
+    """Each end moved to the middle of the quietest PAUSE at most `reach` s away, of equals the
+    nearest; the ends of the video stay.
 
-    Spans stay sorted and apart, at least half a second long, and within the video.
+    Spans stay sorted and APART, at least half a second long, and together no longer than they were:
+    where they would be, those moves that lengthen them most are not made.
     """
     spans = [(start, min(end, seconds)) for start, end in spans]
     if level is None or not reach:
         return spans
-    ends = [time for span in spans for time in span]
-    for i, time in enumerate(ends):
-        low = max(time - reach, ends[i - 1] + (LEAST if i % 2 else 0.0) if i else 0.0)
-        after = ends[i + 1] - (0.0 if i % 2 else LEAST) if i + 1 < len(ends) else seconds
-        ends[i] = _quietest(level, time, low, min(time + reach, after))
-    return list(zip(ends[::2], ends[1::2], strict=True))
+    quiet = np.concatenate([level, np.full(max(0, int(seconds / STEP) + 1 - len(level)), -100.0)])
+    quiet = np.convolve(quiet, np.ones(PAUSE) / PAUSE, "same")  # a stop within a word is shorter
+    times = [time for span in spans for time in span]
+    moved = list(times)
+    for i, time in enumerate(times):
+        if time in (0.0, seconds):
+            continue
+        before = max(moved[i - 1], times[i - 1]) + (LEAST if i % 2 else APART) if i else 0.0
+        after = times[i + 1] - (APART if i % 2 else LEAST) if i + 1 < len(times) else seconds
+        moved[i] = _quietest(quiet, time, max(time - reach, before), min(time + reach, after))
+    longer = {i: (moved[i] - times[i]) * (1 if i % 2 else -1) for i in range(len(times))}
+    for i in sorted(longer, key=longer.__getitem__, reverse=True):
+        if sum(longer.values()) > 1e-9:
+            moved[i], longer[i] = times[i], 0.0
+    return list(zip(moved[::2], moved[1::2], strict=True))
 
 
 def _quietest(level: np.ndarray, time: float, low: float, high: float) -> float:
-    frames = np.arange(max(0, int(np.ceil(low / STEP))), min(len(level), int(high / STEP) + 1))
-    if not len(frames) or low > high:
+    middle = (np.arange(len(level)) + 0.5) * STEP
+    frames = np.flatnonzero((middle >= low) & (middle <= high))
+    if not len(frames):
         return time
-    places = frames * STEP
-    order = np.lexsort((np.abs(places - time), level[frames]))
-    return float(np.clip(places[order[0]], low, high))
+    order = np.lexsort((np.abs(middle[frames] - time), level[frames]))
+    return float(middle[frames[order[0]]])
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -115,7 +128,7 @@ def thumbnails(path: Path, seconds: float) -> list[tuple[float, np.ndarray]]:
     """(s, small RGB) of pictures spread over the video; none where it has no picture."""
     wanted = [(n + 0.5) * seconds / THUMBNAILS for n in range(THUMBNAILS)]
     try:
-        return [(s, frame[:: max(1, frame.shape[0] // 90), :: max(1, frame.shape[0] // 90)])
+        return [(s, frame[:: (step := max(1, frame.shape[0] // 90)), ::step].copy())
                 for s, frame in video.frames(path, wanted)]  # fmt: skip
     except feature.Unusable:
         return []

@@ -43,6 +43,8 @@ def named(words: Sequence[str], save_path: str) -> list[Member]:
     for kind, found in (("called", names), ("the run", folders)):
         if twice := [what for what in found if found.count(what) > 1]:
             raise UserError(f"two members are {kind} {twice[0]!r}; name different runs, each once")
+    if odd := [m.name for m in members if not (m.predictions["emotion"] != "").any()]:
+        raise UserError(f"{odd[0]} predicts no emotion, and ensembles combine those alone")
     if len(members) < 2:
         raise UserError(f"an ensemble needs at least 2 members, got {len(members)}")
     return members

@@ -68,9 +68,10 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
 def settings_of(configuration: dict, given: argparse.Namespace) -> argparse.Namespace:
     """What the run was trained with, and where things are now."""
     flags, *_ = arguments.parse(["--model", configuration["model"]])
-    moved = {name: value for name in ("vision_encoder", "emotion_run")
-             if (value := getattr(given, name)) is not None}  # fmt: skip
-    return argparse.Namespace(**vars(flags) | configuration | moved)
+    moved = {name: getattr(given, name) for name in ("vision_encoder", "emotion_run")
+             if getattr(given, name) is not None and configuration.get(name)}  # fmt: skip
+    place = {"save_path": given.save_path}
+    return argparse.Namespace(**vars(flags) | configuration | moved | place)
 
 
 def seconds_of(path: Path, sound: audit.Sound) -> pd.DataFrame:
@@ -118,9 +119,12 @@ def timeline(path: Path, run: Path, given: argparse.Namespace) -> pd.DataFrame:
     """
     _, configuration = models.load(run)
     settings = settings_of(configuration, given)
+    settings.emotion_run = given.emotion_run or settings.emotion_run
     if not settings.emotion_run:
         raise UserError("--timeline needs --emotion_run RUN: finished runs of lstm_audio")
     sound = audit.listen(path)
+    if sound.bad:
+        raise UserError(f"cannot use {path}: {sound.bad}")
     seconds = list(range(seconds_in(sound)))
     try:
         said = leaf("features", "emotion_states").readings(path, settings, seconds)
