@@ -14,14 +14,15 @@ import os
 import shlex
 import sys
 import warnings
+from pathlib import Path
 
 from arguments import Parser, check, parse
-from utils import UserError, leaf, leaves
+from utils import UserError, leaf, leaves, read_json
 
 TEST_FLAGS = (  # what may be said together with --test_only
     "test_only", "test_path", "data", "tables", "max_bad", "test_split", "ties", "batch_size",
     "gpu_id", "save_path", "text_encoder", "speech_encoder", "vision_encoder", "max_tokens",
-    "test_extra",
+    "test_extra", "emotion_run",
 )  # fmt: skip
 RESUME_FLAGS = ("resume", "save_path", "save_minutes", "gpu_id")  # the same with --resume
 
@@ -58,8 +59,20 @@ def train_or_test(arguments: list[str]) -> None:
     import run
 
     folder = record.find(name, settings.save_path)
+    settings, given, extra = _of_run(folder, arguments, given)
+    if odd := [word for word in extra if word.removeprefix("--") != name]:
+        raise UserError(f"unknown: {' '.join(odd)}; python main.py --help lists the flags")
     _refuse(given, TEST_FLAGS, f"settled when {folder.name} was trained; with --test_only")
     run.test(folder, settings, given, command)
+
+
+def _of_run(folder: Path, arguments: list[str], given: dict) -> tuple:
+    """What was said, read with the flags of the model that is tested."""
+    named = read_json(folder / "configuration.json").get("model")
+    if "model" in given or named not in leaves("models"):
+        return parse(arguments)
+    settings, again, extra = parse(["--model", named, *arguments])
+    return settings, {name: value for name, value in again.items() if name != "model"}, extra
 
 
 def _refuse(given: dict, allowed: tuple[str, ...], why: str) -> None:

@@ -3,7 +3,8 @@
     PYTHONPATH=. python benchmarks/encoders.py    two idle cores, about 6 min
 
 The encoder has the size of a base wav2vec2 (95 million weights, random). It and a small synthetic
-corpus are written to a folder that is deleted at the end. The sides of each comparison take turns, clip for clip the same.
+corpus are written to a folder that is deleted at the end. The sides of each comparison take turns,
+clip for clip the same.
 """
 
 import argparse

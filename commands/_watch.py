@@ -22,7 +22,7 @@ from annotation import VOTES
 from dataset import Material, Sequences
 from devices import Processes, settle_arithmetic
 from inference import outputs
-from utils import UserError, leaf, make_folder
+from utils import UserError, leaf, make_folder, read_json
 
 RATE = 16_000  # Hz
 OVERHANG = 0.1  # s: AAC ends with its frame, up to 64 ms late
@@ -44,11 +44,11 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
     settle_arithmetic(deterministic=False)
     processes = Processes(given.gpu_id)
     record.check_trained(run)
+    named = read_json(run / models.CONFIGURATION).get("model", constants.MODEL)
+    if not hasattr(leaf("models", str(named)), "SEQUENCE"):
+        raise UserError(f"{run.name} is a run of {named}, which does not judge seconds of a video; "
+                        f"--run needs one of a highlight model")  # fmt: skip
     model, configuration = models.load(run, processes.device)
-    own = leaf("models", configuration["model"])
-    if not hasattr(own, "SEQUENCE"):
-        raise UserError(f"{run.name} is a run of {configuration['model']}, which does not judge "
-                        f"seconds of a video; --run needs one of a highlight model")  # fmt: skip
     settings = settings_of(configuration, given)
     record.refuse_another_encoder(run, settings, configuration)
     sound = audit.listen(path)

@@ -4,6 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -11,6 +12,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import main
 from utils import leaf
 
+# EXAMPLES=1000 make test looks longer; a test that says how many it wants is not asked
+EXAMPLES = int(os.environ.get("EXAMPLES", 40))
+hypothesis.settings.register_profile("suite", max_examples=EXAMPLES, deadline=None)
+hypothesis.settings.load_profile("suite")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 needs_shared = pytest.mark.skipif(
     not (SHARED / "real_speech").is_dir(),

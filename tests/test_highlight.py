@@ -22,7 +22,7 @@ import model as models
 import trials
 import video
 from commands import _clip, _watch
-from utils import leaf, read_json
+from utils import leaf, read_json, write_json
 
 av = pytest.importorskip("av")  # requirements-extra.txt
 
@@ -270,9 +270,12 @@ def test_a_video_is_never_its_own_clip(place, capsys):
     assert Path(path).read_bytes() == before
 
 
-def test_a_run_that_judges_no_seconds_is_refused(place, made, run_folder, workplace, capsys):
-    words = ["--run", run_folder.name, "--save_path", str(workplace / "exp")]
-    assert cut(film(), *words) == 2
+def test_a_run_that_judges_no_seconds_is_refused(place, capsys):
+    folder = Path("runs/other")
+    folder.mkdir(parents=True)
+    write_json(folder / "configuration.json", {"model": "mate"})
+    (folder / "model.pth").touch()
+    assert cut(film(), "--save_path", "runs", run="other") == 2
     assert "is a run of mate, which does not judge seconds" in capsys.readouterr().err
 
 

@@ -120,6 +120,7 @@ def utterances(**columns) -> pd.DataFrame:
                      "S3_script03"],
         "kind": ["impro", "script"] * 3, "speaker": ["1F", "1M", "2F", "2M", "3F", "3M"],
         "wav_hash": [f"h{n}" for n in range(6)], "silent": [False] * 6, "quarantine": [""] * 6,
+        "wav": ["a.wav"] * 6,
         "text": ["하나둘", "둘셋넷", "셋넷다", "넷다섯", "다섯여", "여섯일"],
         "emotion": ["happy"] * 6, "arousal": [3.0] * 6,
     }  # fmt: skip
@@ -193,6 +194,12 @@ def test_silence_and_quarantine_are_no_recordings(how):
     guard(rows.assign(**how), SPLIT)
 
 
+def test_a_video_without_sound_is_known_by_its_pictures():
+    rows = utterances(wav_hash=["h", "1", "2", "3", "h", "5"]).assign(silent=True, wav="a.MP4")
+    with pytest.raises(UserError, match="audio 1 "):
+        guard(rows, SPLIT)
+
+
 def test_what_is_unknown_is_not_the_same():
     nothing = {column: [""] * 6 for column in ("speaker", "dialogue", "wav_hash", "text")}
     assert guard(utterances(**nothing), SPLIT, "text").reasons == {"exact": 0, "similar": 0}
@@ -257,6 +264,7 @@ def lines(texts: list[str], tested: list[str], **columns) -> pd.DataFrame:
             for name in ("segment", "dialogue", "speaker", "wav_hash")}  # fmt: skip
     return pd.DataFrame({
         "corpus": "k", "session": [1] * n + [3] * len(tested), "kind": "impro", "silent": False,
+        "wav": "a.wav",
         "quarantine": "", "text": texts + tested, "emotion": "sad", "arousal": 2.0,
     } | each | columns)  # fmt: skip
 

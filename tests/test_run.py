@@ -714,3 +714,10 @@ def test_a_row_that_tests_the_same_utterances_twice_is_refused(text_run, capsys)
 def test_two_rows_of_one_name_are_refused(text_run, capsys):
     assert main.main(["compare", text_run.name, text_run.name]) == 2
     assert "two rows are called" in capsys.readouterr().err
+
+
+def test_a_word_too_many_with_test_only_is_named(text_run, capsys):
+    words = ["--test_only", text_run.name, "--batchsize", "8"]
+    assert main.main(words) == 2
+    assert "unknown: --batchsize 8" in capsys.readouterr().err
+    assert not list(text_run.glob("test_*"))
