@@ -33,12 +33,13 @@ def compared(
 ) -> dict:
     """Everything that the table shows, as JSON holds it; as `tables.compared`.
 
-    Of several folds or seeds, all videos together, once a seed. F1 has the threshold that the first
-    trial of its row found on validation videos.
+    Of several folds or seeds, all videos together, once a seed; F1 then has no threshold: that of
+    one trial was found on videos that another is tested on, or for another model's scores.
     """
     results = {name: [read_json(t.folder / "result.json") for t in row]
                for name, row in rows.items()}  # fmt: skip
-    thresholds = {name: found[0]["highlight"]["threshold"] for name, found in results.items()}
+    thresholds = {name: found[0]["highlight"]["threshold"] if len(found) == 1 else None
+                  for name, found in results.items()}  # fmt: skip
     seconds = {name: _seconds(row) for name, row in rows.items()}
     return {
         "title": title, "about": about,

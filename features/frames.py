@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 import pretrained
 import utils
@@ -27,6 +28,7 @@ DTYPE = "float16"  # a pooled output lies in -1..1
 SOURCE = "wav"
 BY = "second"
 NO_WEIGHTS = "colour-motion"
+LONG = 600  # s: of a video of that length it is told how far it is
 AT_ONCE = 32  # frames in one forward pass
 TYPES = ("vit",)
 PREPROCESSING = "preprocessor_config.json"
@@ -101,7 +103,9 @@ class Extractor:
     def __call__(self, source: Path, rows: list) -> list[np.ndarray | Unusable]:
         """The pictures are decoded once. Raises Unusable where there are none at all."""
         wanted = sorted({round(row.start) for row in rows})
-        found = dict(self.seconds(source, wanted))
+        short = {"disable": True} if len(wanted) < LONG else {}
+        bar = tqdm(self.seconds(source, wanted), "watching", len(wanted), False, unit="s", **short)
+        found = dict(bar)
         return [found.get(round(row.start), Unusable("no picture in this second")) for row in rows]
 
 
