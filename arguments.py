@@ -340,6 +340,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict, list[str]]:
     settings, extra = parser.parse_known_args(arguments)
     for action in parser._actions:
         action.default = argparse.SUPPRESS
+    parser._defaults.clear()  # a model's own defaults were not given
     given = vars(parser.parse_known_args(arguments)[0])
     _read_sessions(settings, given)
     return settings, given, extra

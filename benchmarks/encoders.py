@@ -1,6 +1,6 @@
 """What a speech encoder costs: padding, cached states, bf16, seconds of sound a second.
 
-    PYTHONPATH=. python benchmarks/encoders.py    two idle cores, about 6 min
+    PYTHONPATH=. python benchmarks/encoders.py    two idle cores, about 4 min
 
 The encoder has the size of a base wav2vec2 (95 million weights, random). It and a small synthetic
 corpus are written to a folder that is deleted at the end. The sides of each comparison take turns,
@@ -37,7 +37,7 @@ BASE = {
 # 95th percentile 16.5, of KEMDy20 by its median 4.54 and mean 5.99
 LENGTHS = {"KEMDy19": (10_279, 4.07, 0.851), "KEMDy20": (13_462, 4.54, 0.744)}
 FRAME = 0.02  # s
-TURNS = 3
+TURNS = 2
 
 
 def padding(size: int) -> list[tuple[str, float, float]]:
@@ -124,7 +124,7 @@ def main() -> int:
     """Exit code 2 for what the user can mend."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", help="DIR or CORPUS:DIR (default: a synthetic corpus)")
-    parser.add_argument("--clips", type=int, default=32)
+    parser.add_argument("--clips", type=int, default=8)
     options = parser.parse_args()
     Processes(-1)
     print(measure.machine())
