@@ -432,7 +432,7 @@ def hasty(monkeypatch) -> None:
     """No pictures, and few resamples: they take longer than all the rest."""
     draws = evidence.draws
     monkeypatch.setattr(evidence, "draws", lambda groups, resamples, seed: draws(groups, 10, seed))
-    monkeypatch.setattr(report, "_png", lambda draw, inches: b"")
+    monkeypatch.setattr(report, "png", lambda draw, inches, **grid: b"")
 
 
 # --- a run ---------------------------------------------------------------------------------------
