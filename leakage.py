@@ -232,7 +232,7 @@ def card(material: "Material", settings: argparse.Namespace, trained: bool = Tru
         "seed": settings.seed,
         "select": _selection(settings) if trained else None,
         "disjoint": settings.disjoint if trained else None,
-        "resampling": "none: nothing is resampled before the split",
+        "resampling": _resampling(settings),
         # normalised by what is known of a speaker, test recordings included
         "uses_test_audio": bool(getattr(settings, "speaker_norm", False)),
         "sets": {name: _counted(utterances, sets == name, target)
@@ -258,6 +258,12 @@ def _by_corpus(utterances: pd.DataFrame, sets: np.ndarray, target: np.ndarray) -
                for part in protocol.Split._fields if ((sets == part) & of[name]).any()}
         for name in names
     }}  # fmt: skip
+
+
+def _resampling(settings: argparse.Namespace) -> str:
+    how = getattr(settings, "balance", "none")
+    return "none: nothing is resampled before the split" if how == "none" else (
+        f"{how}, of training rows alone, after the split")  # fmt: skip
 
 
 def _selection(settings: argparse.Namespace) -> str:

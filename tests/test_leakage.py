@@ -569,3 +569,10 @@ def test_the_card_of_a_run_tested_again_counts_the_test_alone():
                                      "targets": 0, "one_label": 0}  # fmt: skip
     assert card["dropped"]["quarantined"] == {"truncated": 1}
     assert card["select"] is card["disjoint"] is card["leaks"] is None
+
+
+def test_the_card_says_what_is_resampled():
+    assert leakage._resampling(SimpleNamespace(balance="none")).startswith("none")
+    assert leakage._resampling(SimpleNamespace()).startswith("none")
+    said = leakage._resampling(SimpleNamespace(balance="smote"))
+    assert said == "smote, of training rows alone, after the split"
