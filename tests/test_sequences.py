@@ -206,3 +206,23 @@ def test_events_weigh_as_much_as_all_that_is_none_unless_it_is_said():
     assert run._pos_weight(windows, argparse.Namespace()) == pytest.approx((1 - share) / share)
     assert run._pos_weight(windows, argparse.Namespace(pos_weight=2.5)) == 2.5
     assert set(windows.truth) == set(constants.EVENTS)
+
+
+# --- found in a review ---------------------------------------------------------------------------
+
+
+def test_a_window_costs_as_many_steps_as_all_its_slots_padded_to_the_longest():
+    rows = seconds(LENGTHS).assign(emotion="sad")
+    store = SimpleNamespace(ragged=True, lengths=np.arange(len(rows)) + 1)
+    found = material(rows)
+    found.stores, found.sequence = {"x": store}, False
+    windows = dataset.windows(found, "train", 3)
+    longest = np.where(windows.index >= 0, windows.index + 1, 0).max(1)
+    assert windows.lengths.tolist() == (3 * longest).tolist()
+
+
+def test_a_corpus_without_any_truth_of_the_model_is_refused():
+    windows = dataset.windows(material(seconds(LENGTHS)), "train", 4)
+    run._check_truth(windows, SimpleNamespace(heads=("highlight",)))
+    with pytest.raises(utils.UserError, match="predicts emotion, and no training row"):
+        run._check_truth(windows, SimpleNamespace(heads=("emotion",)))
