@@ -143,6 +143,22 @@ def test_seeds_of_one_row_are_videos_of_their_own(made):
     assert not two.duplicated("segment").any()
 
 
+def test_a_model_of_emotions_learns_nothing_of_videos_and_says_so(place, made, capsys):
+    test = read_json(made / "exp/both/configuration.json")["test_split"][0]
+    words = [
+        "--model",
+        "lstm_audio",
+        "--data",
+        "films",
+        "--test_split",
+        str(test),
+        "--gpu_id",
+        "-1",
+    ]
+    assert main.main(words) == 2
+    assert "no training row of the corpus has any of that" in capsys.readouterr().err
+
+
 # --- the verb ------------------------------------------------------------------------------------
 
 
