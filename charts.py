@@ -19,6 +19,11 @@ SQUARE = {"left": 40.0, "right": 310.0, "top": 10.0, "bottom": 280.0}  # of 320 
 BARS = SQUARE | {"left": 46.0}  # of 320 x 388 units, with the counts below
 COUNTS = (322.0, 362.0)  # top and bottom of the counts under the reliability
 
+EMOTION_COLOURS = {  # Okabe and Ito's, told apart without seeing colours well
+    "disgust": "#009E73", "angry": "#D55E00", "sad": "#56B4E9", "fear": "#CC79A7",
+    "surprise": "#F0E442", "neutral": "#BBBBBB", "happy": "#E69F00",
+}  # fmt: skip
+
 
 # --- strips in the table of scores -----------------------------------------------------------
 

@@ -169,11 +169,8 @@ class Windows(torch.utils.data.Dataset):
         rows = np.where((index >= 0) & self.visible[index], index, -1)
         if self.resident is not None:
             return self.resident.batch(rows, targets, cut)
-        batch = {"mask": torch.from_numpy(rows >= 0), "row": torch.from_numpy(targets)}
-        for name, store in self.stores.items():
-            batch[name] = torch.from_numpy(store.gather(rows, cut))
-            batch[f"{name}_mask"] = torch.from_numpy(store.mask(rows))
-        return batch | self.answers(indices)
+        batch = {"row": targets, **feature.gathered(self.stores, rows, cut)}
+        return {k: torch.from_numpy(v) for k, v in batch.items()} | self.answers(indices)
 
     def answers(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
         """The truth of (B,) windows: {head: (B, ...), "<head>_mask": (B,)}."""

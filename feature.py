@@ -112,6 +112,37 @@ def _say_damage(
         log.warning("%s: damaged: %s; extracting %d again", cache.folder, named, jobs)
 
 
+class Live:
+    """The feature `name`, of a few utterances at a time, in memory: nothing is written.
+
+    `shape`: of one block; `kind`: the column it is made from. Called with utterances whose `wav`
+    says where a file is, it gives their Store. What extracts is made at the first call.
+    """
+
+    def __init__(self, name: str, settings: Any):
+        self.leaf, self.settings = utils.leaf("features", name), settings
+        self.parameters = self.leaf.parameters(settings)
+        self.kind = _kind(self.leaf, self.parameters)
+        self.shape = tuple(self.leaf.shape(self.parameters))
+        self.extractor: Any = None
+
+    def __call__(self, utterances: pd.DataFrame) -> "Store":
+        keys = _keys(self.kind, utterances, _by_second(self.leaf))
+        jobs = _jobs(self.kind, utterances, keys, Path(), set(keys) - {""})
+        if jobs and self.extractor is None:
+            self.extractor = self.leaf.Extractor(self.parameters)
+        entries, parts, at = {}, [], 0
+        for entry, data in _extracted(
+            self.leaf, self.parameters, self.extractor, jobs, None, False
+        ):
+            entries[entry.key] = entry._replace(offset=at)
+            parts.append(data)
+            at += len(data)
+        held = np.frombuffer(b"".join(parts), np.uint8)
+        about = (self.leaf, self.parameters, Path(), entries, keys, utterances, self.settings)
+        return Store(*about, held)
+
+
 class Store:
     """One feature of some utterances, by row number. `folder`: its cache.
 
@@ -124,6 +155,7 @@ class Store:
     def __init__(
         self, leaf: ModuleType, parameters: dict, folder: Path, entries: dict[str, Entry],
         keys: list[str], utterances: pd.DataFrame, settings: Any = None,
+        data: np.ndarray | None = None,
     ):  # fmt: skip
         self.leaf, self.parameters, self.folder = leaf, parameters, folder
         self.kind = _kind(leaf, parameters)
@@ -140,7 +172,8 @@ class Store:
             most = leaf.longest(parameters) if hasattr(leaf, "longest") else None
             steps = [e.shape[0] if e and e.shape else 0 for e in self.entries]
             self.lengths = np.minimum(steps, most or max(steps, default=0)) * self.available
-        self._data, self._dtype = mapped(folder / "data.bin"), np.dtype(leaf.DTYPE)
+        self._data = mapped(folder / "data.bin") if data is None else data
+        self._dtype = np.dtype(leaf.DTYPE)
         self._stats = [entry and entry.stats for entry in self.entries]
         if hasattr(leaf, "settle"):
             arrays = [self.array(row) for row in range(len(self))]
@@ -200,6 +233,16 @@ class Store:
                  for row, array in zip(rows.ravel(), arrays, strict=True)]  # fmt: skip
         self.leaf.gather(arrays, stats, self.parameters, cut, out.reshape(-1, *shape))
         return out
+
+
+def gathered(
+    stores: dict[str, Store], rows: np.ndarray, cut: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """(B, W) row numbers, -1: padding -> `mask` and, of each feature, its blocks and its mask."""
+    batch = {"mask": rows >= 0}
+    for name, store in stores.items():
+        batch |= {name: store.gather(rows, cut), f"{name}_mask": store.mask(rows)}
+    return batch
 
 
 def join(stores: list[Store]) -> Store:

@@ -19,6 +19,7 @@ import annotation
 import calibration
 import charts
 import constants
+import lettering
 import metric
 from utils import ROOT, UserError, read_json, write_atomic
 from wording import count, interval, number, sessions, tables
@@ -403,7 +404,8 @@ def png(draw: Callable, inches: tuple[float, float], **grid) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
-    plain = {**matplotlib.rcParamsDefault, "text.parse_math": False}  # a "$" is no formula
+    plain = {**matplotlib.rcParamsDefault, "text.parse_math": False,  # a "$" is no formula
+             "font.sans-serif": lettering.families()}  # fmt: skip
     with matplotlib.rc_context(plain):
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure.subplots(**grid))

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+import charts
 import constants
 import feature
 import report
@@ -20,10 +21,6 @@ APART = 0.1  # s between two clips
 PAUSE = 9  # steps of 20 ms: 180 ms
 THUMBNAILS = 12
 BLUE, SHADE = "#0072B2", "#F0E442"  # Okabe and Ito
-EMOTION_COLOURS = {
-    "disgust": "#009E73", "angry": "#D55E00", "sad": "#56B4E9", "fear": "#CC79A7",
-    "surprise": "#F0E442", "neutral": "#BBBBBB", "happy": "#E69F00",
-}  # fmt: skip
 
 Spans = list[tuple[float, float]]
 
@@ -169,7 +166,7 @@ def timeline_picture(table: pd.DataFrame) -> bytes:
         above, below = np.atleast_1d(axes) if shares and scales else (axes, axes)
         time = table["start"] + 0.5
         if shares:
-            colours = [EMOTION_COLOURS[name] for name in shares]
+            colours = [charts.EMOTION_COLOURS[name] for name in shares]
             above.stackplot(time, table[shares].fillna(0).T, labels=shares, colors=colours, lw=0)
             above.set(ylim=(0, 1), ylabel="probability")
             above.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)

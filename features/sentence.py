@@ -5,6 +5,7 @@
                          over word pieces, [CLS], [SEP] and [PAD] left out
     char-ngram           hashed character 1-3-grams: no download, no network
     .../embedding.npy    vectors made elsewhere, a dict keyed `<segment>.txt`, as in 2022
+    exp/RUN/onnx         the encoder that was exported with a model: no torch
 """
 
 import unicodedata
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import constants
+import exported
 import pretrained
 from feature import Unusable
 from features._vectors import read_vectors
@@ -56,6 +58,8 @@ class Extractor:
             self.encode: Callable[[list[str]], Vectors] = CharNgram(dim)
         elif encoder.endswith(".npy"):
             self.encode = EmbeddingFile(Path(encoder), dim)
+        elif (Path(encoder) / exported.SENTENCE).is_file():
+            self.encode = Exported(Path(encoder), dim)
         else:
             self.encode = Bert(pretrained.find(encoder, HINT), dim)
 
@@ -80,26 +84,12 @@ def gather(
         block[...] = 0 if array is None else array
 
 
-# --- the three encoders: texts (or segments) -> vectors ----------------------------------------
+# --- the encoders: texts (or segments) -> vectors ----------------------------------------------
 
 
-class Bert:
-    """The average last state of the word pieces of a text. `pieces(text)`: their ids."""
-
-    def __init__(self, folder: Path, dim: int):
-        import torch
-
-        config = pretrained.config(folder)
-        if config["hidden_size"] != dim:
-            raise UserError(f"needed sentence vectors of {dim} numbers (--text_dim), the encoder "
-                            f"in {folder} makes {config['hidden_size']}")  # fmt: skip
-        self.torch = torch
-        self.room = pretrained.positions(config) - 2
-        self.pieces, self.first, self.last, _ = pretrained.tokenizer(folder, config)
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = pretrained.encoder(config, pooler=False)
-        pretrained.load(self.model, folder)
-        self.model.to(self.device).eval()
+class Pieces:
+    """Texts -> vectors by way of word pieces. `pieces(text)`: their ids; `first`, `last`: those of
+    [CLS] and [SEP]; `room`: for how many; `average`: (B, T) ids -> (B, dim)."""
 
     def __call__(self, texts: list[str]) -> Vectors:
         """Texts of equal length go together: nothing is padded, so nothing has to be masked."""
@@ -112,11 +102,42 @@ class Bert:
             step = max(1, TOKENS_AT_ONCE // (length + 2))
             for start in range(0, len(items), step):
                 rows, tokens = zip(*items[start : start + step], strict=True)
-                for row, vector in zip(rows, self._average(tokens), strict=True):
+                for row, vector in zip(rows, self.average(tokens), strict=True):
                     vectors[row] = vector
         return vectors
 
-    def _average(self, tokens: tuple[list[int], ...]) -> np.ndarray:
+
+def _check_dim(config: dict, dim: int, folder: Path) -> None:
+    if config["hidden_size"] != dim:
+        raise UserError(f"needed sentence vectors of {dim} numbers (--text_dim), the encoder "
+                        f"in {folder} makes {config['hidden_size']}")  # fmt: skip
+
+
+class Exported(exported.Sentences, Pieces):
+    """Of an exported model, with onnxruntime."""
+
+    def __init__(self, folder: Path, dim: int):
+        super().__init__(folder)
+        _check_dim(self.config, dim, folder)
+
+
+class Bert(Pieces):
+    """The average last state of the word pieces of a text."""
+
+    def __init__(self, folder: Path, dim: int):
+        import torch
+
+        config = pretrained.config(folder)
+        _check_dim(config, dim, folder)
+        self.torch = torch
+        self.room = pretrained.positions(config) - 2
+        self.pieces, self.first, self.last, _ = pretrained.tokenizer(folder, config)
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = pretrained.encoder(config, pooler=False)
+        pretrained.load(self.model, folder)
+        self.model.to(self.device).eval()
+
+    def average(self, tokens: tuple[list[int], ...]) -> np.ndarray:
         """(B, T) ids, [CLS] first and [SEP] last -> (B, dim) mean state of the others."""
         ids = self.torch.tensor(tokens, device=self.device)
         with self.torch.inference_mode():

@@ -1,0 +1,72 @@
+"""What of a run means something on another machine: its settings and facts, and no place on this.
+
+A key that a run does not write is left out: nobody knows what stands in it.
+"""
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import arguments
+from utils import leaf
+
+# flags about one machine, or about corpora by their folders; what was trained on stands in FACTS
+HERE = {"data", "save_path", "save_name", "save_minutes", "resume", "test_only", "test_path",
+        "gpu_id", "train_extra", "test_extra"}  # fmt: skip
+# what a run writes beside its flags (record.describe), but for the command
+FACTS = {"started", "git", "versions", "threads", "processes", "parameters", "corpus", "extra",
+         "split", "class_counts", "class_counts_by_corpus", "class_weights",
+         "majority"}  # fmt: skip
+# an encoder, and where a run keeps a digest of its files if it was a folder (pretrained.described)
+ENCODERS = {"text_encoder": "encoder_files", "speech_encoder": "speech_files",
+            "vision_encoder": ""}  # fmt: skip
+STARTS = r"(?:~\w*|\.{1,2}|[A-Za-z]:)?"
+PATH = re.compile(rf"{STARTS}[\\/]")  # how a text begins that is one; a hub id does not
+WITHIN = re.compile(rf"(?<![\w./\\-]){STARTS}(?:[\\/][^\\/\s,;:'\"()]+)+")  # one in a text
+
+
+def configuration(run: Path, said: dict, result: dict) -> dict:
+    """config.json: how the model is built and its features are made, from configuration.json.
+
+    `temperature`: of the confidence, `threshold`: of highlights; None where none was fitted.
+    """
+    flags = vars(arguments.parse(["--model", said["model"]])[0]).keys() - HERE
+    fields = {field.name for field in dataclasses.fields(leaf("models", said["model"]).Settings)}
+    kept = {name: value for name, value in said.items() if name in flags | fields | FACTS}
+    kept |= {flag: _encoder(run, said, flag) for flag in ENCODERS if kept.get(flag)}
+    if kept.get("emotion_run"):
+        runs = leaf("features", "emotion_states").names(kept["emotion_run"])
+        kept["emotion_run"] = ",".join(map(_last, runs))
+    if "corpus" in kept:
+        kept["corpus"] = kept["corpus"] | {"folder": ""}  # a reader may look for it
+        kept["extra"] = [extra | {"folder": ""} for extra in kept.get("extra", [])]
+    fitted = {"temperature": result.get("calibration", {}).get("temperature")}
+    if "highlight" in result:
+        fitted["threshold"] = result["highlight"]["threshold"]
+    return portable(kept) | fitted
+
+
+def _encoder(run: Path, said: dict, flag: str) -> str:
+    """A hub id as it is; of a folder or file, which is not published, `./NAME`."""
+    value = said[flag]
+    places = [Path(), *run.resolve().parents]  # it may have been named from where runs are made
+    local = said.get(ENCODERS[flag]) or value.endswith(".npy") or value.count("/") > 1
+    local = local or any(os.path.exists(place / value) for place in places)
+    return _last(value) if local else value
+
+
+def portable(value: Any) -> Any:
+    """JSON without places: of every path in its texts and names, `./NAME` is left."""
+    if isinstance(value, dict):
+        return {portable(name): portable(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [portable(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return _last(value) if PATH.match(value) else WITHIN.sub(lambda path: _last(path[0]), value)
+
+
+def _last(path: str) -> str:
+    return "./" + re.split(r"[\\/]", path.rstrip("\\/"))[-1]

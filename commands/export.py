@@ -1,0 +1,116 @@
+"""Write a trained run as ONNX, checked against torch on real windows.
+
+    python main.py export RUN --onnx                  to exp/RUN/onnx: float32, and int8
+    python main.py export RUN --onnx --no_int8 --out DIR
+
+The corpus of the run is needed: what is written is compared with torch on its test windows, and
+int8 is calibrated on training windows. What is in the folder: exported.py.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import arguments
+import constants
+import evidence
+import exported
+import predictor
+import utils
+from commands import _int8, _onnx
+from utils import UserError
+
+CLOSE = 1e-4  # largest difference from torch: of log-probabilities, and on the scale 1..5
+SCORES = ("macro_f1", "uar", "ccc_arousal", "ccc_valence")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, the format, and where its corpus is."""
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a finished run, or a published folder")
+    add("--onnx", action="store_true", help="the format; there is one")
+    add("--no_int8", dest="int8", action="store_false", help="float32 alone")
+    add("--out", metavar="DIR", help="where to (default: onnx in RUN)")
+    add("--data", metavar="DIR", help="where the corpus of the run is now")
+    add("--text_encoder", metavar="ID", help="where its text encoder is now")
+    add("--speech_encoder", metavar="ID", help="where its speech encoder is now")
+    add(
+        "--rows", type=arguments.number(int, 1), default=None, metavar="N",
+        help="test windows to compare on (default: all)",
+    )  # fmt: skip
+    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
+
+
+def main(settings: argparse.Namespace) -> None:
+    """Export, compare, quantise, compare again; the folder appears when all of it is there."""
+    if not settings.onnx:
+        raise UserError("export writes one format: say --onnx")
+    _onnx.needed()
+    folder = predictor.found(settings.run, settings.save_path)
+    out = Path(settings.out or folder / "onnx")
+    if out.exists():
+        raise UserError(f"{out} exists; take another --out, or remove it")
+    moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
+    judge = predictor.of_run(folder, -1, moved)
+    windows = _onnx.windows(judge, settings.data)
+    place = utils.make_folder(out.with_name(f".{out.name}.tmp"))
+    try:
+        _write(judge, windows, place, settings)
+        place.rename(out)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    print(f"written: {out}")
+
+
+def _write(judge: predictor.Predictor, windows: dict, place: Path, settings) -> None:
+    test = windows["test"]
+    chosen = np.arange(len(test))[: settings.rows]
+    about = _onnx.describe(judge)
+    _onnx.write(judge, test, place, about)
+    measured = {"torch": _onnx.said(judge, test, chosen)}
+    measured["float32"] = _onnx.said(predictor.of_export(place), test, chosen)
+    worst = max(float(np.abs(measured["torch"][0][head] - values).max(initial=0.0))
+                for head, values in measured["float32"][0].items())  # fmt: skip
+    print(f"{exported.MODEL}: opset {about['opset']}, at most {worst:.1e} from torch on "
+          f"{len(chosen)} test windows, {_megabytes(place / exported.MODEL)}")  # fmt: skip
+    if not worst <= CLOSE:
+        raise UserError(f"the exported model is {worst:.1e} from torch, more than {CLOSE:g} allows")
+    about["measured"] = {"windows": len(chosen), "difference_from_torch": worst}
+    if settings.int8:
+        _int8.write(place / exported.MODEL, windows["train"], place / exported.INT8)
+        measured["int8"] = _onnx.said(predictor.of_export(place, int8=True), test, chosen)
+        size = [(place / name).stat().st_size for name in (exported.MODEL, exported.INT8)]
+        about["measured"]["int8_size_ratio"] = size[1] / size[0]
+        print(f"{exported.INT8}: {_megabytes(place / exported.INT8)}, "
+              f"{size[1] / size[0]:.2f} of it")  # fmt: skip
+        about["measured"]["int8"] = _compared(measured, test, chosen, judge)
+    utils.write_json(place / exported.DESCRIPTION, about)
+
+
+def _megabytes(path: Path) -> str:
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+def _compared(measured: dict, windows, chosen: np.ndarray, judge) -> dict:
+    """Print and return scores of both, and what eight bits cost."""
+    frames = {name: _onnx.frame(windows, chosen, said) for name, (said, _) in measured.items()}
+    ties = getattr(judge.settings, "ties", constants.TIES)
+    lines, kept = [], {}
+    for score in SCORES:
+        pair = evidence.paired(frames["int8"], frames["float32"], score, ties)
+        if not np.isfinite(pair["difference"]):
+            continue
+        kept[score] = {"float32": pair["b"], "int8": pair["a"], "difference": pair["difference"],
+                       "interval": [pair["low"], pair["high"]], "n": pair["n"]}  # fmt: skip
+        lines.append([score, pair["b"], pair["a"], pair["difference"], pair["low"], pair["high"]])
+    table = pd.DataFrame(lines, columns=["", "float32", "int8", "difference", "low", "high"])
+    print(table.to_string(index=False, float_format="%.3f", col_space=9))
+    speed = {name: seconds for name, (_, seconds) in measured.items()}
+    print("ms a window: " + ", ".join(f"{name} {1000 * s:.1f}" for name, s in speed.items()))
+    same = float((frames["int8"]["emotion"] == frames["float32"]["emotion"]).mean())
+    print(f"the same emotion in {same:.1%} of the windows")
+    return {"scores": kept, "same_emotion": same,
+            "seconds_a_window": speed}  # fmt: skip

@@ -1,0 +1,160 @@
+"""Pictures of a dialogue of a user's own, as PNG: over time, as a path, why, and what was heard.
+
+Tables are those of `predictor.py`, effects those of `explanation.py`. No torch.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+import charts
+import constants
+import report
+from lettering import readable
+
+if TYPE_CHECKING:
+    from explanation import Effect
+
+SCALES = tuple(name for name, head in constants.HEADS.items() if head.kind == "scale")
+SCALE_COLOURS = ("#0072B2", "#D55E00")
+APART = 0.3  # s between two files that are laid end to end
+NAMED = 26  # utterances whose numbers stand under the axis
+
+
+def timeline(table: pd.DataFrame, title: str = "") -> bytes:
+    """Shares of the emotions of each utterance, arousal and valence under them.
+
+    Parts of one recording lie where they were said; files of their own lie end to end.
+    """
+    start, width, real = _places(table)
+    emotional = table[list(constants.EMOTIONS)].notna().all(axis=1).to_numpy()
+    scaled = [name for name in SCALES if table[name].notna().any()]
+    rows = int(emotional.any()) + bool(scaled) or 1
+
+    def draw(axes: Any) -> None:
+        axes = list(np.atleast_1d(axes))
+        if emotional.any():
+            _shares(axes[0], table[emotional], start[emotional], width[emotional])
+        if scaled:
+            _scales(axes[-1], table, scaled, start, width)
+        for missing in np.flatnonzero((table["trouble"] != "").to_numpy()):
+            left, right = start[missing], start[missing] + width[missing]
+            for each in axes:
+                each.axvspan(left, right, facecolor="none", edgecolor="#999999", hatch="//", lw=0)
+        axes[0].set_title(readable(title), fontsize=11, loc="left")
+        _time(axes[-1], table, start, width, real)
+
+    return report.png(draw, (11, 1.1 + 2.1 * rows), nrows=rows, sharex=True)
+
+
+def _places(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Beginning and length of each utterance in s, and whether that is the time of a recording."""
+    length = (table["end"] - table["start"]).fillna(1.0).to_numpy(float)
+    if len(table) and table["file"].nunique() == 1 and (table["file"] != "").all():
+        return table["start"].to_numpy(float), length, True
+    return np.concatenate([[0.0], np.cumsum(length + APART)[:-1]]), length, False
+
+
+def _shares(axes: Any, table: pd.DataFrame, start: np.ndarray, width: np.ndarray) -> None:
+    base = np.zeros(len(table))
+    for name in constants.EMOTIONS:
+        share = table[name].to_numpy(float)
+        colour = charts.EMOTION_COLOURS[name]
+        axes.bar(start, share, width, base, align="edge", color=colour, label=name,
+                 edgecolor="white", linewidth=0.4)  # fmt: skip
+        base += share
+    axes.set(ylim=(0, 1), ylabel="probability")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=9,
+                reverse=True)  # fmt: skip
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _scales(axes: Any, table: pd.DataFrame, names: list[str], start: Any, width: Any) -> None:
+    for name, colour in zip(names, SCALE_COLOURS, strict=False):
+        values = table[name].to_numpy(float)
+        axes.hlines(values, start, start + width, color=colour, lw=2.4, label=name)
+        axes.plot(start + width / 2, values, color=colour, lw=0.8, alpha=0.5)
+    axes.set(ylim=constants.SCALE, ylabel="1 to 5", yticks=range(1, 6))
+    axes.axhline(3, color="#dddddd", lw=0.8, zorder=0)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _time(axes: Any, table: pd.DataFrame, start: Any, width: Any, real: bool) -> None:
+    end = (start + width).max() if len(start) else 1.0
+    axes.set(xlim=(0 if not real else min(start.min(), 0), end))
+    if real or len(table) > NAMED:
+        axes.set_xlabel("s" if real else "s, files laid end to end")
+        return
+    axes.set_xticks(start + width / 2, [str(n) for n in range(1, len(table) + 1)])
+    axes.set_xlabel("utterance, as wide as it is long")
+
+
+def plane(table: pd.DataFrame) -> bytes:
+    """Arousal over valence: the path of a dialogue, its utterances numbered, the last one large."""
+    table = table[table[list(SCALES)].notna().all(axis=1)]
+    low, high = constants.SCALE
+
+    def draw(axes: Any) -> None:
+        x, y = table["valence"].to_numpy(float), table["arousal"].to_numpy(float)
+        axes.axhline(3, color="#cccccc", lw=0.8)
+        axes.axvline(3, color="#cccccc", lw=0.8)
+        axes.plot(x, y, color="#888888", lw=1, zorder=1)
+        colours = [charts.EMOTION_COLOURS.get(name, "#0072B2") for name in table["emotion"]]
+        sizes = [110] * (len(table) - 1) + [260] * bool(len(table))
+        axes.scatter(x, y, sizes, colours, edgecolors="black", linewidths=0.7, zorder=2)
+        for n, (at, up) in enumerate(zip(x, y, strict=True), start=1):
+            axes.annotate(str(n), (at, up), ha="center", va="center", fontsize=8, zorder=3)
+        axes.set(xlim=(low, high), ylim=(low, high), xlabel="valence: negative to positive",
+                 ylabel="arousal: calm to excited", aspect="equal")  # fmt: skip
+
+    return report.png(draw, (4.4, 4.4))
+
+
+def effects(found: Sequence["Effect"], emotion: str, title: str = "") -> bytes:
+    """What each part of the window did to the probability of the emotion it was judged to be."""
+    kinds = list(dict.fromkeys(effect.kind for effect in found))
+    oldest = max((e.back for e in found if e.back is not None), default=0)
+    columns = [*range(oldest, -1, -1), None]
+    if not any(effect.back is None for effect in found):
+        columns = columns[:-1]
+    grid = np.full((len(kinds), len(columns)), np.nan)
+    head = "emotion" if found and found[0].emotion is not None else "arousal"
+    for effect in found:
+        grid[kinds.index(effect.kind), columns.index(effect.back)] = getattr(effect, head)
+    said = f"{title}: what '{emotion}' owes to each part, probability with it less without it"
+    if head != "emotion":
+        said = f"{title}: what arousal owes to each part"
+
+    def draw(axes: Any) -> None:
+        most = max(float(np.nanmax(np.abs(grid), initial=0.0)), 0.01)
+        axes.imshow(grid, cmap="RdBu", vmin=-most, vmax=most, aspect="auto")
+        for (row, column), value in np.ndenumerate(grid):
+            if np.isfinite(value):
+                dark = abs(value) > 0.6 * most
+                axes.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=9,
+                          color="white" if dark else "black")  # fmt: skip
+        names = {None: "whole\nwindow", 0: "this\nutterance"}
+        axes.set_xticks(range(len(columns)), [names.get(c, f"{c} before") for c in columns])
+        axes.set_yticks(range(len(kinds)), kinds)
+        axes.set_title(readable(said.removeprefix(": ")), fontsize=10, loc="left")
+        axes.tick_params(length=0, labelsize=9)
+        axes.spines[:].set_visible(False)
+
+    width = max(7.5, 1.6 + 0.85 * len(columns))
+    return report.png(draw, (width, 1.3 + 0.5 * len(kinds)))
+
+
+def mel(block: np.ndarray, seconds: float) -> bytes:
+    """A log-mel block (bands, frames) as the model hears it; what lies behind the clip is cut."""
+    frames = max(1, min(block.shape[1], round(seconds * constants.SAMPLE_RATE / constants.HOP)))
+    length = frames * constants.HOP / constants.SAMPLE_RATE
+
+    def draw(axes: Any) -> None:
+        axes.imshow(block[:, :frames], origin="lower", aspect="auto", cmap="magma",
+                    extent=(0, length, 0, block.shape[0]))  # fmt: skip
+        axes.set(xlabel="s", ylabel="mel band")
+
+    return report.png(draw, (7.5, 2.4))
