@@ -49,12 +49,14 @@ def spans(level: np.ndarray, pause: float = PAUSE, longest: float = CLIP_SECONDS
     What is quiet is judged by the recording itself. `pause`: s of quiet that part two utterances.
     One of more than `longest` s is cut at its quietest moment, until none is. [] if all is silence.
     """
+    if not len(level):
+        return []
     loud = level > _threshold(level)
     gap = max(1, round(pause / STEP))
     runs = [run for run in _runs(_closed(loud, gap)) if run[1] - run[0] >= SHORTEST / STEP]
     side = min(round(MARGIN / STEP), gap // 2)  # so that two margins never meet
     wide = [(max(0, start - side), min(len(level), end + side)) for start, end in runs]
-    smooth = np.convolve(level, np.ones(INNER) / INNER, "same")
+    smooth = np.convolve(np.pad(level, INNER // 2, "edge"), np.ones(INNER) / INNER, "valid")
     parts = [part for run in wide for part in _short(run, smooth, round(longest / STEP))]
     return [(round(start * STEP, 3), round(end * STEP, 3)) for start, end in parts]
 

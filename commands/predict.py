@@ -12,10 +12,8 @@ each dialogue as a picture, to --out. The same command again goes on after a kil
 """
 
 import argparse
-import shutil
 import sys
 import time
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -27,13 +25,10 @@ import constants
 import explanation
 import predictor
 import recordings
-import timeline
-from commands import _results
+from commands import _results, _shown
 from utils import UserError, checksum, digest
 
 MAX_BAD = 0.5  # share of the utterances that may be unusable; a corpus allows fewer
-PICTURES = 12  # dialogues that are drawn
-SHOWN = 24  # utterances on the console
 NAMED = 10  # bad files on the console
 
 
@@ -83,7 +78,7 @@ def main(settings: argparse.Namespace) -> None:
         print(f"{results.folder} is finished")
     else:
         _answer(judge, rows, results, settings)
-    _show(list(results.records()))
+    _shown.show(list(results.records()))
     print(f"written: {results.folder}")
 
 
@@ -138,7 +133,7 @@ def _answer(judge, rows: pd.DataFrame, results: _results.Results, settings) -> N
     summary = {"utterances": len(records), "without_prediction": bad,
                "sound_seconds": round(float(seconds.sum()), 1),
                "seconds": round(took, 2)}  # fmt: skip
-    results.finish(summary, _pictures(records))
+    results.finish(summary, _shown.pictures(records))
 
 
 def _explained(judge):
@@ -148,55 +143,3 @@ def _explained(judge):
                 if usable[row] else [] for row in chosen]  # fmt: skip
 
     return then
-
-
-def _pictures(records: list[dict]) -> dict[str, bytes]:
-    """A timeline of each dialogue, and why of its last utterance, of PICTURES dialogues."""
-    table = _results.table(records)
-    files: dict[str, bytes] = {}
-    names = list(dict.fromkeys(table["dialogue"]))
-    for number, name in enumerate(names[:PICTURES], start=1):
-        end = f"_{number}" if len(names) > 1 else ""
-        rows = np.flatnonzero(table["dialogue"] == name)
-        files[f"timeline{end}.png"] = timeline.timeline(table.iloc[rows], name)
-        why = [i for i in rows if records[i].get("explanation")]
-        if why:
-            last = records[why[-1]]
-            effects = [explanation.Effect(**effect) for effect in last["explanation"]]
-            files[f"explain{end}.png"] = timeline.effects(effects, last["emotion"], last["segment"])
-    if len(names) > PICTURES:
-        print(f"pictures of the first {PICTURES} of {len(names)} dialogues")
-    return files
-
-
-# --- on the console ------------------------------------------------------------------------------
-
-
-def _show(records: list[dict]) -> None:
-    """A line an utterance, as wide as the screen."""
-    width = max(60, shutil.get_terminal_size().columns)
-    print(f"{'':16} emotion   sure arousal valence")
-    for record in records[:SHOWN]:
-        name = _fit(record["segment"], 16)
-        numbers = (_number(record[n], size) for n, size in
-                   (("confidence", 4), ("arousal", 7), ("valence", 7)))  # fmt: skip
-        said = record["trouble"] or record["text"]
-        said += f" (without {' and '.join(record['masked'])})" if record["masked"] else ""
-        print(
-            f"{name} {record['emotion']:8} {' '.join(numbers)}  {_fit(said, width - 47).rstrip()}"
-        )
-    if len(records) > SHOWN:
-        print(f"... and {len(records) - SHOWN} more")
-
-
-def _number(value: float | None, width: int) -> str:
-    return f"{'-' if value is None else f'{value:.2f}':>{width}}"
-
-
-def _fit(text: str, width: int) -> str:
-    """Exactly so many columns; Hangul takes two each. Of what is too long, the end is left out."""
-    sizes = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text]
-    if sum(sizes) > width:
-        keep = int(np.searchsorted(np.cumsum(sizes), width - 1, side="right"))
-        text, sizes = text[:keep] + "…", [*sizes[:keep], 1]
-    return text + " " * (width - sum(sizes))
