@@ -21,7 +21,7 @@ COLUMNS = ["segment", "file", "start", "end", "dialogue", "speaker", "text", "em
 
 
 class Results:
-    """predictions.jsonl and predictions.csv in a folder; `count` utterances are in them.
+    """predictions.jsonl and predictions.csv in a folder; `count` utterances are in them so far.
 
     The lines lead: the table is made of them. `asked` says what was asked for; a folder in which
     something else was begun is refused.
@@ -30,7 +30,7 @@ class Results:
     def __init__(self, folder: Path, asked: dict[str, Any]):
         self.folder = make_folder(folder)
         self._begin(asked)
-        self.count = self._cut_back()
+        self.count = 0 if self.is_done else self._cut_back()
 
     def _begin(self, asked: dict[str, Any]) -> None:
         there = self.folder / ASKED
@@ -90,10 +90,13 @@ class Results:
 
 
 def _record(line: bytes) -> dict | None:
+    """A line as it was written, or None for one that was cut or damaged."""
     try:
-        return json.loads(line) if line.endswith(b"\n") else None
+        record = json.loads(line) if line.endswith(b"\n") else None
     except ValueError:
         return None
+    whole = isinstance(record, dict) and {"segment", "probabilities", "trouble"} <= record.keys()
+    return record if whole else None
 
 
 def _told(row: dict[str, Any], explanation: list[dict] | None) -> dict[str, Any]:
