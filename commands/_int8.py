@@ -1,6 +1,5 @@
 """A model in eight bits: static quantisation, its ranges measured on training windows."""
 
-import logging
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,14 +39,14 @@ def write(path: Path, windows: Windows, out: Path) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    logging.getLogger().setLevel(logging.ERROR)  # remarks on what is settled here
     CalibrationDataReader.register(_Reader)
     inputs = tuple(utils.read_json(path.parent / exported.DESCRIPTION)["inputs"])
     with tempfile.TemporaryDirectory() as folder:
         folded = Path(folder) / "folded.onnx"  # BatchNorm into the convolutions before it
-        quant_pre_process(path, folded, skip_symbolic_shape=True)
-        quantize_static(
-            folded, out, _Reader(path, windows, inputs), op_types_to_quantize=list(QUANTISED),
-            per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-            reduce_range=True,  # without VNNI, 8 x 8 bits overflow 16
-        )  # fmt: skip
+        with _onnx.quiet():
+            quant_pre_process(path, folded, skip_symbolic_shape=True)
+            quantize_static(
+                folded, out, _Reader(path, windows, inputs), op_types_to_quantize=list(QUANTISED),
+                per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                reduce_range=True,  # without VNNI, 8 x 8 bits overflow 16
+            )  # fmt: skip

@@ -1,10 +1,14 @@
 """A model as an ONNX graph, and both on the windows of a corpus. Torch and onnx are needed here."""
 
 import argparse
+import contextlib
 import importlib
+import io
+import logging
 import shutil
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -150,15 +154,31 @@ def _graph(
     auto = torch.export.Dim.AUTO
     shapes = tuple({0: rows} | ({2: auto} if name in ragged else {}) for name in names)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             torch.onnx.export(
                 module.eval(), tensors, path, input_names=names, output_names=heads, dynamo=True,
                 opset_version=OPSET, dynamic_shapes=(shapes,), external_data=False, verbose=False,
             )  # fmt: skip
     except Exception as error:  # torch.onnx fails in too many ways to list
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
-        raise UserError(f"this model cannot be written as ONNX: {reason}") from error
+        cause = error
+        while cause.__cause__ is not None:
+            cause = cause.__cause__
+        reason = (str(cause).strip() or type(cause).__name__).splitlines()[0][:160]
+        raise UserError(f"torch.onnx cannot write this model: {reason}") from error
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without torch.onnx's remarks, and the graph that it prints where it fails."""
+    before, nowhere = logging.root.manager.disable, io.StringIO()
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), \
+                contextlib.redirect_stderr(nowhere):  # fmt: skip
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 class _Average(torch.nn.Module):
@@ -181,8 +201,7 @@ def _sentence(judge: Predictor, place: Path) -> dict[str, Any]:
     pretrained.load(encoder, folder)
     ids = torch.ones(2, 6, dtype=torch.int64)
     any_number = torch.export.Dim.AUTO
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         torch.onnx.export(
             _Average(encoder).eval(), (ids,), place / exported.SENTENCE, input_names=["ids"],
             output_names=["sentence"], dynamo=True, opset_version=OPSET, verbose=False,
