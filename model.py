@@ -21,7 +21,8 @@ A `Model` without gradients holds `fit(batch)`, which is given all training wind
 keeps what it learns as buffers; and, where the shapes of those depend on the training rows,
 `resize(state)`, which gives them the sizes that they have in a saved state dict.
 
-A saved model is a folder: `configuration.json` (flat: every flag) and `model.pth` (a state dict).
+A saved model is a folder: `configuration.json` (flat: every flag) and `model.pth` (a state dict);
+or, as `publish` writes it for the hub, `config.json` and `model.safetensors`. `load` reads both.
 Losses are in loss.py, the training loop in run.py.
 """
 
@@ -29,6 +30,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import os
 import pickletools
 import re
 import warnings
@@ -38,6 +40,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -47,6 +50,7 @@ from utils import UserError
 
 CONFIGURATION = "configuration.json"
 WEIGHTS = "model.pth"
+CONFIG, TENSORS = "config.json", "model.safetensors"  # the same, by the names the hub knows
 # what torch.save writes for a dict of tensors, and a pickle may hold nothing else
 OPCODES = set(
     "PROTO EMPTY_DICT EMPTY_TUPLE BINPUT LONG_BINPUT BINGET LONG_BINGET MARK BINUNICODE GLOBAL "
@@ -176,6 +180,14 @@ def save(folder: Path | str, model: nn.Module, configuration: dict[str, Any]) ->
     utils.write_sealed(folder / WEIGHTS, serialise(model.state_dict()))
 
 
+def publish(folder: Path | str, model: nn.Module, configuration: dict[str, Any]) -> None:
+    """The same as `config.json`, then `model.safetensors`."""
+    folder = utils.make_folder(folder)
+    utils.write_json(folder / CONFIG, configuration)
+    data = safetensors.torch.save(_plain(dict(model.state_dict())), {"format": "pt"})
+    utils.write_atomic(folder / TENSORS, data)
+
+
 def serialise(state: Any) -> memoryview:
     """Tensors, in dicts and lists, as bytes: on the CPU and in plain memory order, whatever the
     model runs on. The same values give the same bytes."""
@@ -200,39 +212,56 @@ def load(
     A folder written by the 2022 code (its configuration names no model) is read as well; what
     comes back is then in today's terms.
     """
-    folder = Path(folder)
-    configuration = utils.read_json(folder / CONFIGURATION)
-    _check_storable(configuration, folder)
-    state = _read_state(folder / WEIGHTS)
+    said, weights = files(folder)
+    configuration = utils.read_json(said)
+    _check_storable(configuration, said)
+    if "model" not in configuration and said.name == CONFIG:
+        raise UserError(f"{said} names no model; what `publish` writes names one of: "
+                        f"{', '.join(utils.leaves('models'))}")  # fmt: skip
+    state = _read_state(weights)
     if "model" not in configuration:
         # every folder of 2022 held the one system there was: today's default
         oldest = utils.leaf("models", constants.MODEL)
         state, configuration = oldest.upgrade(state, configuration)
-    _check_fit(state, _blank(configuration, folder, state), folder)
+    _check_fit(state, _blank(configuration, said, state), said, weights)
     model = _sized(configuration, state)  # all weights are replaced below
     model.load_state_dict(state)
     return model.to(device).eval(), configuration
 
 
-def _check_storable(configuration: dict[str, Any], folder: Path) -> None:
+def files(folder: Path | str) -> tuple[Path, Path]:
+    """Configuration and weights in a folder: of a run, or as published; its configuration decides.
+
+    UserError where there is neither, or both: they may be of different models.
+    """
+    pairs = {CONFIGURATION: WEIGHTS, CONFIG: TENSORS}
+    there = [name for name in pairs if os.path.exists(Path(folder, name))]
+    if len(there) != 1:
+        found = "both are there" if there else "neither is there"
+        raise UserError(f"cannot read {Path(folder, CONFIGURATION)}, of a run, or {CONFIG}, of a "
+                        f"published model: {found}, it should be one")  # fmt: skip
+    return Path(folder, there[0]), Path(folder, pairs[there[0]])
+
+
+def _check_storable(configuration: dict[str, Any], path: Path) -> None:
     """A UserError where it holds half a character or nests too deep: it is to be written again."""
     try:
         json.dumps(configuration, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{folder / CONFIGURATION} holds what is no JSON: {error}") from error
+        raise UserError(f"{path} holds what is no JSON: {error}") from error
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
     """The dict of plain tensors in a file, none of them larger than what the file holds."""
     data = utils.read_sealed(path)
+    what, read = "a state dict of torch", _of_archive
+    if path.name == TENSORS:
+        what, read = "tensors as safetensors", safetensors.torch.load
     try:
-        _check_archive(data)
-        with warnings.catch_warnings():  # of pickle protocols that are refused anyway
-            warnings.simplefilter("ignore")
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        state = read(data)
     except Exception as error:  # a damaged archive or pickle fails in too many ways to list
         raise UserError(
-            f"{path} should hold a state dict of torch; it is damaged or something else "
+            f"{path} should hold {what}; it is damaged or something else "
             f"({len(data)} bytes, {type(error).__name__})"
         ) from error
     if not isinstance(state, dict) or not all(
@@ -243,6 +272,13 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     if size > len(data):  # a few numbers, repeated: a model of that size would fill the memory
         raise UserError(f"{path} has {len(data)} bytes, its tensors should have {size}")
     return dict(state)
+
+
+def _of_archive(data: bytes) -> Any:
+    _check_archive(data)
+    with warnings.catch_warnings():  # of pickle protocols that are refused anyway
+        warnings.simplefilter("ignore")
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def _check_archive(data: bytes) -> None:
@@ -278,7 +314,7 @@ def _sized(configuration: dict[str, Any], state: dict[str, Tensor]) -> nn.Module
 
 
 def _blank(
-    configuration: dict[str, Any], folder: Path, state: dict[str, Tensor]
+    configuration: dict[str, Any], said: Path, state: dict[str, Tensor]
 ) -> dict[str, Tensor]:
     """The state dict that this configuration asks for, shapes only: it may ask for terabytes."""
     try:
@@ -286,10 +322,12 @@ def _blank(
             return _sized(configuration, state).state_dict()
     except (RuntimeError, TypeError, OverflowError) as error:  # sizes that torch cannot count
         reason = str(error).partition("\n")[0]
-        raise UserError(f"no model can be built from {folder / CONFIGURATION}: {reason}") from error
+        raise UserError(f"no model can be built from {said}: {reason}") from error
 
 
-def _check_fit(state: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path) -> None:
+def _check_fit(
+    state: dict[str, Tensor], wanted: dict[str, Tensor], said: Path, weights: Path
+) -> None:
     wrong = [f"{name} is missing" for name in wanted if name not in state]
     wrong += [f"{ascii(name)[1:-1][:80]} is unknown" for name in state if name not in wanted]
     wrong += [
@@ -304,10 +342,7 @@ def _check_fit(state: dict[str, Tensor], wanted: dict[str, Tensor], folder: Path
     ]
     if wrong:
         more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-        raise UserError(
-            f"{folder / WEIGHTS} does not fit {folder / CONFIGURATION}: "
-            f"{'; '.join(wrong[:NAMED])}{more}"
-        )
+        raise UserError(f"{weights} does not fit {said}: {'; '.join(wrong[:NAMED])}{more}")
 
 
 def _shape(tensor: Tensor) -> str:

@@ -1,4 +1,4 @@
-"""What of a run means something on another machine: its settings and facts, and no place on this.
+"""What of a run may be shown: its settings, facts and scores; no place here, no name of a row.
 
 A key that a run does not write is left out: nobody knows what stands in it.
 """
@@ -55,6 +55,14 @@ def _encoder(run: Path, said: dict, flag: str) -> str:
     local = said.get(ENCODERS[flag]) or value.endswith(".npy") or value.count("/") > 1
     local = local or any(os.path.exists(place / value) for place in places)
     return _last(value) if local else value
+
+
+def result(found: dict) -> dict:
+    """result.json, of videos their number in place of their names."""
+    films = found.get("highlight")
+    for part in [*films["scores"].values(), films["human"]] if films else []:
+        part["undefined"] = len(part["undefined"])
+    return portable(found)
 
 
 def portable(value: Any) -> Any:

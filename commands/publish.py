@@ -1,0 +1,142 @@
+"""Write a finished run as a folder for the Hugging Face hub: weights, configuration, model card.
+
+    python main.py publish RUN --out DIR
+    python main.py publish RUN --out DIR --license cc-by-nc-4.0
+
+Nothing is uploaded. DIR holds model.safetensors, config.json, README.md (the card: _card.py), and
+result.json and protocol.json of the run. `model.load` and `predict` read it as they read the run.
+Neither utterances nor places on this machine are in it (_portable.py).
+"""
+
+import argparse
+import contextlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import jinja2
+from torch import nn
+
+import constants
+import model as models
+import record
+from commands import _card, _origins, _portable
+from utils import UserError, make_folder, read_json, sync_folder, write_atomic, write_json
+
+COPIED = ("result.json", "protocol.json")  # where the run has them
+LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")  # ids of the hub
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, where to, under which licence."""
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a finished run, by name or folder")
+    add("--out", required=True, metavar="DIR", help="a new or empty folder, named as the model is")
+    add(
+        "--license", type=_license, default=_card.UNDECIDED, metavar="ID",
+        help="of the weights, by the hub's id; the terms of the corpora stand beside it (default: "
+        "%(default)s: none is chosen)",
+    )  # fmt: skip
+    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
+
+
+def _license(text: str) -> str:
+    if not LICENSE.fullmatch(text):
+        raise argparse.ArgumentTypeError(f"needs an id such as mit or cc-by-nc-4.0, got {text!r}")
+    return text
+
+
+def main(settings: argparse.Namespace) -> None:
+    """Read the run, write the folder whole or not at all."""
+    out = Path(settings.out)
+    _refuse_place(out)
+    run = record.find(settings.run, settings.save_path)
+    _refuse_ensemble(run)
+    record.check_trained(run)
+    model, said = models.load(run)
+    record.check_values(run, said)
+    with _written_by_a_run(run), _staged(out) as folder:
+        said = _write(folder, run, model, said, settings.license)
+    print(f"published {run.name} in {out}; nothing was uploaded, read its README.md before you do")
+    for about in _origins.corpora(said).values():
+        print(f"{about.title} {about.terms}")
+
+
+def _write(folder: Path, run: Path, model: nn.Module, said: dict, license: str) -> dict:
+    """Every file of a published run; returns what its config.json says."""
+    result, protocol = (_read(run / name) for name in COPIED)
+    result, protocol = _portable.result(result), _portable.portable(protocol)
+    said = _portable.configuration(run, said, result)
+    card = _card.card(folder.name, said, result, protocol, models.heads(model), license)
+    models.publish(folder, model, said)
+    for name, value in zip(COPIED, (result, protocol), strict=True):
+        if value:
+            write_json(folder / name, value)
+    write_atomic(folder / "README.md", card)
+    _check_same(folder, model)
+    return said
+
+
+def _read(path: Path) -> dict:
+    return read_json(path) if path.exists() else {}
+
+
+@contextlib.contextmanager
+def _staged(out: Path) -> Iterator[Path]:
+    """A folder to write into, which becomes `out` when all is well; else nothing is left of it."""
+    make_folder(out.parent)
+    try:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as part:
+            folder = make_folder(Path(part, out.name))
+            yield folder
+            if out.exists():
+                out.rmdir()
+            os.replace(folder, out)
+        sync_folder(out.parent)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror}") from error
+
+
+# --- refused -------------------------------------------------------------------------------------
+
+
+def _refuse_place(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} should be a new or empty folder, it is a file")
+    if out.exists() and (others := sorted(path.name for path in out.iterdir())):
+        more = ", ..." if len(others) > 3 else ""
+        raise UserError(f"--out {out} should be a new or empty folder, it holds "
+                        f"{', '.join(others[:3])}{more}")  # fmt: skip
+
+
+def _refuse_ensemble(run: Path) -> None:
+    members = read_json(run / models.CONFIGURATION).get("members")
+    if members is not None:
+        found = members if isinstance(members, list) else []
+        names = [str(member.get("name")) for member in found if isinstance(member, dict)]
+        raise UserError(f"{run} is an ensemble, which has no weights of its own; publish its "
+                        f"members, each by itself: {', '.join(names)}")  # fmt: skip
+
+
+@contextlib.contextmanager
+def _written_by_a_run(run: Path) -> Iterator[None]:
+    """A UserError where the files of a run, which anybody may have edited, say what none says."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+            jinja2.TemplateError) as error:  # fmt: skip
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise UserError(f"{run} needs the {models.CONFIGURATION}, {' and '.join(COPIED)} that a "
+                        f"run wrote; they are others: {reason}") from error  # fmt: skip
+
+
+def _check_same(folder: Path, model: nn.Module) -> None:
+    """A UserError unless what was written is read as the model that it was."""
+    again, _ = models.load(folder)
+    if models.serialise(again.state_dict()) != models.serialise(model.state_dict()):
+        raise UserError(f"{folder.name} reads back differently than it was written; is the disk "
+                        f"sound?")  # fmt: skip
