@@ -46,7 +46,8 @@ def settle_arithmetic(deterministic: bool) -> None:
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads such memory
-    torch.use_deterministic_algorithms(deterministic)
+    if torch.are_deterministic_algorithms_enabled() != deterministic:  # setting it takes 2 s
+        torch.use_deterministic_algorithms(deterministic)
 
 
 # --- several processes as one --------------------------------------------------------------------

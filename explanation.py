@@ -36,7 +36,8 @@ def explain(judge: Predictor, held: Held, row: int) -> list[Effect]:
     Single utterances from the newest back, then the whole window without its sound and without its
     text. [] where there is no part to leave out: of one utterance, by a model of one kind.
     """
-    batch = held.batch(np.array([row]))
+    chosen = np.array([row])
+    batch = held.batch(chosen, held.sizes(chosen, judge.tails)[0])
     parts = _parts(judge, held, batch)
     if len(parts) < 2:
         return []

@@ -23,7 +23,7 @@ DESCRIPTION, MODEL, INT8, SENTENCE = (
     "model.json", "model.onnx", "model.int8.onnx", "sentence.onnx",
 )  # fmt: skip
 FORMAT = 1  # of model.json
-PARTS = ("format", "name", "inputs", "heads", "configuration", "temperature")
+PARTS = ("format", "name", "inputs", "heads", "configuration", "temperature", "tails")
 
 
 def description(folder: Path) -> dict[str, Any]:

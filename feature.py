@@ -24,6 +24,8 @@ and may hold
                           `cut` decides which part is seen
     BY                    "second": rows are seconds of a video. Extractor is called once a file,
                           with all rows of it that lack the feature, and returns an array for each
+    extent(shape, parameters)   of a block made from such an array, how much of the last axis is not
+                          padding, which is the same all along
     READY                 dtype of the blocks, where integers are not to stay integers
 
 `cut` is None (the middle) or (N,) numbers in [0, 1), the place in the spare length; a leaf without
@@ -175,12 +177,16 @@ class Store:
         self._data = mapped(folder / "data.bin") if data is None else data
         self._dtype = np.dtype(leaf.DTYPE)
         self._stats = [entry and entry.stats for entry in self.entries]
-        if hasattr(leaf, "settle"):
-            arrays = [self.array(row) for row in range(len(self))]
-            self._stats = leaf.settle(arrays, utterances, settings)
+        self.settle(utterances, settings)
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def settle(self, utterances: pd.DataFrame, settings: Any) -> None:
+        """Let the leaf settle what depends on other rows; `utterances`: all rows."""
+        if hasattr(self.leaf, "settle"):
+            arrays = [self.array(row) for row in range(len(self))]
+            self._stats = self.leaf.settle(arrays, utterances, settings)
 
     @property
     def ragged(self) -> bool:
@@ -210,6 +216,12 @@ class Store:
         entry = self.entries[row]
         end = entry.offset + self._dtype.itemsize * math.prod(entry.shape)
         return self._data[entry.offset : end].view(self._dtype).reshape(entry.shape)
+
+    def extents(self, rows: np.ndarray) -> np.ndarray:
+        """Row numbers of any shape -> `extent` of each, 0 where a row has nothing."""
+        there = {row for row in np.ravel(rows).tolist() if row >= 0 and self.available[row]}
+        of = {row: self.leaf.extent(self.entries[row].shape, self.parameters) for row in there}
+        return np.array([of.get(row, 0) for row in np.ravel(rows)], int).reshape(np.shape(rows))
 
     def gather(
         self, rows: np.ndarray, cut: np.ndarray | None = None, out: np.ndarray | None = None

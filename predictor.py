@@ -11,9 +11,10 @@ utterances are is in `recordings.py`, the files of an export in `exported.py`; t
 """
 
 import argparse
+import itertools
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from utils import UserError, leaf, read_json
 
 # windows computed together, always so many: a sample alone meets the same arithmetic as in a batch
 BATCH = 8
+STEP = 32  # frames by which blocks are cut shorter
 GROUP = 32  # utterances whose features are held at a time, and those before them in their windows
 WEIGHTS = ("model.pth", "model.safetensors", exported.MODEL, exported.SENTENCE, exported.INT8)
 KINDS = {"wav": "sound", "text": "text", "segment": "text"}  # what a feature is made from
@@ -46,11 +48,28 @@ class Held:
     stores: dict[str, feature.Store]
     index: np.ndarray
 
-    def batch(self, chosen: np.ndarray) -> Batch:
-        """(B,) row numbers -> what a model reads of the windows that end there."""
+    def batch(self, chosen: np.ndarray, sizes: dict[str, int] | None = None) -> Batch:
+        """(B,) row numbers -> what a model reads of the windows that end there; `sizes`: where the
+        blocks of a feature are cut, of which the rest is padding."""
+        batch = feature.gathered(self.stores, self._windows(chosen))
+        return batch | {name: batch[name][..., :size] for name, size in (sizes or {}).items()}
+
+    def _windows(self, chosen: np.ndarray) -> np.ndarray:
+        """(B, ws) row numbers, -1 for what is not there or in quarantine."""
         index = self.index[chosen]
         visible = (self.rows["quarantine"] == "").to_numpy()
-        return feature.gathered(self.stores, np.where((index >= 0) & visible[index], index, -1))
+        return np.where((index >= 0) & visible[index], index, -1)
+
+    def sizes(self, chosen: np.ndarray, tails: dict[str, int]) -> list[dict[str, int]]:
+        """Of each window the size to which each feature of `tails` can be cut: what its clips fill
+        and the tail, in steps, so that there are few kinds of batches."""
+        found: list[dict[str, int]] = [{} for _ in chosen]
+        for name, tail in tails.items():
+            whole = self.stores[name].shape[-1]
+            filled = self.stores[name].extents(self._windows(chosen)).max(1) + tail
+            for size, sizes in zip(-(-filled // STEP) * STEP, found, strict=True):
+                sizes[name] = int(min(size, whole))
+        return found
 
     def there(self) -> np.ndarray:
         """(N,) bool: the utterances of which the model reads anything."""
@@ -75,6 +94,7 @@ class Predictor:
     say: Callable[[Batch], Batch]
     settings: argparse.Namespace
     temperature: float | None = None
+    tails: dict[str, int] = field(default_factory=dict)  # see TAIL in models/mate.py
     model: Any = None  # of torch, if it is one
 
     def __post_init__(self) -> None:
@@ -140,10 +160,16 @@ class Predictor:
         return {head: np.concatenate(parts)[:total] for head, parts in whole.items()}
 
     def judged(self, held: Held, chosen: np.ndarray) -> Batch:
-        """{head: (n, ...)} of some utterances, their batches made one after the other."""
-        parts = [self.judge(held.batch(chosen[start : start + BATCH]))
-                 for start in range(0, len(chosen), BATCH)]  # fmt: skip
-        return {head: np.concatenate([part[head] for part in parts]) for head in parts[0]}
+        """{head: (n, ...)} of some utterances, windows of one size together."""
+        sizes = held.sizes(chosen, self.tails)
+        order = sorted(range(len(chosen)), key=lambda i: tuple(sizes[i].values()))
+        parts = []
+        for _, same in itertools.groupby(order, key=lambda i: sizes[i]):
+            same = np.array(list(same))
+            parts += [self.judge(held.batch(chosen[some], sizes[some[0]]))
+                      for some in np.split(same, range(BATCH, len(same), BATCH))]  # fmt: skip
+        back = np.argsort(order)
+        return {head: np.concatenate([part[head] for part in parts])[back] for head in parts[0]}
 
     def table(self, held: Held, chosen: np.ndarray) -> pd.DataFrame:
         """A row for each of `chosen` (n,): what is known of it and what the model says.
@@ -252,7 +278,7 @@ def of_export(folder: Path, int8: bool = False) -> Predictor:
     if (folder / exported.SENTENCE).is_file():
         settings.text_encoder = str(folder)
     return Predictor(said["name"], said["configuration"], tuple(said["inputs"]), say, settings,
-                     said["temperature"])  # fmt: skip
+                     said["temperature"], said["tails"])  # fmt: skip
 
 
 def of_run(
@@ -284,8 +310,17 @@ def of_run(
         return {head: values.float().cpu().numpy() for head, values in said.items()}
 
     inputs = models.inputs(settings.model, vars(settings))
+    if hasattr(model, "folded"):
+        model = model.folded()
     return Predictor(folder.resolve().name, configuration, inputs, say, settings,
-                     temperature(folder, configuration), model)  # fmt: skip
+                     temperature(folder, configuration), tails(settings.model, inputs),
+                     model)  # fmt: skip
+
+
+def tails(model: str, inputs: tuple[str, ...]) -> dict[str, int]:
+    """Of features whose padding a model need not see whole: how much of it is enough."""
+    known = getattr(leaf("models", model), "TAIL", {})
+    return {name: known[name] for name in inputs if name in known}
 
 
 def _refuse(folder: Path) -> None:

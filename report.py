@@ -405,7 +405,7 @@ def png(draw: Callable, inches: tuple[float, float], **grid) -> bytes:
     from matplotlib.figure import Figure
 
     plain = {**matplotlib.rcParamsDefault, "text.parse_math": False,  # a "$" is no formula
-             "font.sans-serif": lettering.families()}  # fmt: skip
+             "font.family": lettering.families()}  # fmt: skip
     with matplotlib.rc_context(plain):
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure.subplots(**grid))

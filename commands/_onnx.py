@@ -99,6 +99,7 @@ def describe(judge: Predictor) -> dict[str, Any]:
         "inputs": list(judge.inputs),
         "window": judge.ws,
         "temperature": judge.temperature,
+        "tails": judge.tails,
         "preprocessing": {name: _preparing(live) for name, live in judge.features.items()},
         "configuration": configuration,
     }
@@ -138,21 +139,21 @@ def write(judge: Predictor, windows: Windows, place: Path, about: dict[str, Any]
     names = [*judge.inputs, *masks]
     tensors = tuple(torch.from_numpy(given[name]) for name in names)
     long = {n for n, live in judge.features.items() if live.shape and live.shape[0] is None}
-    ragged = long | {f"{name}_mask" for name in long}
+    moving = {n: 2 for name in long for n in (name, f"{name}_mask")} | dict.fromkeys(judge.tails, 3)
     module = _Positional(judge.model, names, heads)
-    _graph(module, tensors, names, heads, ragged, place / exported.MODEL)
+    _graph(module, tensors, names, heads, moving, place / exported.MODEL)
     if _has_encoder(judge):
         about["sentence"] = _sentence(judge, place)
     utils.write_json(place / exported.DESCRIPTION, about)
 
 
 def _graph(
-    module, tensors: tuple, names: list[str], heads: list[str], ragged: set[str], path: Path
+    module, tensors: tuple, names: list[str], heads: list[str], moving: dict[str, int], path: Path
 ) -> None:
-    """Trace a module for any number of windows; `ragged` names inputs of any length, axis 2."""
+    """Trace a module for any number of windows; `moving`: an axis of an input, of any length."""
     rows = torch.export.Dim("windows", min=1, max=1 << 16)
     auto = torch.export.Dim.AUTO
-    shapes = tuple({0: rows} | ({2: auto} if name in ragged else {}) for name in names)
+    shapes = tuple({0: rows} | ({moving[name]: auto} if name in moving else {}) for name in names)
     try:
         with quiet():
             torch.onnx.export(

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import constants
 from constants import HEADS
@@ -30,6 +31,9 @@ from utils import UserError
 FEATURES = {"both": ("log_mel", "sentence"), "audio": ("log_mel",), "text": ("sentence",)}
 CONVOLUTIONS = ((32, 3), (48, 3), (32, 5))  # channels, kernel; a last one has (W, 7)
 LAST_KERNEL = 7
+# of a window whose clips are all over, this many frames say what all later ones would: the CNN sees
+# 36 frames at once, 8 apart. `Model` takes blocks that end there
+TAIL = {"log_mel": 56}
 LAYERS = 4  # recurrent; the paper's slide says 8, its code had 4
 EMOTION = (2048, 512, 256, 64)
 AFFECT = (2048, 1024, 512)
@@ -70,7 +74,8 @@ class Model(nn.Module):
         width = 0
         if "log_mel" in self.features:
             self.audio = _convolutions(settings.ws)
-            width += _audio_width(settings)
+            mels, self.frames = _audio_size(settings)
+            width += mels * self.frames
         if "sentence" in self.features:
             width += settings.text_dim
         size, both = settings.hidden_size, settings.bidirectional
@@ -111,10 +116,24 @@ class Model(nn.Module):
         parts = []
         if "log_mel" in self.features:
             sound = masked(batch, "log_mel").contiguous(memory_format=torch.channels_last)
-            parts.append(self.audio(sound).flatten(2))
+            parts.append(self._to_the_end(self.audio(sound)).flatten(2))
         if "sentence" in self.features:
             parts.append(masked(batch, "sentence"))
         return torch.cat(parts, -1)
+
+    def _to_the_end(self, heard: Tensor) -> Tensor:
+        """(B, W, mels, T) -> (B, W, mels, frames): of a block that was cut where its clips are over
+        (TAIL), the last column stands for all that follow."""
+        if not torch.compiler.is_exporting() and heard.shape[-1] == self.frames:
+            return heard
+        columns = torch.arange(self.frames, device=heard.device)
+        return heard[..., columns.clamp(max=heard.shape[-1] - 1)]
+
+    def folded(self) -> "Model":
+        """Itself, for evaluation alone: the BatchNorm of the CNN computed into its weights."""
+        for block in self.audio if "log_mel" in self.features else ():
+            block[0], block[1] = fuse_conv_bn_eval(block[0], block[1]), nn.Identity()
+        return self
 
 
 def _convolutions(ws: int) -> nn.Sequential:
@@ -129,15 +148,15 @@ def _convolutions(ws: int) -> nn.Sequential:
     return nn.Sequential(*blocks).to(memory_format=torch.channels_last)
 
 
-def _audio_width(settings: Settings) -> int:
-    """How many numbers the CNN leaves of an utterance: 24 * 34 = 816 at 16 kHz."""
+def _audio_size(settings: Settings) -> tuple[int, int]:
+    """What the CNN leaves of an utterance: 24 x 34 = 816 numbers at 16 kHz."""
     mels, frames = constants.N_MELS, constants.CLIP_SECONDS * settings.sr // constants.HOP + 1
     for i, kernel in enumerate([kernel for _, kernel in CONVOLUTIONS] + [LAST_KERNEL]):
         mels, frames = mels - kernel + 1, frames - kernel + 1
         mels, frames = (mels // 2, frames // 2) if i else (mels, frames)
     if frames < 1:
         raise UserError(f"sr {settings.sr} leaves too few frames for the CNN; 16000 is usual")
-    return mels * frames
+    return mels, frames
 
 
 def _perceptron(width: int, hidden: tuple[int, ...], out: int | None = None) -> nn.Sequential:

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import librosa
 import numpy as np
 import pytest
 import soundfile
@@ -230,3 +231,13 @@ log_mel.Extractor({PARAMETERS!r})
 sys.exit("torch" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050, 48_000])
+@pytest.mark.parametrize("bands", [40, 229])
+def test_the_triangles_are_librosas(rate, bands):
+    ours = log_mel.triangles(rate, 2048, bands, 30.0, min(8000.0, rate / 2))
+    theirs = librosa.filters.mel(sr=rate, n_fft=2048, n_mels=bands, fmin=30.0,
+                                 fmax=min(8000.0, rate / 2), htk=True, norm=None)  # fmt: skip
+    assert ours.dtype == np.float32
+    np.testing.assert_array_equal(ours, theirs)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 import model
 import utils
+from models import mate
 from utils import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -305,3 +306,21 @@ def test_a_sample_rate_that_leaves_no_frames_is_refused():
 
 def test_mate_is_found_by_its_file_name():
     assert "mate" in utils.leaves("models")
+
+
+@pytest.mark.parametrize("clip", [0, 1, 7, 8, 9, 30, 94, 128, 200, 256, 257, 300, 313])
+def test_a_block_cut_behind_its_clips_says_what_the_whole_one_says(clip):
+    """Padding is the same in every frame, so of what follows the clips TAIL frames are enough."""
+    built = model.build("mate", {"hidden_size": 8, "ws": 2}, seed=3).eval()
+    generator = torch.Generator().manual_seed(clip)
+    block = torch.randn(2, 2, 229, 1, generator=generator).expand(-1, -1, -1, 313).clone()
+    block[..., :clip] = torch.randn(2, 2, 229, clip, generator=generator)
+    batch = {"log_mel": block, "sentence": torch.randn(2, 2, 768, generator=generator),
+             "mask": torch.ones(2, 2, dtype=torch.bool)}  # fmt: skip
+    with torch.inference_mode():
+        whole = built._utterances(batch)
+        cut = built._utterances(batch | {"log_mel": block[..., : clip + mate.TAIL["log_mel"]]})
+        assert torch.allclose(cut, whole, atol=1e-4)
+        assert torch.allclose(built.folded()._utterances(batch), whole, atol=1e-4)
+    spread = whole[..., :816].std()
+    assert spread > 0.03
