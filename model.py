@@ -11,11 +11,13 @@ A model is a file `models/<name>.py`; its name is the one on the command line. I
 * optionally `upgrade(state, configuration)`, which renames what an older version saved;
   `DEFAULTS`, its own defaults of the flags of training; `complete(settings) -> dict`, values of
   settings that are no flags, such as the architecture of a pretrained part;
-  `resampled(windows, settings)`, what is trained on in place of the training windows.
+  `resampled(windows, settings)`, what is trained on in place of the training windows; `TAIL`,
+  {feature: how many numbers of its padding are enough}, where blocks may be cut behind them.
 
 A `Model` may have `heads` (those of `constants.HEADS` that it predicts: else all),
-`load_pretrained(settings)`, called once before it is trained, and `parameter_groups()`, dicts for
-the optimizer: `params`, and what differs for them of `lr` and `weight_decay`.
+`load_pretrained(settings)`, called once before it is trained, `folded()`, the same model made
+faster for evaluation alone, and `parameter_groups()`, dicts for the optimizer: `params`, and what
+differs for them of `lr` and `weight_decay`.
 
 A `Model` without gradients holds `fit(batch)`, which is given all training windows at once and
 keeps what it learns as buffers; and, where the shapes of those depend on the training rows,
