@@ -1,0 +1,146 @@
+"""A web page on which anybody can try a trained run: record or upload, type the line, see.
+
+    python main.py serve RUN                     http://127.0.0.1:7860, for this computer alone
+    python main.py serve exp/RUN/onnx --onnx     the same with onnxruntime alone
+    python main.py serve RUN --host 0.0.0.0      for all who can reach this computer
+    python main.py serve RUN --share             for everybody who knows the address
+
+Ctrl-C ends it. What a visitor may ask the server for is in _gate.py, what is said in a dialogue in
+_dialogue.py, the page in _page.py.
+"""
+
+import argparse
+import importlib.util
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import arguments
+import constants
+import predictor
+from commands import _dialogue, _gate, _listen, _view
+from utils import UserError
+
+NEEDED = "gradio==6.31.0"
+QUEUE = 20  # requests that wait at most
+SESSIONS = 100  # dialogues kept in memory at most; the oldest goes first
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The run, who can see the page, and what a visitor may send."""
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a finished run, a published folder, or with --onnx an export")
+    add("--language", choices=("ko", "en"), default="ko", help="of the page at first")
+    add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen; 0.0.0.0: others "
+        "can reach it (default: %(default)s)")  # fmt: skip
+    add(
+        "--port", type=arguments.number(int, 0, 65535), default=7860, metavar="N",
+        help="0: any that is free (default: %(default)s)",
+    )  # fmt: skip
+    add("--share", action="store_true", help="a public address, through gradio's own servers")
+    add(
+        "--max_mb", type=arguments.number(float, 0.01, 1000), default=20.0, metavar="MB",
+        help="of a recording at most (default: %(default)g)",
+    )  # fmt: skip
+    add(
+        "--max_seconds", type=arguments.number(float, 1, 600), default=300.0, metavar="S",
+        help="the same in seconds (default: %(default)g)",
+    )  # fmt: skip
+    add(
+        "--max_turns", type=arguments.number(int, 1, 1000), default=100, metavar="N",
+        help="of a dialogue at most (default: %(default)s)",
+    )  # fmt: skip
+    add("--force", action="store_true", help="without text, by a run that never missed it")
+    add("--onnx", action="store_true", help="RUN is an exported model: no torch is needed")
+    add("--int8", action="store_true", help="the same, of the model in eight bits")
+    add("--text_encoder", metavar="ID", help="where the run's text encoder is now")
+    add("--speech_encoder", metavar="ID", help="where its speech encoder is now")
+    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
+    add("--gpu_id", type=arguments.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")
+
+
+def main(settings: argparse.Namespace) -> None:
+    """Open the model, listen, and wait for Ctrl-C."""
+    if importlib.util.find_spec("gradio") is None:
+        raise UserError(f"the page needs gradio: pip install {NEEDED}")
+    folder = predictor.found(settings.run, settings.save_path, settings.onnx or settings.int8)
+    port = _listen.port(settings.host, settings.port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing stays on disk
+    judge = _opened(folder, settings)
+    with tempfile.TemporaryDirectory(prefix="serve-") as name:
+        uploads = Path(name).resolve() / "uploads"
+        _listen.settle(uploads, settings.host)
+        page = _launched(judge, settings, port, uploads)
+        try:
+            threading.Event().wait()
+        except KeyboardInterrupt:
+            page.close(verbose=False)
+    print("ended")
+
+
+def _opened(folder: Path, settings: argparse.Namespace) -> predictor.Predictor:
+    """The model, after its first answer: what it lacks is missed now, not by the first visitor."""
+    if settings.onnx or settings.int8:
+        judge = predictor.of_export(folder, settings.int8)
+    else:
+        moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
+        judge = predictor.of_run(folder, settings.gpu_id, moved)
+    _dialogue.warm(judge)
+    return judge
+
+
+def _launched(
+    judge: predictor.Predictor, settings: argparse.Namespace, port: int, uploads: Path
+) -> Any:
+    """The page, being served; says where."""
+    from starlette.middleware import Middleware
+
+    from commands import _page
+
+    loopback = _listen.is_loopback(settings.host)
+    limits = _dialogue.Limits(settings.max_mb, settings.max_seconds, settings.max_turns)
+    about = _view.About(
+        judge.name, judge.settings.SorL, judge.ws, _synthetic(judge), judge.temperature is not None,
+        seen="shared" if settings.share else "" if loopback else "reachable",
+    )  # fmt: skip
+    page = _page.Page(judge, about, limits, settings.language, settings.force).blocks()
+    page.queue(api_open=False, max_size=QUEUE)
+    most = round(settings.max_mb * 2**20)
+    hosts = _gate.LOCAL | {settings.host} if loopback and not settings.share else None
+    gate = Middleware(_gate.Gate, uploads=uploads, most=most, hosts=hosts)
+    closed = dict.fromkeys(("docs_url", "redoc_url", "openapi_url"))
+    try:
+        _, address, public = page.launch(
+            server_name=f"[{settings.host}]" if ":" in settings.host else settings.host,
+            server_port=port, share=settings.share, prevent_thread_lock=True, quiet=True,
+            max_file_size=most, state_session_capacity=SESSIONS, footer_links=[],
+            run_history=False, enable_monitoring=False, mcp_server=False, ssr_mode=False,
+            pwa=False, inbrowser=False, app_kwargs={"middleware": [gate], **closed},
+            **_page.look(limits, settings.language),
+        )  # fmt: skip
+    except OSError as error:
+        raise UserError(f"cannot listen on port {port} of {settings.host}: {error}") from error
+    _say(judge, settings, address, public, loopback)
+    return page
+
+
+def _synthetic(judge: predictor.Predictor) -> bool:
+    said = judge.configuration
+    corpora = [said.get("corpus", {}), *said.get("extra", [])]  # an old export has neither
+    return any(corpus.get("synthetic") for corpus in corpora)
+
+
+def _say(judge, settings, address: str, public: str | None, loopback: bool) -> None:
+    print(f"{judge.name}: {address}", flush=True)
+    if not loopback:
+        print("everybody who can reach this computer can use the page; without https, browsers let "
+              "only this computer record")  # fmt: skip
+    if public:
+        print(f"public: {public}  everybody who knows this address can use the page; what they "
+              f"send passes through gradio's servers")  # fmt: skip
+    elif settings.share:
+        print("warning: no public address could be had", file=sys.stderr)
+    print("Ctrl-C ends it", flush=True)
