@@ -351,6 +351,12 @@ def _given(moved: dict[str, str] | None, configuration: dict) -> dict[str, str]:
     return given
 
 
+def synthetic(configuration: dict) -> bool:
+    """Whether a model learnt from a corpus that was made up: its answers are no results."""
+    parts = [configuration.get("corpus"), *(configuration.get("extra") or [])]
+    return any(part.get("synthetic") for part in parts if isinstance(part, dict))
+
+
 def temperature(folder: Path, configuration: dict) -> float | None:
     """What confidences are divided by: of a published model, or as it was fitted in training."""
     if "temperature" in configuration:

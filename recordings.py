@@ -31,6 +31,7 @@ SPLITS = ("auto", "always", "never")
 LONG = 20.0  # s: a longer file without a transcript is a recording of many utterances
 LONGEST = 600.0  # s of one utterance: beyond, something is wrong
 NOTHING = "neither sound nor text"
+HEAD = 1 << 16  # bytes in which the data of a wav begins
 TEXT_SIZE = 1 << 20  # bytes of a transcript at most
 
 
@@ -200,6 +201,9 @@ def _part(row: dict, item: Item, length: float | None) -> dict:
 
 
 def _split(row: dict, path: Path, pause: float) -> list[dict]:
+    with path.open("rb") as file:  # its header need not tell: libsndfile reads what there is
+        if audit.is_truncated(file.read(HEAD), path.stat().st_size):
+            return [row | {"quarantine": "truncated wav"}]
     try:
         level = pauses.levels(path)
     except (soundfile.LibsndfileError, RuntimeError):

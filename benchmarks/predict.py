@@ -9,6 +9,8 @@ are the cold start, of a process of its own with one recording.
 """
 
 import argparse
+import itertools
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -77,11 +79,13 @@ def turns(make: Callable, arguments: argparse.Namespace, most: int, times: int) 
     return found
 
 
-def cold(run: str, wav: Path, onnx: bool) -> float:
-    """s of a whole process that judges one recording."""
+def cold(run: str, wav: Path, onnx: bool, text: bool) -> float:
+    """s of a whole process that judges one recording, with its words or without."""
     with tempfile.TemporaryDirectory() as place:
+        wav = Path(shutil.copy(wav, place))
+        said = ["--text", "오늘 왜 이렇게 늦었어"] if text else []
         words = [sys.executable, str(ROOT / "main.py"), "predict", run, str(wav), "--force",
-                 "--out", f"{place}/o", *(["--onnx"] if onnx else [])]  # fmt: skip
+                 "--out", f"{place}/o", *said, *(["--onnx"] if onnx else [])]  # fmt: skip
         began = time.perf_counter()
         subprocess.run(words, check=True, capture_output=True)
         return time.perf_counter() - began
@@ -146,9 +150,10 @@ def main() -> int:
         print(f"{name:6} {1000 * median(answers):6.1f} ms a window, {median(pairs):.3f} of torch's",
               flush=True)  # fmt: skip
     wav = next(iter(sorted(Path(arguments.folder).rglob("*.wav"))))
-    for onnx in (False, True):
-        took = [cold(arguments.run, wav, onnx) for _ in range(4)][1:]
-        print(f"cold start {'onnx' if onnx else 'torch':5} {median(took):.2f} s", flush=True)
+    for onnx, text in itertools.product((False, True), (False, True)):
+        took = [cold(arguments.run, wav, onnx, text) for _ in range(4)][1:]
+        what = f"{'onnx' if onnx else 'torch'}, {'with' if text else 'without'} text"
+        print(f"cold start, {what}: {median(took):.2f} s", flush=True)
     return 0
 
 

@@ -88,6 +88,7 @@ def frame(windows: Windows, chosen: np.ndarray, said: dict[str, np.ndarray]) -> 
 def describe(judge: Predictor) -> dict[str, Any]:
     """model.json, but for what is measured later."""
     configuration = {k: v for k, v in vars(judge.settings).items() if k not in PRIVATE}
+    configuration["corpus"] = {"synthetic": predictor.synthetic(judge.configuration)}
     if _has_encoder(judge):
         configuration["text_encoder"] = None  # sentence.onnx is in its place
     return {

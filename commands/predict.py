@@ -25,6 +25,7 @@ import constants
 import explanation
 import predictor
 import recordings
+import report
 from commands import _results, _shown
 from utils import UserError, checksum, digest
 
@@ -79,6 +80,8 @@ def main(settings: argparse.Namespace) -> None:
     else:
         _answer(judge, rows, results, settings)
     _shown.show(list(results.records()))
+    if predictor.synthetic(judge.configuration):
+        print(f"{judge.name} learnt from a {report.NOT_A_RESULT}")
     print(f"written: {results.folder}")
 
 

@@ -179,6 +179,12 @@ def test_a_recording_is_only_cut_when_it_is_long_and_has_no_words(tmp_path):
     assert len(listed(path)) == 1
 
 
+def test_a_long_recording_that_was_cut_off_is_bad(tmp_path):
+    path = long(tmp_path, (9.0, 9.0, 9.0))
+    path.write_bytes(path.read_bytes()[:-100_000])
+    assert listed(path)["quarantine"].tolist() == ["truncated wav"]
+
+
 def test_pieces_hold_the_samples_of_their_part(tmp_path):
     path = long(tmp_path, (3.0, 2.0, 8.0, 5.0))
     whole, _ = soundfile.read(path, dtype="float32")
