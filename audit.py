@@ -8,7 +8,7 @@ import hashlib
 import io
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -92,7 +92,7 @@ def listen(path: Path) -> Sound:
     unusable = Sound(len(data), key, float("nan"), False)
     if not data:
         return unusable._replace(bad="empty wav")
-    if is_truncated(data, len(data)):
+    if is_truncated(io.BytesIO(data), len(data)):
         return unusable._replace(bad="truncated wav")
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
@@ -136,15 +136,16 @@ def _watch(path: Path) -> Sound:
     return Sound(size, key, seen.seconds, seen.silent, (seen.reason,) if seen.reason else ())
 
 
-def is_truncated(data: bytes, length: int) -> bool:
-    """A RIFF wave whose data chunk promises more than the `length` bytes there are; `data`: its
-    beginning at least."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+def is_truncated(file: BinaryIO, length: int) -> bool:
+    """A RIFF wave whose data chunk promises more than the `length` bytes there are."""
+    head, at = file.read(12), 12
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
         return False
-    at = 12
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at + 4 : at + 8], "little")
-        if data[at : at + 4] == b"data":
+    while at + 8 <= length:
+        file.seek(at)
+        chunk = file.read(8)
+        size = int.from_bytes(chunk[4:], "little")
+        if chunk[:4] == b"data":
             return size != STREAMED and at + 8 + size > length
         at += 8 + size + size % 2  # chunks are padded to even length
     return True

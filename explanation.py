@@ -81,7 +81,7 @@ def _without(judge: Predictor, batch: Batch, parts: list) -> Batch:
             if kind in (BOTH, KINDS[live.kind]):
                 copies[f"{name}_mask"][i, slot] = False
         masks = [copies[f"{name}_mask"][i].reshape(judge.ws, -1).any(1) for name in judge.features]
-        copies["mask"][i] = np.any(masks, axis=0)
+        copies["mask"][i, slot] &= np.any(masks, axis=0)[slot]
     return copies
 
 

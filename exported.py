@@ -33,6 +33,8 @@ def description(folder: Path) -> dict[str, Any]:
         what = f"format {said.get('format')!r}" if said.get("format") != FORMAT else lacking[0]
         raise UserError(f"{folder / DESCRIPTION} should be what `export` writes, format {FORMAT}; "
                         f"it is not: {what}")  # fmt: skip
+    if not isinstance(said["configuration"], dict):
+        raise UserError(f"{folder / DESCRIPTION}: configuration should be an object")
     return said
 
 

@@ -96,6 +96,7 @@ class Predictor:
     temperature: float | None = None
     tails: dict[str, int] = field(default_factory=dict)  # see TAIL in models/mate.py
     model: Any = None  # of torch, if it is one
+    folder: Path = Path()
 
     def __post_init__(self) -> None:
         self.features = {name: feature.Live(name, self.settings) for name in self.inputs}
@@ -120,7 +121,7 @@ class Predictor:
         if len(self.kinds) == 1 and lacking[self.kinds[0]] == len(usable):
             how = ": put NAME.txt beside NAME.wav" if self.kinds == ["text"] else ""
             raise UserError(f"{self.name} reads {self.kinds[0]} alone, no utterance has any{how}")
-        if self._normalises and len(set(usable["speaker"])) < 2 and not usable["speaker"].any():
+        if self._normalises and not usable["speaker"].any():
             raise UserError(f"{self.name} was trained with --speaker_norm, so it needs to know who "
                             f"speaks: give a CSV with the columns wav, speaker")  # fmt: skip
         remarks = [self._remark(kind, n, len(usable), force) for kind, n in lacking.items()
@@ -180,21 +181,21 @@ class Predictor:
         rows = held.rows.iloc[chosen].reset_index(drop=True)
         trouble = rows["quarantine"].where(rows["quarantine"] != "", other="")
         nothing = ~held.there()[chosen] & (trouble == "").to_numpy()
-        trouble = trouble.mask(nothing, self._reason(held, chosen[nothing]))
+        trouble[nothing] = [self._reason(held, row) for row in chosen[nothing]]
         good = np.flatnonzero(trouble == "")
         said = self.judged(held, chosen[good]) if len(good) else {}
         lacks = {kind: held.lacks(kind)[chosen] for kind in self.kinds}
-        masked = [";".join(kind for kind in lacks if lacks[kind][i]) if i in set(good) else ""
+        masked = [";".join(kind for kind in lacks if lacks[kind][i] and not trouble[i])
                   for i in range(len(rows))]  # fmt: skip
         table = rows[["segment", "file", "start", "end", "dialogue", "speaker", "text"]]
         return pd.concat([table, self._numbers(said, good, len(rows))], axis=1).assign(
             masked=masked, trouble=trouble
         )
 
-    def _reason(self, held: Held, rows: np.ndarray) -> str:
-        segments = set(held.rows["segment"].iloc[rows])
+    def _reason(self, held: Held, row: int) -> str:
+        own = held.rows["segment"].iloc[row]
         reasons = {why for store in held.stores.values()
-                   for segment, why in store.troubles if segment in segments}  # fmt: skip
+                   for segment, why in store.troubles if segment == own}  # fmt: skip
         return "; ".join(sorted(reasons)) or f"no {' and no '.join(self.kinds)}"
 
     def _numbers(self, said: Batch, good: np.ndarray, count: int) -> pd.DataFrame:
@@ -221,17 +222,18 @@ class Predictor:
         """Tables of GROUP utterances at a time, from row `first` on, and what `then(held, chosen)`
         says of them. Memory does not grow with their number, unless all of a speaker is needed."""
         index = protocol.windows(rows["dialogue"], self.ws)
-        size = len(rows) if self._normalises else GROUP
-        for start in range(first, len(rows), size):
-            mine = np.arange(start, min(start + size, len(rows)))
-            needed = np.union1d(index[mine], mine)
-            needed = needed[needed >= 0]
-            if self._normalises:
-                needed = np.arange(len(rows))
-            with tempfile.TemporaryDirectory() as folder:
-                held = self.hold(recordings.pieces(rows.iloc[needed], Path(folder)))
+        everything = np.arange(len(rows))
+        whole = self._hold_some(rows, everything) if self._normalises else None
+        for start in range(first, len(rows), GROUP):
+            mine = everything[start : start + GROUP]
+            needed = everything if whole else np.setdiff1d(np.union1d(index[mine], mine), [-1])
+            held = whole or self._hold_some(rows, needed)
             chosen = np.searchsorted(needed, mine)
             yield self.table(held, chosen), then and then(held, chosen)
+
+    def _hold_some(self, rows: pd.DataFrame, needed: np.ndarray) -> Held:
+        with tempfile.TemporaryDirectory() as folder:
+            return self.hold(recordings.pieces(rows.iloc[needed], Path(folder)))
 
 
 def _has(rows: pd.DataFrame, kind: str) -> np.ndarray:
@@ -261,6 +263,17 @@ def found(name: str, save_path: str, onnx: bool = False) -> Path:
                     f"{', '.join(there) or 'none'}{how}")  # fmt: skip
 
 
+def opened(
+    folder: Path, onnx: bool, int8: bool, gpu_id: int | None, moved: dict[str, str | None]
+) -> Predictor:  # fmt: skip
+    """`of_export` or `of_run`, as it is asked for on the command line."""
+    if not (onnx or int8):
+        return of_run(folder, gpu_id, moved)
+    if said := [name for name, value in moved.items() if value is not None]:
+        raise UserError(f"--{said[0]} does not go with --onnx: an export holds its encoders")
+    return of_export(folder, int8)
+
+
 def of_export(folder: Path, int8: bool = False) -> Predictor:
     """The model of an export folder, by onnxruntime. Raises UserError for what is none."""
     said = exported.description(folder)
@@ -275,7 +288,7 @@ def of_export(folder: Path, int8: bool = False) -> Predictor:
         return dict(zip(heads, session.run(heads, given), strict=True))
 
     settings = argparse.Namespace(**said["configuration"])
-    if (folder / exported.SENTENCE).is_file():
+    if any((folder / name).is_file() for name in (exported.SENTENCE, "config.json")):
         settings.text_encoder = str(folder)
     return Predictor(said["name"], said["configuration"], tuple(said["inputs"]), say, settings,
                      said["temperature"], said["tails"])  # fmt: skip
@@ -314,7 +327,7 @@ def of_run(
         model = model.folded()
     return Predictor(folder.resolve().name, configuration, inputs, say, settings,
                      temperature(folder, configuration), tails(settings.model, inputs),
-                     model)  # fmt: skip
+                     model, folder)  # fmt: skip
 
 
 def tails(model: str, inputs: tuple[str, ...]) -> dict[str, int]:

@@ -4,7 +4,10 @@
 them as sound files. Corpora are read by their leaves, through `preparation.py`. No torch.
 """
 
+import itertools
+import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +34,6 @@ SPLITS = ("auto", "always", "never")
 LONG = 20.0  # s: a longer file without a transcript is a recording of many utterances
 LONGEST = 600.0  # s of one utterance: beyond, something is wrong
 NOTHING = "neither sound nor text"
-HEAD = 1 << 16  # bytes in which the data of a wav begins
 TEXT_SIZE = 1 << 20  # bytes of a transcript at most
 
 
@@ -45,6 +47,7 @@ class Item(NamedTuple):
     start: float = np.nan  # s
     end: float = np.nan
     bad: str = ""
+    root: str = ""  # what was named, so that two dialogues of one name stay two
 
 
 def utterances(
@@ -58,7 +61,7 @@ def utterances(
     of their numbers, as are the parts of a long recording; `alone`: each utterance by itself.
     `text`: what is said in the one file that is named. Raises UserError where nothing is found.
     """
-    items = [item for path in paths for item in _items(Path(path))]
+    items = _apart([item for path in _sorted(paths) for item in _items(path)])
     if text is not None:
         if len(items) != 1:
             raise UserError(f"--text is what one utterance says, {len(items)} are named")
@@ -80,15 +83,32 @@ def utterances(
 # --- what is named -------------------------------------------------------------------------------
 
 
+def _sorted(paths: Sequence[Path | str]) -> list[Path]:
+    """As they were named, but files of one folder that were named together by their numbers."""
+    runs = itertools.groupby(map(Path, paths), lambda path: (path.is_dir(), path.parent))
+    found = []
+    for (folder, parent), run in runs:
+        found += list(run) if folder else sorted(run, key=lambda path: _order(parent, path))
+    return found
+
+
+def _apart(items: list[Item]) -> list[Item]:
+    """Dialogues of one name that were named apart: rec, rec~2."""
+    keys = list(dict.fromkeys((item.root, item.dialogue) for item in items))
+    names = dict(zip(keys, _distinct([dialogue for _, dialogue in keys]), strict=True))
+    return [item._replace(dialogue=names[item.root, item.dialogue]) for item in items]
+
+
 def _items(path: Path) -> list[Item]:
+    root = str(path.resolve())
     if path.is_dir():
         files = sorted(filter(_is_sound, path.rglob("*")), key=lambda p: _order(path, p))
-        return [_item(file, _dialogue(path, file)) for file in files]
+        return [_item(file, _dialogue(path, file))._replace(root=root) for file in files]
     if not path.exists():
         raise UserError(f"no file or folder {path}")
     if path.suffix.lower() == ".csv":
-        return list(_rows_of(path))
-    return [_item(path, path.parent.name)]
+        return [item._replace(root=root) for item in _rows_of(path)]
+    return [_item(path, path.parent.name)._replace(root=str(path.resolve().parent))]
 
 
 def _is_sound(path: Path) -> bool:
@@ -99,7 +119,7 @@ def _is_sound(path: Path) -> bool:
 def _order(root: Path, path: Path) -> list:
     """Folder by folder; numbers by value: 2 before 10."""
     parts = path.relative_to(root).parts
-    return [[*parts[:-1]], [(int(w), "") if w.isdigit() else (-1, w)
+    return [[*parts[:-1]], [(int(w), "") if w.isdecimal() else (-1, w)
                             for w in re.split(r"(\d+)", parts[-1])]]  # fmt: skip
 
 
@@ -140,7 +160,7 @@ def _rows_of(path: Path) -> Iterator[Item]:
 
 def _row(path: Path, line: int, cells: dict[str, str]) -> Item:
     text = annotation.clean_transcript(cells.get("text", ""))
-    wav = path.parent / cells["wav"] if cells["wav"] else None
+    wav = _spelt(path.parent / cells["wav"]) if cells["wav"] else None
     # without the column all rows are one dialogue; an empty cell of it belongs to none
     dialogue = cells.get("dialogue", path.stem) or f"{path.stem}:{line}"
     times, bad = [np.nan, np.nan], "" if wav or text else NOTHING
@@ -153,6 +173,12 @@ def _row(path: Path, line: int, cells: dict[str, str]) -> Item:
     return Item(wav, text, cells.get("speaker", ""), dialogue, *times, bad)
 
 
+def _spelt(path: Path) -> Path:
+    """The path in the normal form in which it is on disk: macOS takes Hangul apart."""
+    forms = [path, *(Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))]
+    return next((form for form in forms if form.is_file()), path)
+
+
 # --- what is heard -------------------------------------------------------------------------------
 
 
@@ -162,6 +188,10 @@ def _heard(item: Item, split: str, pause: float) -> list[dict]:
            "text": item.text, "speaker": item.speaker, "dialogue": item.dialogue,
            "start": 0.0, "end": np.nan, "part": False, "quarantine": item.bad, "wav_size": 0,
            "wav_hash": "", "duration": np.nan, "silent": False}  # fmt: skip
+    if item.path is not None and not _is_utf8(str(item.path)):
+        said = {name: os.fsencode(row[name]).decode("utf-8", "replace")
+                for name in ("file", "segment", "dialogue")}  # fmt: skip
+        return [row | said | {"quarantine": "its name is not UTF-8"}]
     if item.bad or item.path is None:
         return [row]
     if not item.path.is_file():
@@ -177,6 +207,10 @@ def _heard(item: Item, split: str, pause: float) -> list[dict]:
     return [row | {"quarantine": sound.bad, "end": sound.duration, "duration": sound.duration,
                    "wav_size": sound.size, "wav_hash": sound.hash,
                    "silent": sound.silent}]  # fmt: skip
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _length(path: Path) -> float | None:
@@ -201,8 +235,8 @@ def _part(row: dict, item: Item, length: float | None) -> dict:
 
 
 def _split(row: dict, path: Path, pause: float) -> list[dict]:
-    with path.open("rb") as file:  # its header need not tell: libsndfile reads what there is
-        if audit.is_truncated(file.read(HEAD), path.stat().st_size):
+    with path.open("rb") as file:  # libsndfile reads what there is, and says nothing
+        if audit.is_truncated(file, path.stat().st_size):
             return [row | {"quarantine": "truncated wav"}]
     try:
         level = pauses.levels(path)
@@ -211,7 +245,7 @@ def _split(row: dict, path: Path, pause: float) -> list[dict]:
     spans = pauses.spans(level, pause)
     if not spans:
         return [row | {"quarantine": "silent from beginning to end"}]
-    name, dialogue = row["segment"], f"{row['dialogue']}/{row['segment']}"
+    name, dialogue = row["segment"], f"{row['dialogue']}/{path.name}"
     return [_span(row, path, *span) | {"segment": f"{name}#{n:04d}", "dialogue": dialogue}
             for n, span in enumerate(spans, start=1)]  # fmt: skip
 
@@ -226,7 +260,7 @@ def _span(row: dict, path: Path, start: float, end: float) -> dict:
 # --- as a table ----------------------------------------------------------------------------------
 
 
-def _distinct(names: pd.Series) -> list[str]:
+def _distinct(names: Sequence[str]) -> list[str]:
     """Names that differ: a, a~2, a~3."""
     met: Counter = Counter()
     taken, found = set(names), []
@@ -249,22 +283,26 @@ def _table(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def pieces(rows: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """The rows with `wav` a file that holds just the utterance: parts are written to `folder`."""
-    wav = rows["file"].to_list()
+    """The rows with `wav` a file that holds just the utterance: parts are written to `folder`,
+    and of those that hold zeros alone `silent` is set."""
+    wav, silent = rows["file"].to_list(), rows["silent"].to_list()
     for i, row in enumerate(rows.itertuples()):
         if row.part and not row.quarantine:
             wav[i] = str(folder / f"{i}.wav")
-            _cut(row.file, row.start, row.end, wav[i])
-    return rows.assign(wav=wav)
+            silent[i] = not _cut(row.file, row.start, row.end, wav[i])
+    return rows.assign(wav=wav, silent=silent)
 
 
-def _cut(path: str, start: float, end: float, out: str) -> None:
-    """Samples as they are, float, at their own rate. What cannot be read is no audio later on."""
+def _cut(path: str, start: float, end: float, out: str) -> bool:
+    """Samples as they are, float, at their own rate; whether any is not 0. Of what cannot be read
+    an empty file is left, which is no audio later on."""
     try:
         with soundfile.SoundFile(path) as file:
             rate = file.samplerate
             file.seek(min(round(start * rate), file.frames))
             wave = file.read(round((end - start) * rate), dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise UserError(f"cannot read {path} any more: {error}") from error
+    except (soundfile.LibsndfileError, RuntimeError, OSError):
+        Path(out).write_bytes(b"")
+        return True
     soundfile.write(out, wave, rate, subtype="FLOAT")
+    return bool(wave.any()) or not len(wave)

@@ -78,6 +78,8 @@ class Gate:
             return 403, "no such upload"
         if method != "POST":
             return 0, ""
+        if "transfer-encoding" in head:  # in pieces, whose sum nobody has said
+            return 411, "the length is not said"
         size = head.get("content-length", "")
         most = self.most + FORM if path == f"{API}/upload" else EVENT
         if not size.isdecimal():

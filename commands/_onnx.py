@@ -23,13 +23,13 @@ import inference
 import predictor
 import pretrained
 import utils
+from commands import _portable
 from dataset import Windows, open_material
 from predictor import KINDS, Predictor
 from utils import UserError
 
 OPSET = 20
-PRIVATE = ("command", "data", "save_path", "save_name", "test_path", "train_extra", "corpus",
-           "extra", "git", "started", "resume", "test_only")  # fmt: skip
+UNNEEDED = ("extra", "temperature", "versions", "git", "started", "threads", "processes")
 
 
 def needed() -> None:
@@ -87,7 +87,8 @@ def frame(windows: Windows, chosen: np.ndarray, said: dict[str, np.ndarray]) -> 
 
 def describe(judge: Predictor) -> dict[str, Any]:
     """model.json, but for what is measured later."""
-    configuration = {k: v for k, v in vars(judge.settings).items() if k not in PRIVATE}
+    said = _portable.configuration(judge.folder, vars(judge.settings), {})
+    configuration = {name: value for name, value in said.items() if name not in UNNEEDED}
     configuration["corpus"] = {"synthetic": predictor.synthetic(judge.configuration)}
     if _has_encoder(judge):
         configuration["text_encoder"] = None  # sentence.onnx is in its place
@@ -143,6 +144,8 @@ def write(judge: Predictor, windows: Windows, place: Path, about: dict[str, Any]
     moving = {n: 2 for name in long for n in (name, f"{name}_mask")} | dict.fromkeys(judge.tails, 3)
     module = _Positional(judge.model, names, heads)
     _graph(module, tensors, names, heads, moving, place / exported.MODEL)
+    if "tokens" in judge.inputs:
+        _copy_tokenizer(judge, place, ("config.json",))
     if _has_encoder(judge):
         about["sentence"] = _sentence(judge, place)
     utils.write_json(place / exported.DESCRIPTION, about)
@@ -209,8 +212,12 @@ def _sentence(judge: Predictor, place: Path) -> dict[str, Any]:
             output_names=["sentence"], dynamo=True, opset_version=OPSET, verbose=False,
             dynamic_shapes=({0: any_number, 1: any_number},), external_data=False,
         )  # fmt: skip
-    for pattern in pretrained.TOKENIZERS:
-        for path in folder.glob(pattern):
-            if path.is_file():
-                shutil.copyfile(path, place / path.name)
+    _copy_tokenizer(judge, place)
     return {"encoder": config, "name": Path(judge.settings.text_encoder).name}
+
+
+def _copy_tokenizer(judge: Predictor, place: Path, also: tuple[str, ...] = ()) -> None:
+    folder = pretrained.find(judge.settings.text_encoder)
+    for path in {path for p in (*pretrained.TOKENIZERS, *also) for path in folder.glob(p)}:
+        if path.is_file():
+            shutil.copyfile(path, place / path.name)

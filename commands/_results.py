@@ -6,13 +6,14 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 import constants
-from utils import UserError, make_folder, read_json, write_atomic, write_json
+from utils import UserError, lock, make_folder, read_json, write_atomic, write_json
 
 ASKED, LINES, TABLE, DONE = "asked.json", "predictions.jsonl", "predictions.csv", "summary.json"
 COLUMNS = ["segment", "file", "start", "end", "dialogue", "speaker", "text", "emotion",
@@ -40,7 +41,7 @@ class Results:
                 raise UserError(f"{self.folder} holds answers to another question ({other[0]} "
                                 f"differs); take another --out")  # fmt: skip
             return
-        if held := sorted(path.name for path in self.folder.iterdir() if path.suffix != ".tmp"):
+        if held := sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")):
             raise UserError(f"{self.folder} should be new or empty, it holds {', '.join(held[:3])}")
         write_json(there, asked)
 
@@ -49,7 +50,8 @@ class Results:
         path, whole, count = self.folder / LINES, 0, 0
         path.touch()
         temporary = self.folder / f".{TABLE}.tmp"
-        with path.open("rb") as lines, temporary.open("w", newline="", encoding="utf-8") as table:
+        how = {"newline": "", "encoding": "utf-8", "errors": "backslashreplace"}
+        with path.open("rb") as lines, temporary.open("w", **how) as table:
             csv.writer(table, lineterminator="\n").writerow(COLUMNS)
             for line in lines:
                 if (record := _record(line)) is None:
@@ -71,10 +73,14 @@ class Results:
         records = [_told(row, e) for row, e in zip(table.to_dict("records"), why, strict=True)]
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         for name, text in ((LINES, lines), (TABLE, "".join(map(_row, records)))):
-            with (self.folder / name).open("ab") as file:
-                file.write(text.encode("utf-8", "backslashreplace"))
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with (self.folder / name).open("ab") as file:
+                    file.write(text.encode("utf-8", "backslashreplace"))
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise UserError(f"cannot write {self.folder / name}: {error.strerror}; the same "
+                                f"command goes on from here") from error  # fmt: skip
         self.count += len(records)
 
     def records(self) -> Iterator[dict]:
@@ -87,6 +93,11 @@ class Results:
         for name, data in pictures.items():
             write_atomic(self.folder / name, data)
         write_json(self.folder / DONE, summary)
+
+
+def locked(folder: Path) -> AbstractContextManager:
+    """One process at a time writes to a folder."""
+    return lock(make_folder(folder) / ".lock", f"writing to {folder}")
 
 
 def _record(line: bytes) -> dict | None:

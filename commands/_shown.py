@@ -1,7 +1,9 @@
 """What `predict` shows: a line an utterance on the console, pictures of each dialogue."""
 
+import itertools
 import shutil
 import unicodedata
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -14,18 +16,22 @@ SHOWN = 24  # utterances on the console
 NAME = 24  # columns of a name at most
 
 
-def pictures(records: list[dict]) -> dict[str, bytes]:
+def pictures(records: Iterable[dict]) -> dict[str, bytes]:
     """A timeline of each dialogue, and why of its last utterance, of PICTURES dialogues."""
-    table = _results.table(records)
+    drawn: dict[str, list[dict]] = {}
+    why: dict[str, dict] = {}
+    names = set()
+    for record in records:
+        names.add(name := record["dialogue"])
+        if name in drawn or len(drawn) < PICTURES:
+            if record.get("explanation"):
+                why[name] = record
+            drawn.setdefault(name, []).append(record | {"explanation": None})
     files: dict[str, bytes] = {}
-    names = list(dict.fromkeys(table["dialogue"]))
-    for number, name in enumerate(names[:PICTURES], start=1):
+    for number, (name, lines) in enumerate(drawn.items(), start=1):
         end = f"_{number}" if len(names) > 1 else ""
-        rows = np.flatnonzero(table["dialogue"] == name)
-        files[f"timeline{end}.png"] = timeline.timeline(table.iloc[rows], name)
-        why = [i for i in rows if records[i].get("explanation")]
-        if why:
-            last = records[why[-1]]
+        files[f"timeline{end}.png"] = timeline.timeline(_results.table(lines), name)
+        if last := why.get(name):
             effects = [explanation.Effect(**effect) for effect in last["explanation"]]
             files[f"explain{end}.png"] = timeline.effects(effects, last["emotion"], last["segment"])
     if len(names) > PICTURES:
@@ -33,12 +39,14 @@ def pictures(records: list[dict]) -> dict[str, bytes]:
     return files
 
 
-def show(records: list[dict]) -> None:
-    """A line an utterance, as wide as the screen."""
+def show(records: Iterable[dict]) -> None:
+    """A line an utterance, as wide as the screen; the first ones of many."""
+    records = iter(records)
+    first = list(itertools.islice(records, SHOWN))
     width = max(60, shutil.get_terminal_size().columns)
-    size = min(NAME, max((_width(record["segment"]) for record in records[:SHOWN]), default=0))
+    size = min(NAME, max((_width(record["segment"]) for record in first), default=0))
     print(f"{'':{size}} emotion  sure arousal valence")
-    for record in records[:SHOWN]:
+    for record in first:
         name = _fit(record["segment"], size)
         numbers = (_number(record[head], wide) for head, wide in
                    (("confidence", 4), ("arousal", 7), ("valence", 7)))  # fmt: skip
@@ -46,8 +54,8 @@ def show(records: list[dict]) -> None:
         said += f" (without {' and '.join(record['masked'])})" if record["masked"] else ""
         said = _fit(said, width - size - 31).rstrip()
         print(f"{name} {record['emotion']:8} {' '.join(numbers)}  {said}")
-    if len(records) > SHOWN:
-        print(f"... and {len(records) - SHOWN} more")
+    if more := sum(1 for _ in records):
+        print(f"... and {more} more")
 
 
 def _number(value: float | None, width: int) -> str:

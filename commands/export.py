@@ -9,6 +9,7 @@ int8 is calibrated on training windows. What is in the folder: exported.py.
 
 import argparse
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -56,10 +57,13 @@ def main(settings: argparse.Namespace) -> None:
     moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
     judge = predictor.of_run(folder, -1, moved)
     windows = _onnx.windows(judge, settings.data)
-    place = utils.make_folder(out.with_name(f".{out.name}.tmp"))
+    utils.make_folder(out.parent)
+    place = Path(tempfile.mkdtemp(".tmp", f".{out.name}.", out.parent))
     try:
         _write(judge, windows, place, settings)
+        place.chmod(0o755)
         place.rename(out)
+        utils.sync_folder(out.parent)
     finally:
         shutil.rmtree(place, ignore_errors=True)
     print(f"written: {out}")

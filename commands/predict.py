@@ -74,15 +74,23 @@ def main(settings: argparse.Namespace) -> None:
     for remark in judge.check(rows, settings.force):
         print(f"warning: {remark}", file=sys.stderr)
     asked = _asked(folder, rows, settings)
-    results = _results.Results(Path(settings.out or folder / f"predict_{digest(asked)}"), asked)
-    if results.is_done:
-        print(f"{results.folder} is finished")
-    else:
-        _answer(judge, rows, results, settings)
-    _shown.show(list(results.records()))
+    out = Path(settings.out or _place(folder, settings) / f"predict_{digest(asked)}")
+    with _results.locked(out):
+        results = _results.Results(out, asked)
+        if results.is_done:
+            print(f"{results.folder} is finished")
+        else:
+            _answer(judge, rows, results, settings)
+    _shown.show(results.records())
     if predictor.synthetic(judge.configuration):
         print(f"{judge.name} learnt from a {report.NOT_A_RESULT}")
     print(f"written: {results.folder}")
+
+
+def _place(folder: Path, settings: argparse.Namespace) -> Path:
+    """Where results go unless it is said: a run holds them; what may be passed on does not."""
+    own = (folder / "configuration.json").is_file()
+    return folder if own else Path(settings.save_path)
 
 
 def _name_bad(rows: pd.DataFrame, most: float) -> None:
@@ -100,10 +108,8 @@ def _name_bad(rows: pd.DataFrame, most: float) -> None:
 
 
 def _opened(folder: Path, settings: argparse.Namespace) -> predictor.Predictor:
-    if settings.onnx or settings.int8:
-        return predictor.of_export(folder, settings.int8)
     moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
-    return predictor.of_run(folder, settings.gpu_id, moved)
+    return predictor.opened(folder, settings.onnx, settings.int8, settings.gpu_id, moved)
 
 
 def _asked(folder: Path, rows: pd.DataFrame, settings: argparse.Namespace) -> dict:
@@ -131,12 +137,11 @@ def _answer(judge, rows: pd.DataFrame, results: _results.Results, settings) -> N
             results.add(table, why)
             bar.update(len(table))
     took = time.perf_counter() - began
-    records = list(results.records())
-    bad = sum(bool(record["trouble"]) for record in records)
-    summary = {"utterances": len(records), "without_prediction": bad,
+    bad = sum(bool(record["trouble"]) for record in results.records())
+    summary = {"utterances": results.count, "without_prediction": bad,
                "sound_seconds": round(float(seconds.sum()), 1),
                "seconds": round(took, 2)}  # fmt: skip
-    results.finish(summary, _shown.pictures(records))
+    results.finish(summary, _shown.pictures(results.records()))
 
 
 def _explained(judge):

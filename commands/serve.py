@@ -83,11 +83,8 @@ def main(settings: argparse.Namespace) -> None:
 
 def _opened(folder: Path, settings: argparse.Namespace) -> predictor.Predictor:
     """The model, after its first answer: what it lacks is missed now, not by the first visitor."""
-    if settings.onnx or settings.int8:
-        judge = predictor.of_export(folder, settings.int8)
-    else:
-        moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
-        judge = predictor.of_run(folder, settings.gpu_id, moved)
+    moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
+    judge = predictor.opened(folder, settings.onnx, settings.int8, settings.gpu_id, moved)
     _dialogue.warm(judge)
     return judge
 
@@ -103,7 +100,8 @@ def _launched(
     loopback = _listen.is_loopback(settings.host)
     limits = _dialogue.Limits(settings.max_mb, settings.max_seconds, settings.max_turns)
     about = _view.About(
-        judge.name, judge.settings.SorL, judge.ws, _synthetic(judge), judge.temperature is not None,
+        judge.name, judge.settings.SorL, judge.ws, predictor.synthetic(judge.configuration),
+        judge.temperature is not None,
         seen="shared" if settings.share else "" if loopback else "reachable",
     )  # fmt: skip
     page = _page.Page(judge, about, limits, settings.language, settings.force).blocks()
@@ -125,12 +123,6 @@ def _launched(
         raise UserError(f"cannot listen on port {port} of {settings.host}: {error}") from error
     _say(judge, settings, address, public, loopback)
     return page
-
-
-def _synthetic(judge: predictor.Predictor) -> bool:
-    said = judge.configuration
-    corpora = [said.get("corpus", {}), *said.get("extra", [])]  # an old export has neither
-    return any(corpus.get("synthetic") for corpus in corpora)
 
 
 def _say(judge, settings, address: str, public: str | None, loopback: bool) -> None:

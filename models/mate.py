@@ -31,8 +31,8 @@ from utils import UserError
 FEATURES = {"both": ("log_mel", "sentence"), "audio": ("log_mel",), "text": ("sentence",)}
 CONVOLUTIONS = ((32, 3), (48, 3), (32, 5))  # channels, kernel; a last one has (W, 7)
 LAST_KERNEL = 7
-# of a window whose clips are all over, this many frames say what all later ones would: the CNN sees
-# 36 frames at once, 8 apart. `Model` takes blocks that end there
+# of a window whose clips are all over, this many frames say what all later ones would: a column of
+# what the CNN leaves has seen 44, the next one 8 further on. `Model` takes blocks that end there
 TAIL = {"log_mel": 56}
 LAYERS = 4  # recurrent; the paper's slide says 8, its code had 4
 EMOTION = (2048, 512, 256, 64)

@@ -67,7 +67,7 @@ def test_every_command_of_the_page_ends_well_and_writes_what_it_says(place, caps
                 continue
             assert main.main(words) == 0, capsys.readouterr().err
     said = {name for table in tables(PAGE)[1:] for row in table for name in code(row[0])}
-    written = {path.name for path in (place / "evening").iterdir()}
+    written = {path.name for path in (place / "evening").glob("[!.]*")}
     assert written == said - {"timeline_1.png"}
     line = json.loads((place / "one/predictions.jsonl").read_text())
     assert line["text"] == "오늘 왜 이렇게 늦었어" and line["masked"] == []

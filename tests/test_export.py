@@ -164,7 +164,16 @@ def test_graphs_of_other_shapes_say_the_same(name, workplace, talk, request):
     assert len(heads) == {"light": 9, "ragged": 7}[name]
     assert np.allclose(found[heads], wanted[heads], atol=CLOSE)
     names = {path.name for path in (folder / "onnx").iterdir()}
-    assert names == {"model.json", "model.onnx"}
+    more = {"config.json", "tokenizer.model"} if name == "ragged" else set()
+    assert names == {"model.json", "model.onnx"} | more
+    if name == "ragged":  # an export holds what it needs
+        (workplace / "bert").rename(workplace / "moved")
+        try:
+            again = said(predictor.of_export(folder / "onnx"), listed(talk))
+        finally:
+            (workplace / "moved").rename(workplace / "bert")
+        pd.testing.assert_frame_equal(again, found)
+    assert str(workplace) not in (folder / "onnx/model.json").read_text()
 
 
 def test_a_model_that_torch_cannot_write_is_refused_in_a_line(workplace, capfd):
@@ -261,6 +270,13 @@ def test_the_log_mel_is_torchaudios_on_real_speech():
 
 
 # --- refused -------------------------------------------------------------------------------------
+
+
+def test_encoders_of_an_export_are_not_named_anew(export, talk, capsys):
+    words = ["predict", export.folder, talk, "--onnx", "--text_encoder", "x"]
+    assert main.main([*map(str, words)]) == 2
+    err = capsys.readouterr().err
+    assert "--text_encoder does not go with --onnx" in err
 
 
 def refused(capsys, *words):

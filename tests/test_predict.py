@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -55,7 +56,7 @@ def lines(folder):
 def test_a_folder_gives_a_line_an_utterance_and_a_picture(predict, place, tmp_path):
     code, said, _ = predict("both", "talk", "--out", tmp_path / "o")
     assert code == 0
-    assert {p.name for p in (tmp_path / "o").iterdir()} == {
+    assert {p.name for p in (tmp_path / "o").iterdir() if p.name[0] != "."} == {
         "asked.json", "predictions.csv", "predictions.jsonl", "summary.json", "timeline.png",
     }  # fmt: skip
     found = lines(tmp_path / "o")
@@ -79,10 +80,10 @@ def test_the_default_place_is_in_the_run_and_the_same_command_finds_it_again(pre
     _, said, _ = predict("both", "talk/0.wav", "talk/1.wav")
     folder = place / said.rpartition("written: ")[2].strip()
     assert folder.parent == place / "exp/both"
-    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
+    before = {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.glob("[!.]*")}
     _, said, _ = predict("both", "talk/0.wav", "talk/1.wav")
     assert "is finished" in said
-    assert before == {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.iterdir()}
+    assert before == {p.name: (p.read_bytes(), p.stat().st_mtime_ns) for p in folder.glob("[!.]*")}
 
 
 def test_explain_writes_the_effects_and_a_picture(predict, tmp_path):
@@ -171,6 +172,49 @@ def test_what_a_kill_left_is_cut_back_and_gone_on_with(predict, tmp_path, monkey
     code, *_ = predict("both", "talk", "--out", tmp_path / "cut")
     assert code == 0 and calls == [3]
     assert answers(tmp_path / "cut") == answers(tmp_path / "whole")
+
+
+def test_the_same_command_twice_at_once_answers_once(predict, tmp_path, monkeypatch):
+    import threading
+
+    from commands import predict as verb
+
+    answer, codes = verb._answer, []
+    inside = threading.Event()
+
+    def slow(*given):
+        inside.set()
+        time.sleep(0.5)
+        answer(*given)
+
+    monkeypatch.setattr(verb, "_answer", slow)
+    words = ["predict", "both", "talk", "--out", str(tmp_path / "o")]
+    one = threading.Thread(target=lambda: codes.append(main.main(words)))
+    one.start()
+    inside.wait(60)
+    codes.append(main.main(words))
+    one.join()
+    assert codes == [0, 0]
+    assert [line["segment"] for line in lines(tmp_path / "o")] == [str(n) for n in range(COUNT)]
+
+
+def test_a_name_that_is_not_utf8_is_a_bad_file_and_not_the_end(predict, tmp_path):
+    talk = voices(tmp_path / "t", 3)
+    os.rename(talk / "1.wav", os.fsencode(talk) + b"/" + "안녕.wav".encode("cp949"))
+    code, _, err = predict("both", talk, "--out", tmp_path / "o")
+    assert code == 0 and "its name is not UTF-8" in err
+    assert [line["trouble"] for line in lines(tmp_path / "o")].count("its name is not UTF-8") == 1
+
+
+def test_answers_of_a_model_that_is_passed_on_are_not_put_beside_it(predict, place):
+    code, *_ = predict_published(predict, place)
+    assert code == 0 and not list((place / "shared").glob("predict_*"))
+    assert list((place / "exp").glob("predict_*"))
+
+
+def predict_published(predict, place):
+    assert main.main(["publish", "both", "--out", "shared"]) == 0
+    return predict("shared", "talk/0.wav")
 
 
 def test_a_folder_of_another_question_is_refused_and_left_alone(predict, tmp_path):

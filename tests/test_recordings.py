@@ -58,6 +58,18 @@ def test_a_folder_is_a_dialogue_in_the_order_of_its_numbers(tmp_path):
     assert listed(tmp_path / "talk", alone=True)["dialogue"].nunique() == 4
 
 
+def test_folders_of_one_name_that_are_named_apart_stay_two_dialogues(tmp_path):
+    for path in ("x/rec/1.wav", "y/rec/1.wav", "y/rec/2.wav"):
+        wav(tmp_path / path)
+    rows = listed(tmp_path / "x/rec", tmp_path / "y/rec")
+    assert rows["dialogue"].tolist() == ["rec", "rec~2", "rec~2"]
+    files = [tmp_path / f"y/rec/{n}.wav" for n in (1, 10, 2)]
+    wav(files[1])
+    rows = listed(*files)  # as a shell sorts them
+    assert rows["segment"].tolist() == ["1", "2", "10"] and rows["dialogue"].nunique() == 1
+    assert listed(wav(tmp_path / "1①2.wav"))["quarantine"].tolist() == [""]
+
+
 def test_names_that_repeat_are_told_apart(tmp_path):
     wav(tmp_path / "x/a.wav")
     wav(tmp_path / "y/a.wav")
@@ -183,6 +195,33 @@ def test_a_long_recording_that_was_cut_off_is_bad(tmp_path):
     path = long(tmp_path, (9.0, 9.0, 9.0))
     path.write_bytes(path.read_bytes()[:-100_000])
     assert listed(path)["quarantine"].tolist() == ["truncated wav"]
+
+
+def test_a_wav_with_much_before_its_sound_is_whole(tmp_path):
+    path = long(tmp_path, (9.0, 9.0, 9.0))
+    data = path.read_bytes()
+    junk = b"JUNK" + (70_000).to_bytes(4, "little") + bytes(70_000)
+    size = (len(data) + len(junk) - 8).to_bytes(4, "little")
+    path.write_bytes(data[:4] + size + data[8:12] + junk + data[12:])
+    assert (listed(path)["quarantine"] == "").all() and len(listed(path)) == 3
+
+
+def test_silence_in_a_part_is_told_and_damage_leaves_an_empty_file(tmp_path):
+    wave = np.concatenate([tone(1.0), np.zeros(2 * RATE, np.float32)])
+    soundfile.write(tmp_path / "a.wav", wave, RATE)
+    rows = listed(table(tmp_path, "wav,start,end\na.wav,0,1\na.wav,1.5,2.5\n"))
+    assert recordings.pieces(rows, tmp_path)["silent"].tolist() == [False, True]
+    (tmp_path / "a.wav").write_bytes(b"")
+    again = recordings.pieces(rows, tmp_path)
+    assert [audit.listen(tmp_path / wav).bad for wav in again["wav"]] == ["empty wav"] * 2
+
+
+def test_hangul_taken_apart_on_disk_is_found(tmp_path):
+    import unicodedata
+
+    wav(tmp_path / unicodedata.normalize("NFD", "말.wav"))
+    path = table(tmp_path, "wav\n" + unicodedata.normalize("NFC", "말.wav") + "\n")
+    assert listed(path)["quarantine"].tolist() == [""]
 
 
 def test_pieces_hold_the_samples_of_their_part(tmp_path):

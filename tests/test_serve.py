@@ -363,6 +363,7 @@ def test_what_is_too_large_or_of_unknown_length_is_refused_by_its_head():
     assert ask("POST", "/gradio_api/upload", b"a", **{"content-length": "-1"}) == 411
     assert ask("POST", "/gradio_api/upload", b"a", **{"content-length": None}) == 411
     assert ask("POST", "/gradio_api/queue/join", b"a", **{"content-length": "9999999"}) == 413
+    assert ask("POST", "/gradio_api/queue/join", b"a", **{"transfer-encoding": "chunked"}) == 411
 
 
 def test_a_page_elsewhere_cannot_speak_to_this_one():
