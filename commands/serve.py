@@ -11,6 +11,7 @@ _dialogue.py, the page in _page.py.
 
 import argparse
 import importlib.util
+import os
 import signal
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from utils import UserError
 NEEDED = "gradio==6.31.0"
 QUEUE = 20  # requests that wait at most
 SESSIONS = 100  # dialogues kept in memory at most; the oldest goes first
+GRACE = 5.0  # s that connections and threads have to end
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,8 +79,13 @@ def main(settings: argparse.Namespace) -> None:
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
-            page.close(verbose=False)
-    print("ended")
+            closing = threading.Thread(target=page.close, kwargs={"verbose": False}, daemon=True)
+            closing.start()
+            closing.join(GRACE)
+    print("ended", flush=True)
+    late = threading.Timer(GRACE, os._exit, (0,))  # a connection that never ends must not hold it
+    late.daemon = True
+    late.start()
 
 
 def _opened(folder: Path, settings: argparse.Namespace) -> predictor.Predictor:

@@ -432,7 +432,7 @@ class Server:
     def stop(self) -> int:
         self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(20)
+            return self.process.wait(90)
         finally:
             self.process.kill()
             self.process.wait()
