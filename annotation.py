@@ -24,9 +24,23 @@ from utils import UserError
 
 VOTES = [f"votes_{emotion}" for emotion in constants.EMOTIONS]
 COLUMNS = [
-    "corpus", "role", "segment", "session", "dialogue", "speaker", "kind", "start", "end", "wav",
-    "text", "emotion", *VOTES, "valence", "arousal", "quarantine",
-]  # fmt: skip
+    "corpus",
+    "role",
+    "segment",
+    "session",
+    "dialogue",
+    "speaker",
+    "kind",
+    "start",
+    "end",
+    "wav",
+    "text",
+    "emotion",
+    *VOTES,
+    "valence",
+    "arousal",
+    "quarantine",
+]
 TROUBLES = ["treatment", "reason", "role", "segment", "detail"]
 SPELLINGS = {"disqust": "disgust"}  # as KEMDy20 spells it
 
@@ -223,8 +237,9 @@ def read_table(path: Path, header: Sequence[Sequence[str]]) -> tuple[np.ndarray,
 def read_signal(path: Path, names: Sequence[str], skip: int = 0) -> pd.DataFrame:
     """Ragged comma-separated samples of a sensor: `time` and `value` as float, the rest as text."""
     try:
-        table = pd.read_csv(path, header=None, names=list(names), skiprows=skip, dtype=str,
-                            keep_default_na=False)  # fmt: skip
+        table = pd.read_csv(
+            path, header=None, names=list(names), skiprows=skip, dtype=str, keep_default_na=False
+        )
         table["value"] = pd.to_numeric(table["value"])
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UserError(

@@ -59,9 +59,10 @@ def training_parser(model: str) -> Parser:
     import preparation
 
     parser = Parser(
-        prog="main.py", description="Train and test a model, or test a finished run again.",
+        prog="main.py",
+        description="Train and test a model, or test a finished run again.",
         epilog=f"verbs: {', '.join(leaves('commands')) or 'none'} (python main.py VERB --help)",
-    )  # fmt: skip
+    )
     preparation.add_arguments(parser)
     _protocol_flags(parser)
     _training_flags(parser)

@@ -25,8 +25,19 @@ VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi")
 RATES = 2_000, 768_000  # Hz: from under a telephone's to a studio's; beyond, the header is wrong
 FINGERPRINT = "fingerprint.json"  # written last: the tables beside it are whole
 TABLES = ("annotation.csv", "df_speaker.csv", "df_listener.csv", "quarantine.csv", "troubles.csv")
-WORDS = ("corpus", "role", "segment", "dialogue", "speaker", "kind", "wav", "text", "emotion",
-         "quarantine", "wav_hash")  # fmt: skip
+WORDS = (
+    "corpus",
+    "role",
+    "segment",
+    "dialogue",
+    "speaker",
+    "kind",
+    "wav",
+    "text",
+    "emotion",
+    "quarantine",
+    "wav_hash",
+)
 NUMBERS = ("start", "end", "arousal", "valence", "duration", *VOTES)
 
 
@@ -55,9 +66,12 @@ def audit(utterances: pd.DataFrame, folder: Path) -> tuple[pd.DataFrame, pd.Data
     table = pd.DataFrame([sounds[name] for name in utterances["wav"]], index=utterances.index)
     bad = (table["bad"] != "") & (utterances["quarantine"] == "")
     utterances = utterances.assign(
-        wav_size=table["size"], wav_hash=table["hash"], duration=table["duration"],
-        silent=table["silent"], quarantine=utterances["quarantine"].mask(bad, table["bad"]),
-    )  # fmt: skip
+        wav_size=table["size"],
+        wav_hash=table["hash"],
+        duration=table["duration"],
+        silent=table["silent"],
+        quarantine=utterances["quarantine"].mask(bad, table["bad"]),
+    )
     return utterances, _heard_troubles(utterances, sounds)
 
 

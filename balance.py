@@ -78,8 +78,10 @@ def smote(windows: Windows, feature: str, neighbours: int, seed: int) -> Windows
     counts = dict(zip(found[0].tolist(), found[1].tolist(), strict=True))
     if short := {c: n for c, n in counts.items() if n <= neighbours and n < max(counts.values())}:
         named = ", ".join(f"{EMOTIONS[c]} has {n}" for c, n in short.items())
-        raise UserError(f"--balance smote with --neighbours {neighbours} needs {neighbours + 1} "
-                        f"training rows of a class: {named}; try --balance oversample")  # fmt: skip
+        raise UserError(
+            f"--balance smote with --neighbours {neighbours} needs {neighbours + 1} "
+            f"training rows of a class: {named}; try --balance oversample"
+        )
     if len(counts) < 2:  # nothing to balance
         return Vectors(windows, feature, vectors, there, np.zeros(0, int))
     made, their = _smote()(
@@ -118,9 +120,13 @@ class Vectors(Windows):
     """
 
     def __init__(
-        self, windows: Windows, feature: str, vectors: np.ndarray, there: np.ndarray,
+        self,
+        windows: Windows,
+        feature: str,
+        vectors: np.ndarray,
+        there: np.ndarray,
         made: np.ndarray,
-    ):  # fmt: skip
+    ):
         vars(self).update(vars(windows))
         self.feature, self.vectors = feature, torch.from_numpy(vectors.astype(np.float32))
         self.there = torch.from_numpy(np.append(there, np.ones(len(made), bool)))
@@ -141,10 +147,11 @@ class Vectors(Windows):
         """(B,) window numbers -> a batch of one utterance of one step each."""
         there = self.there[indices].view(-1, 1)
         return {
-            "mask": there, "row": torch.from_numpy(self.rows[indices]),
+            "mask": there,
+            "row": torch.from_numpy(self.rows[indices]),
             self.feature: self.vectors[indices].view(len(indices), 1, 1, -1),
             f"{self.feature}_mask": there.unsqueeze(-1),
-        } | self.answers(indices)  # fmt: skip
+        } | self.answers(indices)
 
     def keep_on(self, device: torch.device, room: int | None = None) -> bool:
         """They are few, and in memory."""

@@ -22,9 +22,13 @@ class Board:
         left = {name for name in self.epochs if name not in self.done}
         self.begun = {name: self._trained(name) for name in left}
         self.bar = tqdm(
-            total=sum(self.epochs[name] for name in left), unit="epoch", dynamic_ncols=True,
-            initial=sum(self.begun.values()), desc="sweep", file=sys.stderr,
-        )  # fmt: skip
+            total=sum(self.epochs[name] for name in left),
+            unit="epoch",
+            dynamic_ncols=True,
+            initial=sum(self.begun.values()),
+            desc="sweep",
+            file=sys.stderr,
+        )
         self.watch = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> "Board":

@@ -52,10 +52,11 @@ def _parse(line: bytes) -> Entry | None:
 def _is_wellformed(entry: Entry) -> bool:
     texts, lists = (entry.key, entry.unusable), (entry.shape, entry.stats)
     return (
-        all(type(text) is str for text in texts) and all(type(values) is list for values in lists)
+        all(type(text) is str for text in texts)
+        and all(type(values) is list for values in lists)
         and all(type(n) is int and n >= 0 for n in (entry.offset, entry.crc32, *entry.shape))
         and all(type(x) is float for x in entry.stats)
-    )  # fmt: skip
+    )
 
 
 class Cache:
@@ -99,8 +100,9 @@ class Cache:
             return [FILES[1]] if between else []
         try:
             said = json.loads(_read_bytes(self.folder / MARK))
-            wrong = [name for name, size in zip(FILES, self.sizes, strict=True)
-                     if said[name] != size]  # fmt: skip
+            wrong = [
+                name for name, size in zip(FILES, self.sizes, strict=True) if said[name] != size
+            ]
         except (ValueError, TypeError, LookupError, RecursionError):
             wrong = []
         if bad and not wrong:  # of the right length, and yet

@@ -39,8 +39,9 @@ def temperature(validation: Mapping) -> float | None:
     shares = _shares(validation)[rows]
     found = minimize_scalar(
         lambda log_t: _cross_entropy(scaled(p, np.exp(log_t)), shares),
-        bounds=np.log(TEMPERATURES), method="bounded",
-    )  # fmt: skip
+        bounds=np.log(TEMPERATURES),
+        method="bounded",
+    )
     return float(np.exp(found.x))
 
 
@@ -164,8 +165,13 @@ def reliability(
         for values in (confidence, correct)
     ]
     names = ("low", "high", "n", "confidence", "accuracy")
-    rows = zip(edges[:-1].tolist(), edges[1:].tolist(), n.tolist(),
-               *(mean.tolist() for mean in means), strict=True)  # fmt: skip
+    rows = zip(
+        edges[:-1].tolist(),
+        edges[1:].tolist(),
+        n.tolist(),
+        *(mean.tolist() for mean in means),
+        strict=True,
+    )
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 

@@ -20,9 +20,14 @@ BARS = SQUARE | {"left": 46.0}  # of 320 x 388 units, with the counts below
 COUNTS = (322.0, 362.0)  # top and bottom of the counts under the reliability
 
 EMOTION_COLOURS = {  # Okabe and Ito's, told apart without seeing colours well
-    "disgust": "#009E73", "angry": "#D55E00", "sad": "#56B4E9", "fear": "#CC79A7",
-    "surprise": "#F0E442", "neutral": "#BBBBBB", "happy": "#E69F00",
-}  # fmt: skip
+    "disgust": "#009E73",
+    "angry": "#D55E00",
+    "sad": "#56B4E9",
+    "fear": "#CC79A7",
+    "surprise": "#F0E442",
+    "neutral": "#BBBBBB",
+    "happy": "#E69F00",
+}
 
 
 # --- strips in the table of scores -----------------------------------------------------------
@@ -99,9 +104,15 @@ def scatter(tested: pd.DataFrame, head: str, result: dict) -> dict | None:
     y, ticks_y = _scale(low, high, SQUARE["bottom"], SQUARE["top"])
     points = [(x(truth), y(predicted)) for truth, predicted in pairs[::step]]
     return {
-        "head": head, "points": points, "n": len(pairs), "step": step, "box": SQUARE,
-        "x": ticks_x, "y": ticks_y, "score": result["scores"][f"ccc_{head}"],
-    }  # fmt: skip
+        "head": head,
+        "points": points,
+        "n": len(pairs),
+        "step": step,
+        "box": SQUARE,
+        "x": ticks_x,
+        "y": ticks_y,
+        "score": result["scores"][f"ccc_{head}"],
+    }
 
 
 # --- calibration and rejection --------------------------------------------------------------
@@ -120,13 +131,16 @@ def reliability(bins: list[dict]) -> dict | None:
     most = max(row["n"] for row in bins)
     height = _line((0.0, most), (0.0, COUNTS[1] - COUNTS[0]))
     bars = [
-        row | {
-            "left": x(row["low"]), "width": round(x(row["high"]) - x(row["low"]), 1),
-            "top": y(row["accuracy"]), "dot": (x(row["confidence"]), y(row["accuracy"])),
+        row
+        | {
+            "left": x(row["low"]),
+            "width": round(x(row["high"]) - x(row["low"]), 1),
+            "top": y(row["accuracy"]),
+            "dot": (x(row["confidence"]), y(row["accuracy"])),
             "height": round(height(row["n"]), 1),
         }
         for row in bins
-    ]  # fmt: skip
+    ]
     return {"bars": bars, "most": most, "counts": COUNTS, "box": BARS, "x": ticks_x, "y": ticks_y}
 
 
@@ -146,9 +160,13 @@ def coverage_risk(points: list[list[float]], accuracy_at: dict[str, float], n: i
         for at, accuracy in accuracy_at.items()
     ]
     return {
-        "path": _path([(x(coverage), y(risk)) for coverage, risk in points]), "dots": dots,
-        "level": y(points[-1][1]), "box": PLOT, "x": ticks_x, "y": ticks_y,
-    }  # fmt: skip
+        "path": _path([(x(coverage), y(risk)) for coverage, risk in points]),
+        "dots": dots,
+        "level": y(points[-1][1]),
+        "box": PLOT,
+        "x": ticks_x,
+        "y": ticks_y,
+    }
 
 
 # --- places ---------------------------------------------------------------------------------

@@ -76,18 +76,22 @@ def join(tables: Mapping[str, pd.DataFrame]) -> Joined:
         tables[name] = other.iloc[keys[name].get_indexer(keys[first])].reset_index(drop=True)
         _check_truth(first, table, name, tables[name], keys[first])
     p = [_probabilities(name, table) for name, table in tables.items()]
-    label = [[ids[0] if ids else -1 for ids in metric.label_ids(t["emotion"])]
-             for t in tables.values()]  # fmt: skip
-    scales = {head: np.stack([_scale(name, table, head) for name, table in tables.items()])
-              for head in SCALES}  # fmt: skip
+    label = [
+        [ids[0] if ids else -1 for ids in metric.label_ids(t["emotion"])] for t in tables.values()
+    ]
+    scales = {
+        head: np.stack([_scale(name, table, head) for name, table in tables.items()])
+        for head in SCALES
+    }
     return Joined(table, np.stack(p), np.array(label, int).reshape(len(p), -1), scales)
 
 
 def _keys(name: str, table: pd.DataFrame) -> pd.MultiIndex:
     keys = pd.MultiIndex.from_frame(table[KEY].astype(str))
     if keys.has_duplicates:
-        raise UserError(f"a member must judge a row once; {name} judges again "
-                        f"{_some(keys[keys.duplicated()])}")  # fmt: skip
+        raise UserError(
+            f"a member must judge a row once; {name} judges again {_some(keys[keys.duplicated()])}"
+        )
     return keys
 
 
@@ -101,10 +105,15 @@ def _check_roles(tables: Mapping[str, pd.DataFrame]) -> None:
 def _check_rows(first: str, a: pd.MultiIndex, name: str, b: pd.MultiIndex) -> None:
     here, there = a[~a.isin(b)], b[~b.isin(a)]
     if len(here) or len(there):
-        told = [f"{_some(keys)} only in {who}"
-                for keys, who in ((here, first), (there, name)) if len(keys)]  # fmt: skip
-        raise UserError(f"members must judge the same rows, {first} has {len(a)}, {name} "
-                        f"{len(b)}: {'; '.join(told)}")  # fmt: skip
+        told = [
+            f"{_some(keys)} only in {who}"
+            for keys, who in ((here, first), (there, name))
+            if len(keys)
+        ]
+        raise UserError(
+            f"members must judge the same rows, {first} has {len(a)}, {name} "
+            f"{len(b)}: {'; '.join(told)}"
+        )
 
 
 def _check_truth(
@@ -116,8 +125,10 @@ def _check_truth(
         texts = (table[column].fillna("").astype(str).to_numpy() for table in (a, b))
         differs |= np.not_equal(*texts)
     if differs.any():
-        raise UserError(f"members must have the same truth; that of {first} and {name} differs in "
-                        f"{_some(keys[differs])}")  # fmt: skip
+        raise UserError(
+            f"members must have the same truth; that of {first} and {name} differs in "
+            f"{_some(keys[differs])}"
+        )
 
 
 def _some(keys: Iterable[tuple]) -> str:
@@ -145,8 +156,9 @@ def _scale(name: str, table: pd.DataFrame, head: str) -> np.ndarray:
 def _refuse(name: str, table: pd.DataFrame, bad: np.ndarray, what: str) -> None:
     if bad.any():
         rows = map(tuple, table.loc[bad, KEY].astype(str).to_numpy())
-        raise UserError(f"{name} must predict {what} in every row or in none; not so in "
-                        f"{_some(rows)}")  # fmt: skip
+        raise UserError(
+            f"{name} must predict {what} in every row or in none; not so in {_some(rows)}"
+        )
 
 
 # --- combining ------------------------------------------------------------------------------------
@@ -233,8 +245,10 @@ def learn(
         return Learnt(Combination(method, weights and [weight / total for weight in weights]))
     if rows is None:
         given = "--weights, " if method == "weighted" else ""
-        raise UserError(f"--method {method} needs {given}--oof K, or rows of the set oof or val in "
-                        f"all members to fit on; test rows are none")  # fmt: skip
+        raise UserError(
+            f"--method {method} needs {given}--oof K, or rows of the set oof or val in "
+            f"all members to fit on; test rows are none"
+        )
     if method == "weighted":
         return Learnt(_weighted(rows), _weighted)
     if not rows.emotional.any():

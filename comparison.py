@@ -200,8 +200,9 @@ def by(trials: Sequence[Trial], column: str, ties: str = TIES) -> list[dict]:
     Rows without a value are left out.
     """
     if column not in COLUMNS:
-        raise UserError(f"no column {column!r} to tell rows apart by; there are: "
-                        f"{', '.join(COLUMNS)}")  # fmt: skip
+        raise UserError(
+            f"no column {column!r} to tell rows apart by; there are: {', '.join(COLUMNS)}"
+        )
     pool_of(trials, ties)  # refuses what must not be pooled
     frame, trial = table_of(trials)
     seed = np.array([t.configuration["seed"] for t in trials])[trial]

@@ -12,9 +12,14 @@ from typing import NamedTuple
 # The order of the 2022 system, used everywhere: in columns, files, heads and pictures.
 EMOTIONS = ("disgust", "angry", "sad", "fear", "surprise", "neutral", "happy")
 KOREAN = {
-    "disgust": "혐오", "angry": "분노", "sad": "슬픔", "fear": "공포",
-    "surprise": "놀람", "neutral": "중립", "happy": "기쁨",
-}  # fmt: skip
+    "disgust": "혐오",
+    "angry": "분노",
+    "sad": "슬픔",
+    "fear": "공포",
+    "surprise": "놀람",
+    "neutral": "중립",
+    "happy": "기쁨",
+}
 RATERS = 10  # people who rated each utterance (KEMDy19, KEMDy20)
 SCALE = (1.0, 5.0)  # arousal: 1 calm .. 5 excited; valence: 1 negative .. 5 positive
 ROLES = ("speaker", "listener")  # whose emotion: of the one who talks, or of the partner

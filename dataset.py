@@ -61,10 +61,15 @@ class Material:
 
     def masked(self) -> list[dict]:
         """What the features could not use, counted like `Corpus.counts`."""
-        reasons = [f"{name}: {reason}" for name, store in self.stores.items()
-                   for _, reason in store.troubles]  # fmt: skip
-        return [{"treatment": "masked", "reason": reason, "count": count}
-                for reason, count in Counter(reasons).items()]  # fmt: skip
+        reasons = [
+            f"{name}: {reason}"
+            for name, store in self.stores.items()
+            for _, reason in store.troubles
+        ]
+        return [
+            {"treatment": "masked", "reason": reason, "count": count}
+            for reason, count in Counter(reasons).items()
+        ]
 
 
 def open_material(
@@ -119,8 +124,10 @@ def _extras(
     """The added corpora; a UserError where `test` names a session that none of them has."""
     there = {session for rows in tables for session in rows["session"]}
     if corpora and (unknown := sorted(set(test) - there)):
-        raise UserError(f"--test_extra names sessions {unknown} that do not exist; the sessions "
-                        f"there are: {', '.join(map(str, sorted(there)))}")  # fmt: skip
+        raise UserError(
+            f"--test_extra names sessions {unknown} that do not exist; the sessions "
+            f"there are: {', '.join(map(str, sorted(there)))}"
+        )
     return [
         Extra(corpus, protocol.split_extra(rows["session"], test, corpus.name))
         for corpus, rows in zip(corpora, tables, strict=True)
@@ -130,10 +137,12 @@ def _extras(
 def _store(
     name: str, corpora: list[Corpus], tables: list[pd.DataFrame], settings: argparse.Namespace
 ) -> feature.Store:
-    return feature.join([
-        feature.extract(name, rows, corpus.folder, corpus.prepared, settings)
-        for corpus, rows in zip(corpora, tables, strict=True)
-    ])  # fmt: skip
+    return feature.join(
+        [
+            feature.extract(name, rows, corpus.folder, corpus.prepared, settings)
+            for corpus, rows in zip(corpora, tables, strict=True)
+        ]
+    )
 
 
 class Windows(torch.utils.data.Dataset):
@@ -214,8 +223,11 @@ class Windows(torch.utils.data.Dataset):
         """(N,) steps of ragged features in each window, all slots as long as the longest; None
         without any."""
         rows = np.where(self.index >= 0, self.index, -1)
-        steps = [np.append(store.lengths, 0)[rows].max(1)
-                 for store in self.stores.values() if store.ragged]  # fmt: skip
+        steps = [
+            np.append(store.lengths, 0)[rows].max(1)
+            for store in self.stores.values()
+            if store.ragged
+        ]
         return self.index.shape[1] * sum(steps) if steps else None
 
     def class_counts(self) -> np.ndarray:
@@ -305,15 +317,31 @@ class KEMDy19(Windows):
     """
 
     def __init__(
-        self, split: str = "train", role: str = constants.SOR_L, ws: int = constants.WINDOW,
-        test_split: tuple[int, ...] = constants.TEST_SPLIT, data: str = constants.DATA,
-        text_encoder: str | None = None, inputs: tuple[str, ...] = ("log_mel", "sentence"),
+        self,
+        split: str = "train",
+        role: str = constants.SOR_L,
+        ws: int = constants.WINDOW,
+        test_split: tuple[int, ...] = constants.TEST_SPLIT,
+        data: str = constants.DATA,
+        text_encoder: str | None = None,
+        inputs: tuple[str, ...] = ("log_mel", "sentence"),
         disjoint: str | None = None,
-    ):  # fmt: skip
+    ):
         settings = argparse.Namespace(
-            data=data, tables="raw", max_bad=constants.MAX_BAD, SorL=role, test_split=test_split,
-            val_split=(), text_encoder=text_encoder, text_dim=constants.TEXT_DIM,
-            sr=constants.SAMPLE_RATE, disjoint=disjoint, leave_out=(), target="votes",
-            train_extra=(), test_extra=(), labels=None,
-        )  # fmt: skip
+            data=data,
+            tables="raw",
+            max_bad=constants.MAX_BAD,
+            SorL=role,
+            test_split=test_split,
+            val_split=(),
+            text_encoder=text_encoder,
+            text_dim=constants.TEXT_DIM,
+            sr=constants.SAMPLE_RATE,
+            disjoint=disjoint,
+            leave_out=(),
+            target="votes",
+            train_extra=(),
+            test_extra=(),
+            labels=None,
+        )
         super().__init__(open_material(settings, inputs), split, ws)

@@ -24,10 +24,15 @@ COLOURS = {
     "listener": "#D55E00",
 }  # Okabe and Ito: also told apart without red
 STYLE = {  # matplotlib's rcParams
-    "figure.dpi": 90, "figure.constrained_layout.use": True, "font.size": 10,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11,
-    "legend.frameon": False, "image.cmap": "viridis",
-}  # fmt: skip
+    "figure.dpi": 90,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 11,
+    "legend.frameon": False,
+    "image.cmap": "viridis",
+}
 
 
 def heatmap(axes, table: pd.DataFrame, form: str = "{:.2f}", high: float | None = None) -> None:
@@ -120,11 +125,13 @@ def agreement(utterances: pd.DataFrame, by: str = "role") -> pd.DataFrame:
     for name, group in rows.groupby(by, sort=False):
         top, votes = max_vote_share(group), group[VOTES].to_numpy()
         table[name] = {
-            "rows": len(group), "tied": (~group["emotion"].isin(EMOTIONS)).mean(),
-            "unanimous": (top == 1).mean(), "mean max-vote share": top.mean(),
+            "rows": len(group),
+            "tied": (~group["emotion"].isin(EMOTIONS)).mean(),
+            "unanimous": (top == 1).mean(),
+            "mean max-vote share": top.mean(),
             "pairwise agreement": np.nanmean(pairwise_agreement(votes)),
             "Fleiss' kappa": fleiss_kappa(votes),
-        }  # fmt: skip
+        }
     return pd.DataFrame.from_dict(table, orient="index").rename_axis(by)
 
 

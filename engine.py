@@ -67,13 +67,16 @@ def _refuse_stale(finished: list[Trial], place: Place) -> None:
         begun = read_json(folder / "configuration.json")
         said, parts = trial.settings, [begun["corpus"], *begun.get("extra", [])]
         read = [(said.data, said.tables), *((data, "raw") for data in said.train_extra)]
-        states = [(state(*corpus), part["fingerprint"])
-                  for corpus, part in zip(read, parts, strict=True)]  # fmt: skip
+        states = [
+            (state(*corpus), part["fingerprint"]) for corpus, part in zip(read, parts, strict=True)
+        ]
         stale += [str(folder)] * any(now not in (None, then) for now, then in states)
     if stale:
         more = f" and {len(stale) - 1} more" * (len(stale) > 1)
-        raise UserError(f"{stale[0]}{more} was trained on another state of the corpus than now; "
-                        f"delete it to train it again, or take another --save_path")  # fmt: skip
+        raise UserError(
+            f"{stale[0]}{more} was trained on another state of the corpus than now; "
+            f"delete it to train it again, or take another --save_path"
+        )
 
 
 def _state(data: str, tables: str) -> str | None:
@@ -196,8 +199,10 @@ def _ray(jobs: int | None, address: str | None):
         ray.init(address=address or "local", **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
-        raise UserError(f"no Ray at --address {address}: {reason} (where the cluster asks for a "
-                        f"token: RAY_AUTH_MODE=token in the environment)") from error  # fmt: skip
+        raise UserError(
+            f"no Ray at --address {address}: {reason} (where the cluster asks for a "
+            f"token: RAY_AUTH_MODE=token in the environment)"
+        ) from error
     return ray
 
 
@@ -211,8 +216,10 @@ def _side_by_side(ray, todo: list[Trial], place: Place, gpus: float | None, boar
     there = ray.cluster_resources().get("GPU", 0)
     if gpus > there or (gpus > 1 and gpus % 1):
         ray.shutdown()
-        raise UserError(f"--gpus {gpus:g} should be a share of one GPU or a whole number of the "
-                        f"{there:g} that there are")  # fmt: skip
+        raise UserError(
+            f"--gpus {gpus:g} should be a share of one GPU or a whole number of the "
+            f"{there:g} that there are"
+        )
     task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_task(str(ROOT)))
     begun = {task.remote(trial.words, trial.name, tuple(place)): trial.name for trial in todo}
     waiting = list(begun)

@@ -31,10 +31,13 @@ from utils import UserError, checksum, make_folder, read_json, write_atomic, wri
 
 STACKER = "stacker.json"
 COLUMNS = {  # of the table in the layout of that notebook, and what it should be read beside
-    "Accuracy": metric.accuracy, "F1": metric.weighted_f1, "Precision": metric.weighted_precision,
+    "Accuracy": metric.accuracy,
+    "F1": metric.weighted_f1,
+    "Precision": metric.weighted_precision,
     "Recall": metric.accuracy,  # recalls weighted by the rows of a class are the accuracy
-    "macro-F1": metric.macro_f1, "UAR": metric.uar,
-}  # fmt: skip
+    "macro-F1": metric.macro_f1,
+    "UAR": metric.uar,
+}
 MAJORITY = "majority baseline"
 
 
@@ -96,12 +99,15 @@ def fitting(members: Sequence[Member]) -> Fitting | None:
 
 
 def _refuse_tested(fitted: Fitting, tested: Joined) -> None:
-    keys = [pd.MultiIndex.from_frame(part.table[combination.KEY])
-            for part in (fitted.joined, tested)]  # fmt: skip
+    keys = [
+        pd.MultiIndex.from_frame(part.table[combination.KEY]) for part in (fitted.joined, tested)
+    ]
     both = keys[0][keys[0].isin(keys[1])]
     if len(both):
-        raise UserError(f"{len(both)} rows of the set {fitted.name} are tested, too (e.g. "
-                        f"{' '.join(both[0])}); nothing may be fitted on them")  # fmt: skip
+        raise UserError(
+            f"{len(both)} rows of the set {fitted.name} are tested, too (e.g. "
+            f"{' '.join(both[0])}); nothing may be fitted on them"
+        )
 
 
 # --- the folder ---------------------------------------------------------------------------------
@@ -153,8 +159,13 @@ def _imported(member: Member, folder: Path, configuration: dict) -> Member:
         return member
     place = make_folder(folder / "members" / member.name)
     said = member.configuration | {"ties": configuration["ties"], "seed": configuration["seed"]}
-    about = {"synthetic": False, "uses_test_audio": False, "preparation": [], "warnings": [],
-             "rows": dict.fromkeys(("read", "kept"), len(member.predictions))}  # fmt: skip
+    about = {
+        "synthetic": False,
+        "uses_test_audio": False,
+        "preparation": [],
+        "warnings": [],
+        "rows": dict.fromkeys(("read", "kept"), len(member.predictions)),
+    }
     write_json(place / "configuration.json", said)
     write_json(place / "protocol.json", {"corpus": said["corpus"], "uses_test_audio": False})
     write_result(place, member.predictions.copy(), said, about)
@@ -167,31 +178,51 @@ def _json(value: dict) -> bytes:
 
 
 def _describe(
-    members: Sequence[Member], how: Combination, stacker: bytes | None,
-    settings: argparse.Namespace,
-) -> dict:  # fmt: skip
+    members: Sequence[Member], how: Combination, stacker: bytes | None, settings: argparse.Namespace
+) -> dict:
     """configuration.json: what a run's has, as far as an ensemble has it."""
     first = members[0].configuration
     train, val = (
         sorted({session for member in members for session in member.configuration["split"][name]})
         for name in ("train", "val")
     )
-    split = {"train": train, "val": [s for s in val if s not in train],
-             "test": first["split"]["test"]}  # fmt: skip
-    kept = {name: first[name] for name in ("data", "tables", "train_extra", "test_extra", "labels",
-                                  "extra", "class_counts", "class_counts_by_corpus", "majority")
-            if name in first}  # fmt: skip
+    split = {
+        "train": train,
+        "val": [s for s in val if s not in train],
+        "test": first["split"]["test"],
+    }
+    kept = {
+        name: first[name]
+        for name in (
+            "data",
+            "tables",
+            "train_extra",
+            "test_extra",
+            "labels",
+            "extra",
+            "class_counts",
+            "class_counts_by_corpus",
+            "majority",
+        )
+        if name in first
+    }
     return {
-        "model": "ensemble", "method": how.method, "SorL": first["SorL"],
+        "model": "ensemble",
+        "method": how.method,
+        "SorL": first["SorL"],
         "weights": how.weights,
         "stacker": stacker and {"kind": how.stacker["kind"], "checksum": checksum(stacker)},
         "members": [_entry(member, settings.save_path) for member in members],
-        "ties": settings.ties, "seed": settings.seed, "command": settings.command,
-        "test_split": split["test"], "split": split, "corpus": first["corpus"],
+        "ties": settings.ties,
+        "seed": settings.seed,
+        "command": settings.command,
+        "test_split": split["test"],
+        "split": split,
+        "corpus": first["corpus"],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": record.git_revision(),
         "versions": {name: version(name) for name in record.PACKAGES},
-    } | kept  # fmt: skip
+    } | kept
 
 
 def _entry(member: Member, save_path: str) -> dict:
@@ -221,9 +252,13 @@ def _read(path: Path) -> dict:
 
 
 def _finish(
-    folder: Path, members: Sequence[Member], frame: pd.DataFrame, configuration: dict, card: dict,
+    folder: Path,
+    members: Sequence[Member],
+    frame: pd.DataFrame,
+    configuration: dict,
+    card: dict,
     fitted: tuple[float | None, int],
-) -> None:  # fmt: skip
+) -> None:
     """Predictions, scores, comparison and page, in this order; print the tables."""
     write_json(folder / "protocol.json", card)
     result = write_result(folder, frame, configuration, _about(members, card), fitted)
@@ -235,9 +270,12 @@ def _finish(
 
 
 def write_result(
-    folder: Path, frame: pd.DataFrame, configuration: dict, about: dict,
+    folder: Path,
+    frame: pd.DataFrame,
+    configuration: dict,
+    about: dict,
     fitted: tuple[float | None, int] = (None, 0),
-) -> dict:  # fmt: skip
+) -> dict:
     """predictions.csv and result.json, as of any run; returns the latter."""
     sure = calibration.confidence(frame, fitted[0])
     frame.insert(frame.columns.get_loc("emotion") + 1, "confidence", sure)
@@ -341,9 +379,12 @@ def is_one(folder: Path) -> bool:
 
 
 def test(
-    folder: Path, settings: argparse.Namespace, given: dict, command: str,
+    folder: Path,
+    settings: argparse.Namespace,
+    given: dict,
+    command: str,
     test_member: Callable[[Path, argparse.Namespace, dict, str], Path],
-) -> Path:  # fmt: skip
+) -> Path:
     """Test every member again, by `test_member` (run.test), and combine them as it was learnt.
 
     Writes `<folder>/test_<UTC time>/`, and the same to each member. UserError where a member is
@@ -355,15 +396,20 @@ def test(
     how = _stored(folder, configuration)
     folders = [_unchanged(folder, entry) for entry in configuration["members"]]
     places = [test_member(member, settings, given, command) for member in folders]
-    members = [read(entry["name"], place)
-               for entry, place in zip(configuration["members"], places, strict=True)]  # fmt: skip
+    members = [
+        read(entry["name"], place)
+        for entry, place in zip(configuration["members"], places, strict=True)
+    ]
     frame = combination.combine(joined(members, "test"), how).assign(set="test")
     split = members[0].configuration["split"]
     configuration |= {name: value for name, value in given.items() if value is not None} | {
-        "command": command, "tested": str(folder), "split": split, "test_split": split["test"],
+        "command": command,
+        "tested": str(folder),
+        "split": split,
+        "test_split": split["test"],
         "corpus": members[0].configuration["corpus"],
         "members": [_entry(member, str(folder)) for member in members],
-    }  # fmt: skip
+    }
     place = record.fresh(folder, f"test_{record.now()}", configuration)
     kept = _read(folder / "protocol.json")
     card = _card(members) | {name: kept.get(name) for name in ("members", "combination")}
@@ -386,15 +432,19 @@ def _stored(folder: Path, configuration: dict) -> Combination:
         weights is None
         or (isinstance(weights, list) and all(isinstance(w, int | float) for w in weights))
     ):
-        raise UserError(f"{path}: method should be one of {', '.join(combination.METHODS)}, "
-                        f"weights numbers or null")  # fmt: skip
+        raise UserError(
+            f"{path}: method should be one of {', '.join(combination.METHODS)}, "
+            f"weights numbers or null"
+        )
     record.check_values(folder, configuration)
     stacker = None
     if configuration["method"] == "stack":
         seal = (configuration.get("stacker") or {}).get("checksum")
         if not (folder / STACKER).is_file() or checksum((folder / STACKER).read_bytes()) != seal:
-            raise UserError(f"{folder / STACKER} is not the one that was fitted: its checksum "
-                            f"differs, or it is gone")  # fmt: skip
+            raise UserError(
+                f"{folder / STACKER} is not the one that was fitted: its checksum "
+                f"differs, or it is gone"
+            )
         stacker = read_json(folder / STACKER)
     return Combination(configuration["method"], weights, stacker)
 
@@ -403,11 +453,15 @@ def _unchanged(folder: Path, entry: dict) -> Path:
     """The folder of a member; a UserError if it is gone or another one."""
     member = folder.parent / entry["folder"]
     if entry.get("imported"):
-        raise UserError(f"the member {entry['name']} of {folder.name} was read from files of 2022: "
-                        f"there is no model to test again")  # fmt: skip
+        raise UserError(
+            f"the member {entry['name']} of {folder.name} was read from files of 2022: "
+            f"there is no model to test again"
+        )
     if not (member / "configuration.json").is_file():
         raise UserError(f"the member {entry['name']} of {folder.name} is gone: no run {member}")
     if checksum(_sealed(member).read_bytes()) != entry["checksum"]:
-        raise UserError(f"the member {entry['name']} of {folder.name} has changed: "
-                        f"{_sealed(member)} has another checksum")  # fmt: skip
+        raise UserError(
+            f"the member {entry['name']} of {folder.name} has changed: "
+            f"{_sealed(member)} has another checksum"
+        )
     return member

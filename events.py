@@ -157,8 +157,10 @@ def compared(
         own = thresholds[a], thresholds[b]
         comparison = paired(tables[a], tables[b], score, own, budget, resamples, seed)
         found.append({"a": a, "b": b, "comparison": plain(comparison)})
-    for tests in ([pair["comparison"] for pair in found],
-                  [pair["comparison"]["video"] for pair in found]):  # fmt: skip
+    for tests in (
+        [pair["comparison"] for pair in found],
+        [pair["comparison"]["video"] for pair in found],
+    ):
         for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
             test["p_holm"] = p
     return found
@@ -190,13 +192,19 @@ def _difference(a: Scored, b: Scored, counts: np.ndarray, seed: int) -> dict:
     video_low, video_high = evidence.interval(_means(videos, counts))
     known = videos[np.isfinite(videos)]
     return {
-        "difference": a.value - b.value, "low": low, "high": high, "p": bootstrap_p(many),
+        "difference": a.value - b.value,
+        "low": low,
+        "high": high,
+        "p": bootstrap_p(many),
         "video": {
-            "difference": mean(videos), "low": video_low, "high": video_high,
+            "difference": mean(videos),
+            "low": video_low,
+            "high": video_high,
             "p": _sign_flip(known, len(counts), seed),
-            "better": int((known > 0).sum()), "n": len(known),
+            "better": int((known > 0).sum()),
+            "n": len(known),
         },
-    }  # fmt: skip
+    }
 
 
 def _sign_flip(differences: np.ndarray, resamples: int, seed: int) -> float:
@@ -207,9 +215,13 @@ def _sign_flip(differences: np.ndarray, resamples: int, seed: int) -> float:
     if len(differences) < 2:
         return float("nan")
     test = stats.permutation_test(
-        (differences,), lambda x, axis: np.mean(x, axis), vectorized=True,
-        permutation_type="samples", n_resamples=resamples, rng=rng(seed, "sign flips"),
-    )  # fmt: skip
+        (differences,),
+        lambda x, axis: np.mean(x, axis),
+        vectorized=True,
+        permutation_type="samples",
+        n_resamples=resamples,
+        rng=rng(seed, "sign flips"),
+    )
     return float(test.pvalue)
 
 
@@ -331,13 +343,20 @@ def summary(
         found[name] |= _intervals(one, counts)
         found[name]["baselines"] = {b: has[name] for b, has in without.items() if name in has}
     above = _above(seconds, scored, counts, seed)
-    return plain({
-        "n": _sizes(seconds, tested), "threshold": threshold, "budget": budget, "rule": rule,
-        "scores": found, "human": human(tested, rule), "above": above,
-        "interval_excludes_rate": _is_above(above["average_precision"]["low"]),
-        "beats_always_positive": _is_above(above["f1"]["difference"]),
-        "surely_beats_always_positive": _is_above(above["f1"]["low"]),
-    })  # fmt: skip
+    return plain(
+        {
+            "n": _sizes(seconds, tested),
+            "threshold": threshold,
+            "budget": budget,
+            "rule": rule,
+            "scores": found,
+            "human": human(tested, rule),
+            "above": above,
+            "interval_excludes_rate": _is_above(above["average_precision"]["low"]),
+            "beats_always_positive": _is_above(above["f1"]["difference"]),
+            "surely_beats_always_positive": _is_above(above["f1"]["low"]),
+        }
+    )
 
 
 def _sizes(seconds: Seconds, tested: Mapping) -> dict[str, int]:

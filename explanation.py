@@ -46,8 +46,10 @@ def explain(judge: Predictor, held: Held, row: int) -> list[Effect]:
     none = [None] * len(parts)
     columns = [effects.get(name, none) for name in ("emotion", "arousal", "valence")]
     segments = [None if back is None else _segment(held, row, back) for back, _ in parts]
-    return [Effect(segment, *part, *numbers)
-            for segment, part, *numbers in zip(segments, parts, *columns, strict=True)]  # fmt: skip
+    return [
+        Effect(segment, *part, *numbers)
+        for segment, part, *numbers in zip(segments, parts, *columns, strict=True)
+    ]
 
 
 def _parts(judge: Predictor, held: Held, batch: Batch) -> list[tuple[int | None, str]]:

@@ -20,8 +20,11 @@ import utils
 from utils import UserError
 
 DESCRIPTION, MODEL, INT8, SENTENCE = (
-    "model.json", "model.onnx", "model.int8.onnx", "sentence.onnx",
-)  # fmt: skip
+    "model.json",
+    "model.onnx",
+    "model.int8.onnx",
+    "sentence.onnx",
+)
 FORMAT = 1  # of model.json
 PARTS = ("format", "name", "inputs", "heads", "configuration", "temperature", "tails")
 
@@ -31,8 +34,10 @@ def description(folder: Path) -> dict[str, Any]:
     said = utils.read_json(folder / DESCRIPTION)
     if said.get("format") != FORMAT or (lacking := [name for name in PARTS if name not in said]):
         what = f"format {said.get('format')!r}" if said.get("format") != FORMAT else lacking[0]
-        raise UserError(f"{folder / DESCRIPTION} should be what `export` writes, format {FORMAT}; "
-                        f"it is not: {what}")  # fmt: skip
+        raise UserError(
+            f"{folder / DESCRIPTION} should be what `export` writes, format {FORMAT}; "
+            f"it is not: {what}"
+        )
     if not isinstance(said["configuration"], dict):
         raise UserError(f"{folder / DESCRIPTION}: configuration should be an object")
     return said

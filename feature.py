@@ -69,9 +69,14 @@ class Unusable(Exception):
 
 
 def extract(
-    name: str, utterances: pd.DataFrame, root: Path, prepared: Path, settings: Any,
-    workers: int | None = None, progress: bool = True,
-) -> "Store":  # fmt: skip
+    name: str,
+    utterances: pd.DataFrame,
+    root: Path,
+    prepared: Path,
+    settings: Any,
+    workers: int | None = None,
+    progress: bool = True,
+) -> "Store":
     """The feature `name` of all `utterances`, extracting what its cache does not hold yet.
 
     `root` is the corpus folder that `utterances.wav` is relative to, `prepared` the folder that
@@ -81,8 +86,13 @@ def extract(
     leaf = utils.leaf("features", name)
     parameters = leaf.parameters(settings)
     kind = _kind(leaf, parameters)
-    about = {"feature": name, "layout": LAYOUT, "version": leaf.VERSION, "dtype": leaf.DTYPE,
-             "parameters": parameters}  # fmt: skip
+    about = {
+        "feature": name,
+        "layout": LAYOUT,
+        "version": leaf.VERSION,
+        "dtype": leaf.DTYPE,
+        "parameters": parameters,
+    }
     folder = Path(prepared) / "features" / f"{name}-{utils.digest(about)}"
     keys = _keys(kind, utterances, _by_second(leaf))
     cache = Cache(folder, about)
@@ -155,10 +165,16 @@ class Store:
     """
 
     def __init__(
-        self, leaf: ModuleType, parameters: dict, folder: Path, entries: dict[str, Entry],
-        keys: list[str], utterances: pd.DataFrame, settings: Any = None,
+        self,
+        leaf: ModuleType,
+        parameters: dict,
+        folder: Path,
+        entries: dict[str, Entry],
+        keys: list[str],
+        utterances: pd.DataFrame,
+        settings: Any = None,
         data: np.ndarray | None = None,
-    ):  # fmt: skip
+    ):
         self.leaf, self.parameters, self.folder = leaf, parameters, folder
         self.kind = _kind(leaf, parameters)
         self.shape = tuple(leaf.shape(parameters))
@@ -241,8 +257,10 @@ class Store:
             kind = getattr(self.leaf, "READY", "int64" if self._dtype.kind == "i" else "float32")
             out = (np.zeros if self.ragged else np.empty)(rows.shape + shape, kind)
         arrays = [self.array(row) for row in rows.ravel()]
-        stats = [None if array is None else self._stats[row]
-                 for row, array in zip(rows.ravel(), arrays, strict=True)]  # fmt: skip
+        stats = [
+            None if array is None else self._stats[row]
+            for row, array in zip(rows.ravel(), arrays, strict=True)
+        ]
         self.leaf.gather(arrays, stats, self.parameters, cut, out.reshape(-1, *shape))
         return out
 
@@ -353,9 +371,13 @@ def _jobs(
 
 
 def _extracted(
-    leaf: ModuleType, parameters: dict, extractor: Any, jobs: list[_Job], workers: int | None,
+    leaf: ModuleType,
+    parameters: dict,
+    extractor: Any,
+    jobs: list[_Job],
+    workers: int | None,
     progress: bool,
-) -> Iterator[tuple[Entry, bytes]]:  # fmt: skip
+) -> Iterator[tuple[Entry, bytes]]:
     """Entries and their bytes in the order of `jobs`, whatever the number of workers."""
     together = hasattr(extractor, "many")
     size, workers = (GROUP, 1) if together else (1, workers or utils.cores())

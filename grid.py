@@ -48,8 +48,10 @@ def read(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the grid {path}: {error}; it is a file of flags, the first "
-                        f"thing after `sweep`") from error  # fmt: skip
+        raise UserError(
+            f"cannot read the grid {path}: {error}; it is a file of flags, the first "
+            f"thing after `sweep`"
+        ) from error
 
 
 def trials(lines: list[str], sessions: Callable[[str, str], list[int]]) -> list[Trial]:
@@ -89,8 +91,12 @@ def _expanded(text: str) -> list[str]:
         return [text]
     end, parts = _parts(text, start)
     rest = _expanded(text[end + 1 :])
-    return [text[:start] + choice + tail for part in parts for choice in _expanded(part)
-            for tail in rest]  # fmt: skip
+    return [
+        text[:start] + choice + tail
+        for part in parts
+        for choice in _expanded(part)
+        for tail in rest
+    ]
 
 
 def _parts(text: str, start: int) -> tuple[int, list[str]]:
@@ -126,9 +132,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--folds", metavar="NAME", help="folds5, loso or seed12: a trial for each fold of sessions")
     add(
-        "--seeds", nargs="+", type=arguments.number(int, 0), metavar="SEED",
+        "--seeds",
+        nargs="+",
+        type=arguments.number(int, 0),
+        metavar="SEED",
         help="a trial for each seed",
-    )  # fmt: skip
+    )
 
 
 def _flags(fold: protocol.Fold) -> list[str]:
@@ -146,10 +155,14 @@ def differing(grid: list[Trial]) -> dict[str, list[str]]:
     """
     models = dict.fromkeys(trial.settings.model for trial in grid)
     every = _varying(grid)
-    within = {model: _varying([trial for trial in grid if trial.settings.model == model])
-              for model in models}  # fmt: skip
-    return {model: [name for name in every if name == "model" or name in within[model]]
-            for model in models}  # fmt: skip
+    within = {
+        model: _varying([trial for trial in grid if trial.settings.model == model])
+        for model in models
+    }
+    return {
+        model: [name for name in every if name == "model" or name in within[model]]
+        for model in models
+    }
 
 
 def refuse_overlap(grid: list[Trial]) -> None:
@@ -160,14 +173,20 @@ def refuse_overlap(grid: list[Trial]) -> None:
         for session in said.test_split:
             key = said.SorL, variant(trial, names), said.seed, session
             if (other := seen.setdefault(key, trial)) is not trial:
-                raise UserError(f"{other.name} and {trial.name} are of one row of the table "
-                                f"and both test session {session}; part them")  # fmt: skip
+                raise UserError(
+                    f"{other.name} and {trial.name} are of one row of the table "
+                    f"and both test session {session}; part them"
+                )
 
 
 def _varying(grid: list[Trial]) -> list[str]:
     names = dict.fromkeys(name for trial in grid for name in vars(trial.settings))
-    return [name for name in names if name not in (*FOLD, *record.FREE)
-            and len({repr(getattr(trial.settings, name, None)) for trial in grid}) > 1]  # fmt: skip
+    return [
+        name
+        for name in names
+        if name not in (*FOLD, *record.FREE)
+        and len({repr(getattr(trial.settings, name, None)) for trial in grid}) > 1
+    ]
 
 
 def variant(trial: Trial, names: dict[str, list[str]]) -> str:

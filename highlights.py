@@ -18,9 +18,12 @@ from utils import read_json, write_atomic, write_json
 
 SCORE = "average_precision"
 COLUMNS = {
-    "average_precision": "AP", "roc_auc": "AUC", "f1": "F1", "f1_budget": f"F1 at {BUDGET:.0%}",
+    "average_precision": "AP",
+    "roc_auc": "AUC",
+    "f1": "F1",
+    "f1_budget": f"F1 at {BUDGET:.0%}",
     "kendall": "Kendall",
-}  # fmt: skip
+}
 
 
 def judges(rows: Mapping[str, Sequence[Trial]]) -> bool:
@@ -36,21 +39,28 @@ def compared(
     Of several folds or seeds, all videos together, once a seed; F1 then has no threshold: that of
     one trial was found on videos that another is tested on, or for another model's scores.
     """
-    results = {name: [read_json(t.folder / "result.json") for t in row]
-               for name, row in rows.items()}  # fmt: skip
-    thresholds = {name: found[0]["highlight"]["threshold"] if len(found) == 1 else None
-                  for name, found in results.items()}  # fmt: skip
+    results = {
+        name: [read_json(t.folder / "result.json") for t in row] for name, row in rows.items()
+    }
+    thresholds = {
+        name: found[0]["highlight"]["threshold"] if len(found) == 1 else None
+        for name, found in results.items()
+    }
     seconds = {name: _seconds(row) for name, row in rows.items()}
     return {
-        "title": title, "about": about,
+        "title": title,
+        "about": about,
         "synthetic": any(r.get("synthetic") for found in results.values() for r in found),
         "rows": [
-            {"name": name, "runs": [trial.folder.name for trial in rows[name]],
-             **events.summary(table, thresholds[name])}
+            {
+                "name": name,
+                "runs": [trial.folder.name for trial in rows[name]],
+                **events.summary(table, thresholds[name]),
+            }
             for name, table in seconds.items()
         ],
         "pairs": events.compared(seconds, SCORE, thresholds=thresholds),
-    }  # fmt: skip
+    }
 
 
 def _seconds(row: Sequence[Trial]) -> pd.DataFrame:
@@ -80,8 +90,11 @@ def console(result: dict) -> str:
     lines = [f"{head}  AP, {report.INTERVAL}", "-" * (len(head) + 20)]
     lines += [_line(row, width) for row in result["rows"]]
     if result["pairs"]:
-        lines += ["", f"differences of AP, paired by video, p by sign flips, Holm over "
-                      f"{len(result['pairs'])}"]  # fmt: skip
+        lines += [
+            "",
+            f"differences of AP, paired by video, p by sign flips, Holm over "
+            f"{len(result['pairs'])}",
+        ]
         lines += [_pair(pair) for pair in result["pairs"]]
     return "\n".join([*lines, *([report.NOT_A_RESULT] if result["synthetic"] else [])])
 
@@ -98,5 +111,7 @@ def _pair(pair: dict) -> str:
     found, video = pair["comparison"], pair["comparison"]["video"]
     ends = report.interval(found["low"], found["high"]) or "no interval"
     p = "-" if video["p_holm"] is None else f"{video['p_holm']:.3g}"
-    return (f"{pair['a']} - {pair['b']}: {report.number(found['difference'])} {ends}, better in "
-            f"{video['better']} of {video['n']} videos, p {p}")  # fmt: skip
+    return (
+        f"{pair['a']} - {pair['b']}: {report.number(found['difference'])} {ends}, better in "
+        f"{video['better']} of {video['n']} videos, p {p}"
+    )

@@ -15,9 +15,13 @@ IDS = ["corpus", "role", "segment", "session", "dialogue", "speaker", "kind"]
 
 
 def predict(
-    model: torch.nn.Module, windows: Windows, batch_size: int, name: str, processes: Processes,
+    model: torch.nn.Module,
+    windows: Windows,
+    batch_size: int,
+    name: str,
+    processes: Processes,
     max_tokens: int = 0,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """A row a window: prediction and truth (columns: README, `predictions.csv`).
 
     Float32, evaluation mode. Several processes share the batches; each returns all rows.
@@ -34,9 +38,13 @@ def frame(windows: Windows, output: dict[str, torch.Tensor], name: str) -> pd.Da
 
 @torch.inference_mode()
 def outputs(
-    model: torch.nn.Module, windows: Windows, batch_size: int, name: str, processes: Processes,
+    model: torch.nn.Module,
+    windows: Windows,
+    batch_size: int,
+    name: str,
+    processes: Processes,
     max_tokens: int = 0,
-) -> dict[str, torch.Tensor]:  # fmt: skip
+) -> dict[str, torch.Tensor]:
     """{head: (N, ...)}. Whole batches go to a process: a row meets the same rows as with one.
 
     Where lengths differ, the shortest come first and batches keep to `max_tokens` (schedule.cut).

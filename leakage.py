@@ -25,8 +25,12 @@ NGRAM = 3  # characters
 SIMILAR = 0.8  # Jaccard index of two sets of n-grams: "resemblance", Broder 1997
 BLOCK = 512  # texts compared with all others at once: some megabytes
 SHOWN = 3  # rows named in one line
-IDENTITIES = {"speaker": "speakers", "dialogue": "dialogues", "wav_hash": "audio",
-              "segment": "segments"}  # column -> what it identifies  # fmt: skip
+IDENTITIES = {
+    "speaker": "speakers",
+    "dialogue": "dialogues",
+    "wav_hash": "audio",
+    "segment": "segments",
+}  # column -> what it identifies
 
 
 class Guarded(NamedTuple):
@@ -128,8 +132,9 @@ def _shared_text(utterances: pd.DataFrame, sets: np.ndarray, removed: np.ndarray
     if not equal:
         return []
     parts = [f"{kind or 'other'} {n['equal']:,} of {n['lines']:,}" for kind, n in counts.items()]
-    return [f"{equal:,} of {lines:,} test lines have the words of a training line "
-            f"({', '.join(parts)})"]  # fmt: skip
+    return [
+        f"{equal:,} of {lines:,} test lines have the words of a training line ({', '.join(parts)})"
+    ]
 
 
 def _transcripts(
@@ -172,14 +177,18 @@ def _removed(
     )
     total, gone = int(of["train"].sum()), sum(counts.values())
     left = f"{total - gone:,} are left"
-    warnings = [f"--disjoint {disjoint}: {gone:,} of {total:,} training lines removed"
-                f"{_listed(counts)}; {left}"]  # fmt: skip
+    warnings = [
+        f"--disjoint {disjoint}: {gone:,} of {total:,} training lines removed"
+        f"{_listed(counts)}; {left}"
+    ]
     if total - gone < 2:
         raise UserError(f"{warnings[0]}, training needs at least 2; hold out other sessions")
     if of["val"].any():
         like = f"{sum(shared.values()):,} of {of['val'].sum():,} validation lines"
-        warnings.append(f"--disjoint {disjoint}: {like} are like the test{_listed(shared)}; they "
-                        f"stay, to choose the epoch by")  # fmt: skip
+        warnings.append(
+            f"--disjoint {disjoint}: {like} are like the test{_listed(shared)}; they "
+            f"stay, to choose the epoch by"
+        )
     return removed, counts, warnings
 
 
@@ -235,12 +244,13 @@ def card(material: "Material", settings: argparse.Namespace, trained: bool = Tru
         "resampling": _resampling(settings),
         # normalised by what is known of a speaker, test recordings included
         "uses_test_audio": bool(getattr(settings, "speaker_norm", False)),
-        "sets": {name: _counted(utterances, sets == name, target)
-                 for name in protocol.Split._fields},
+        "sets": {
+            name: _counted(utterances, sets == name, target) for name in protocol.Split._fields
+        },
         **_by_corpus(utterances, sets, target),
         "dropped": _dropped(utterances, sets, settings.ties, material.reasons),
         "leaks": _leaks(utterances, sets, removed) if trained else None,
-    }  # fmt: skip
+    }
 
 
 def _about(corpus: "Corpus") -> dict:
@@ -253,17 +263,25 @@ def _by_corpus(utterances: pd.DataFrame, sets: np.ndarray, target: np.ndarray) -
     if len(names) < 2:
         return {}
     of = {name: (utterances["corpus"] == name).to_numpy() for name in names}
-    return {"by_corpus": {
-        name: {part: _counted(utterances, (sets == part) & of[name], target)
-               for part in protocol.Split._fields if ((sets == part) & of[name]).any()}
-        for name in names
-    }}  # fmt: skip
+    return {
+        "by_corpus": {
+            name: {
+                part: _counted(utterances, (sets == part) & of[name], target)
+                for part in protocol.Split._fields
+                if ((sets == part) & of[name]).any()
+            }
+            for name in names
+        }
+    }
 
 
 def _resampling(settings: argparse.Namespace) -> str:
     how = getattr(settings, "balance", "none")
-    return "none: nothing is resampled before the split" if how == "none" else (
-        f"{how}, of training rows alone, after the split")  # fmt: skip
+    return (
+        "none: nothing is resampled before the split"
+        if how == "none"
+        else (f"{how}, of training rows alone, after the split")
+    )
 
 
 def _selection(settings: argparse.Namespace) -> str:
@@ -308,6 +326,7 @@ def _dropped(
 
 def _leaks(utterances: pd.DataFrame, sets: np.ndarray, removed: np.ndarray) -> dict:
     """What stands in two sets (refused, so 0), and test lines with the words of a training line."""
-    crossing = {name: len(_crossing(utterances, column, sets))
-                for column, name in IDENTITIES.items()}  # fmt: skip
+    crossing = {
+        name: len(_crossing(utterances, column, sets)) for column, name in IDENTITIES.items()
+    }
     return crossing | {"transcripts": _transcripts(utterances, sets, removed, near=True)}

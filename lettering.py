@@ -6,8 +6,17 @@ The font that matplotlib brings has no Hangul; without one, pictures show ASCII 
 import functools
 
 BROUGHT = "DejaVu Sans"
-HANGUL = ("NanumGothic", "Noto Sans CJK KR", "Noto Sans KR", "Malgun Gothic", "AppleGothic",
-          "Apple SD Gothic Neo", "NanumBarunGothic", "UnDotum", "Baekmuk Dotum")  # fmt: skip
+HANGUL = (
+    "NanumGothic",
+    "Noto Sans CJK KR",
+    "Noto Sans KR",
+    "Malgun Gothic",
+    "AppleGothic",
+    "Apple SD Gothic Neo",
+    "NanumBarunGothic",
+    "UnDotum",
+    "Baekmuk Dotum",
+)
 
 
 @functools.cache

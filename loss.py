@@ -37,9 +37,11 @@ class EmotionLoss(nn.Module):
         self.lam, self.pos_weight = lam, 1.0  # the latter: of a second that is an event
 
     def forward(
-        self, prediction: dict[str, Tensor], batch: dict[str, Tensor],
+        self,
+        prediction: dict[str, Tensor],
+        batch: dict[str, Tensor],
         counts: dict[str, int] | None = None,
-    ) -> dict[str, Tensor]:  # fmt: skip
+    ) -> dict[str, Tensor]:
         """Total and parts, each a number with a gradient.
 
         `counts`: rows with that truth in the whole batch of which this one is a part; the sum

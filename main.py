@@ -20,10 +20,23 @@ from arguments import Parser, check, parse
 from utils import UserError, leaf, leaves, read_json
 
 TEST_FLAGS = (  # what may be said together with --test_only
-    "test_only", "test_path", "data", "tables", "max_bad", "test_split", "ties", "batch_size",
-    "gpu_id", "save_path", "text_encoder", "speech_encoder", "vision_encoder", "max_tokens",
-    "test_extra", "emotion_run",
-)  # fmt: skip
+    "test_only",
+    "test_path",
+    "data",
+    "tables",
+    "max_bad",
+    "test_split",
+    "ties",
+    "batch_size",
+    "gpu_id",
+    "save_path",
+    "text_encoder",
+    "speech_encoder",
+    "vision_encoder",
+    "max_tokens",
+    "test_extra",
+    "emotion_run",
+)
 RESUME_FLAGS = ("resume", "save_path", "save_minutes", "gpu_id")  # the same with --resume
 
 

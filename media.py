@@ -102,8 +102,11 @@ def _source(container: Any) -> Source:
         picture.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
     if sound is not None and not RATES[0] <= sound.rate <= RATES[1]:
         sound = None
-    starts = [stream.start_time * stream.time_base for stream in (picture, sound)
-              if stream is not None and stream.start_time is not None]  # fmt: skip
+    starts = [
+        stream.start_time * stream.time_base
+        for stream in (picture, sound)
+        if stream is not None and stream.start_time is not None
+    ]
     # before 0 is only what a decoder needs to get going
     zero = max(Fraction(0), min(starts, default=Fraction(0)))
     said = (container.duration or 0) / 1e6  # microseconds

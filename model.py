@@ -70,9 +70,12 @@ Batch = dict[str, Tensor]
 
 
 def setting(
-    default: Any, help: str, choices: tuple[Any, ...] | None = None, least: float | None = None,
+    default: Any,
+    help: str,
+    choices: tuple[Any, ...] | None = None,
+    least: float | None = None,
     flag: bool = True,
-) -> Any:  # fmt: skip
+) -> Any:
     """A field of a `Settings`: its default, its help, the values allowed or the smallest one.
 
     Without `flag` it is not on the command line: `complete` of its model fills it.
@@ -218,8 +221,10 @@ def load(
     configuration = utils.read_json(said)
     _check_storable(configuration, said)
     if "model" not in configuration and said.name == CONFIG:
-        raise UserError(f"{said} names no model; what `publish` writes names one of: "
-                        f"{', '.join(utils.leaves('models'))}")  # fmt: skip
+        raise UserError(
+            f"{said} names no model; what `publish` writes names one of: "
+            f"{', '.join(utils.leaves('models'))}"
+        )
     state = _read_state(weights)
     if "model" not in configuration:
         # every folder of 2022 held the one system there was: today's default
@@ -240,8 +245,10 @@ def files(folder: Path | str) -> tuple[Path, Path]:
     there = [name for name in pairs if os.path.exists(Path(folder, name))]
     if len(there) != 1:
         found = "both are there" if there else "neither is there"
-        raise UserError(f"cannot read {Path(folder, CONFIGURATION)}, of a run, or {CONFIG}, of a "
-                        f"published model: {found}, it should be one")  # fmt: skip
+        raise UserError(
+            f"cannot read {Path(folder, CONFIGURATION)}, of a run, or {CONFIG}, of a "
+            f"published model: {found}, it should be one"
+        )
     return Path(folder, there[0]), Path(folder, pairs[there[0]])
 
 
@@ -368,9 +375,13 @@ def masked(batch: Batch, feature: str) -> Tensor:
 
 
 def drop_modality(
-    batch: Batch, features: tuple[str, ...], p: float, generator: np.random.Generator,
-    total: int | None = None, share: slice = slice(None),
-) -> Batch:  # fmt: skip
+    batch: Batch,
+    features: tuple[str, ...],
+    p: float,
+    generator: np.random.Generator,
+    total: int | None = None,
+    share: slice = slice(None),
+) -> Batch:
     """Masks `<feature>_mask` in which a window has lost one whole feature with probability `p`.
 
     Which one is drawn evenly. A window that would be left with nothing keeps what it has, so a

@@ -122,20 +122,28 @@ class Predictor:
             how = ": put NAME.txt beside NAME.wav" if self.kinds == ["text"] else ""
             raise UserError(f"{self.name} reads {self.kinds[0]} alone, no utterance has any{how}")
         if self._normalises and not usable["speaker"].any():
-            raise UserError(f"{self.name} was trained with --speaker_norm, so it needs to know who "
-                            f"speaks: give a CSV with the columns wav, speaker")  # fmt: skip
-        remarks = [self._remark(kind, n, len(usable), force) for kind, n in lacking.items()
-                   if n and len(self.kinds) > 1]  # fmt: skip
+            raise UserError(
+                f"{self.name} was trained with --speaker_norm, so it needs to know who "
+                f"speaks: give a CSV with the columns wav, speaker"
+            )
+        remarks = [
+            self._remark(kind, n, len(usable), force)
+            for kind, n in lacking.items()
+            if n and len(self.kinds) > 1
+        ]
         return [remark for remark in remarks if remark]
 
     def _remark(self, kind: str, lacking: int, total: int, force: bool) -> str:
         if getattr(self.settings, "modality_dropout", 0.0) > 0:
             return ""
-        said = (f"{lacking} of {total} utterances have no {kind}, and {self.name} was trained with "
-                f"--modality_dropout 0: it never saw an utterance without {kind}")  # fmt: skip
+        said = (
+            f"{lacking} of {total} utterances have no {kind}, and {self.name} was trained with "
+            f"--modality_dropout 0: it never saw an utterance without {kind}"
+        )
         if not force:
-            raise UserError(f"{said}; give the {kind}, train with --modality_dropout 0.15, or "
-                            f"say --force")  # fmt: skip
+            raise UserError(
+                f"{said}; give the {kind}, train with --modality_dropout 0.15, or say --force"
+            )
         return f"{said}: what it says of them may be worth nothing"
 
     @property
@@ -167,8 +175,10 @@ class Predictor:
         parts = []
         for _, same in itertools.groupby(order, key=lambda i: sizes[i]):
             same = np.array(list(same))
-            parts += [self.judge(held.batch(chosen[some], sizes[some[0]]))
-                      for some in np.split(same, range(BATCH, len(same), BATCH))]  # fmt: skip
+            parts += [
+                self.judge(held.batch(chosen[some], sizes[some[0]]))
+                for some in np.split(same, range(BATCH, len(same), BATCH))
+            ]
         back = np.argsort(order)
         return {head: np.concatenate([part[head] for part in parts])[back] for head in parts[0]}
 
@@ -185,8 +195,10 @@ class Predictor:
         good = np.flatnonzero(trouble == "")
         said = self.judged(held, chosen[good]) if len(good) else {}
         lacks = {kind: held.lacks(kind)[chosen] for kind in self.kinds}
-        masked = [";".join(kind for kind in lacks if lacks[kind][i] and not trouble[i])
-                  for i in range(len(rows))]  # fmt: skip
+        masked = [
+            ";".join(kind for kind in lacks if lacks[kind][i] and not trouble[i])
+            for i in range(len(rows))
+        ]
         table = rows[["segment", "file", "start", "end", "dialogue", "speaker", "text"]]
         return pd.concat([table, self._numbers(said, good, len(rows))], axis=1).assign(
             masked=masked, trouble=trouble
@@ -194,8 +206,12 @@ class Predictor:
 
     def _reason(self, held: Held, row: int) -> str:
         own = held.rows["segment"].iloc[row]
-        reasons = {why for store in held.stores.values()
-                   for segment, why in store.troubles if segment == own}  # fmt: skip
+        reasons = {
+            why
+            for store in held.stores.values()
+            for segment, why in store.troubles
+            if segment == own
+        }
         return "; ".join(sorted(reasons)) or f"no {' and no '.join(self.kinds)}"
 
     def _numbers(self, said: Batch, good: np.ndarray, count: int) -> pd.DataFrame:
@@ -209,10 +225,14 @@ class Predictor:
             p = spread(np.exp(said["emotion"].astype(float)))
         known = np.isfinite(p).all(1)
         labels = np.array(constants.EMOTIONS)[np.nan_to_num(p).argmax(1)]
-        sure = calibration.confidence(dict(zip(metric.PROBABILITIES, p.T, strict=True)),
-                                      self.temperature)  # fmt: skip
-        scales = {name: spread(said[name]) if name in said else np.full(count, np.nan)
-                  for name, head in constants.HEADS.items() if head.kind == "scale"}  # fmt: skip
+        sure = calibration.confidence(
+            dict(zip(metric.PROBABILITIES, p.T, strict=True)), self.temperature
+        )
+        scales = {
+            name: spread(said[name]) if name in said else np.full(count, np.nan)
+            for name, head in constants.HEADS.items()
+            if head.kind == "scale"
+        }
         emotion = {"emotion": np.where(known, labels, ""), "confidence": sure}
         return pd.DataFrame(emotion | dict(zip(constants.EMOTIONS, p.T, strict=True)) | scales)
 
@@ -259,13 +279,14 @@ def found(name: str, save_path: str, onnx: bool = False) -> Path:
     marks = (file for mark in needed for file in Path(save_path).glob(f"*/{'onnx/' * onnx}{mark}"))
     there = sorted({mark.relative_to(save_path).parts[0] for mark in marks})
     how = f"; make one with: python main.py export {name} --onnx" if onnx else ""
-    raise UserError(f"no {what} {name!r}, nor in {save_path}; there are: "
-                    f"{', '.join(there) or 'none'}{how}")  # fmt: skip
+    raise UserError(
+        f"no {what} {name!r}, nor in {save_path}; there are: {', '.join(there) or 'none'}{how}"
+    )
 
 
 def opened(
     folder: Path, onnx: bool, int8: bool, gpu_id: int | None, moved: dict[str, str | None]
-) -> Predictor:  # fmt: skip
+) -> Predictor:
     """`of_export` or `of_run`, as it is asked for on the command line."""
     if not (onnx or int8):
         return of_run(folder, gpu_id, moved)
@@ -290,13 +311,18 @@ def of_export(folder: Path, int8: bool = False) -> Predictor:
     settings = argparse.Namespace(**said["configuration"])
     if any((folder / name).is_file() for name in (exported.SENTENCE, "config.json")):
         settings.text_encoder = str(folder)
-    return Predictor(said["name"], said["configuration"], tuple(said["inputs"]), say, settings,
-                     said["temperature"], said["tails"])  # fmt: skip
+    return Predictor(
+        said["name"],
+        said["configuration"],
+        tuple(said["inputs"]),
+        say,
+        settings,
+        said["temperature"],
+        said["tails"],
+    )
 
 
-def of_run(
-    folder: Path, gpu_id: int | None = -1, moved: dict[str, str] | None = None
-) -> Predictor:  # fmt: skip
+def of_run(folder: Path, gpu_id: int | None = -1, moved: dict[str, str] | None = None) -> Predictor:
     """The model of a run, or of a folder that `publish` wrote. `moved`: where encoders are now."""
     import torch
 
@@ -325,9 +351,17 @@ def of_run(
     inputs = models.inputs(settings.model, vars(settings))
     if hasattr(model, "folded"):
         model = model.folded()
-    return Predictor(folder.resolve().name, configuration, inputs, say, settings,
-                     temperature(folder, configuration), tails(settings.model, inputs),
-                     model, folder)  # fmt: skip
+    return Predictor(
+        folder.resolve().name,
+        configuration,
+        inputs,
+        say,
+        settings,
+        temperature(folder, configuration),
+        tails(settings.model, inputs),
+        model,
+        folder,
+    )
 
 
 def tails(model: str, inputs: tuple[str, ...]) -> dict[str, int]:
@@ -345,8 +379,10 @@ def _refuse(folder: Path) -> None:
         raise UserError(f"{folder.name} is an ensemble; name one of its members: {names}")
     named = said.get("model", constants.MODEL)
     if hasattr(leaf("models", str(named)), "SEQUENCE"):
-        raise UserError(f"{folder.name} judges seconds of a video: python main.py highlight "
-                        f"VIDEO --run {folder.name} --out CLIP.mp4")  # fmt: skip
+        raise UserError(
+            f"{folder.name} judges seconds of a video: python main.py highlight "
+            f"VIDEO --run {folder.name} --out CLIP.mp4"
+        )
     if here.is_file():
         import record
 
@@ -358,9 +394,11 @@ def _given(moved: dict[str, str] | None, configuration: dict) -> dict[str, str]:
     given = {name: value for name, value in (moved or {}).items() if value is not None}
     encoder = given.get("text_encoder", configuration.get("text_encoder"))
     if str(encoder).endswith(".npy"):
-        raise UserError(f"the sentence vectors of this run come from {encoder}, which holds no "
-                        f"others; name the encoder they were made with: --text_encoder "
-                        f"{constants.TEXT_ENCODER}")  # fmt: skip
+        raise UserError(
+            f"the sentence vectors of this run come from {encoder}, which holds no "
+            f"others; name the encoder they were made with: --text_encoder "
+            f"{constants.TEXT_ENCODER}"
+        )
     return given
 
 

@@ -40,9 +40,10 @@ log = logging.getLogger(__name__)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags that say which corpus, for every verb that reads one."""
     parser.add_argument(
-        "--data", default=constants.DATA,
+        "--data",
+        default=constants.DATA,
         help="DIR, CORPUS:DIR, or `sample` for the synthetic corpus (default: %(default)s)",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--tables",
         choices=["raw", "2022"],
@@ -151,8 +152,10 @@ def check_distinct(corpora: list[Corpus]) -> None:
     for corpus in corpora:
         other = folders.setdefault(corpus.label, corpus.folder)
         if other is not corpus.folder:
-            raise UserError(f"--data and --train_extra name {corpus.label} twice, {other} and "
-                            f"{corpus.folder}; name each corpus once")  # fmt: skip
+            raise UserError(
+                f"--data and --train_extra name {corpus.label} twice, {other} and "
+                f"{corpus.folder}; name each corpus once"
+            )
 
 
 def check_labels(corpora: list[Corpus], wanted: str | None) -> None:
@@ -186,8 +189,10 @@ def recognise(data: str, tables: str = "raw") -> tuple[str, Path]:
         found = [n for n in found if getattr(leaf("corpora", n), "TABLES", "raw") == tables]
     if len(found) != 1:
         what = f"looks like {' and '.join(found)}" if found else "has the tree of no known corpus"
-        raise UserError(f"{folder} {what}; say which with --data CORPUS:{data} (corpora: "
-                        f"{', '.join(leaves('corpora'))})")  # fmt: skip
+        raise UserError(
+            f"{folder} {what}; say which with --data CORPUS:{data} (corpora: "
+            f"{', '.join(leaves('corpora'))})"
+        )
     return found[0], folder
 
 
@@ -244,9 +249,9 @@ def _set_aside(before: pd.DataFrame, utterances: pd.DataFrame) -> pd.DataFrame:
     """Troubles of what is in quarantine since the wavs were heard; a line a dialogue and reason."""
     fresh = (utterances["quarantine"] != "") & (before["quarantine"] == "").to_numpy()
     rows = utterances[fresh].drop_duplicates(["dialogue", "quarantine"])
-    return annotation.troubles([
-        ("quarantined", row.quarantine, row.role, row.segment, "") for row in rows.itertuples()
-    ])  # fmt: skip
+    return annotation.troubles(
+        [("quarantined", row.quarantine, row.role, row.segment, "") for row in rows.itertuples()]
+    )
 
 
 def _check_bad(

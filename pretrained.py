@@ -35,15 +35,28 @@ WEIGHTS = ("*.safetensors*", "pytorch_model*.bin*")  # the first kind that is th
 PARTS = ("model.safetensors", "pytorch_model.bin")  # or <name>.index.json, which names files
 NO_ENCODERS = ("char-ngram", ".npy")  # what else --text_encoder may say
 # of a config: where it came from, what would run code, and what is settled here (float32)
-UNKEPT = ("transformers_version", "architectures", "dtype", "torch_dtype", "auto_map",
-          "attn_implementation", "experts_implementation", "quantization_config", "use_cache",
-          "id2label", "label2id")  # fmt: skip
+UNKEPT = (
+    "transformers_version",
+    "architectures",
+    "dtype",
+    "torch_dtype",
+    "auto_map",
+    "attn_implementation",
+    "experts_implementation",
+    "quantization_config",
+    "use_cache",
+    "id2label",
+    "label2id",
+)
 SIZES = ("hidden_size", "vocab_size", "max_position_embeddings")
 # how the names of tensors end in older checkpoints: of TensorFlow's, and with the weight norm of
 # torch before 2.1
-OLD_NAMES = (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias"),
-             (".weight_g", ".parametrizations.weight.original0"),
-             (".weight_v", ".parametrizations.weight.original1"))  # fmt: skip
+OLD_NAMES = (
+    ("LayerNorm.gamma", "LayerNorm.weight"),
+    ("LayerNorm.beta", "LayerNorm.bias"),
+    (".weight_g", ".parametrizations.weight.original0"),
+    (".weight_v", ".parametrizations.weight.original1"),
+)
 MAX_LAYERS = 1000  # more would be a mistake that takes hours to build
 NAMED = 3  # tensors named in a message
 NAME_MAX = 255  # bytes of a file name, on the systems there are
@@ -94,8 +107,10 @@ def find(encoder: str, otherwise: str = "", kind: Kind = TEXT) -> Path:
     if Path(encoder).is_absolute() or encoder.startswith(".") or encoder.count("/") > 1:
         raise UserError(f"{kind.flag}: no folder {encoder!r}")
     if encoder.endswith(NO_ENCODERS):
-        raise UserError(f"{kind.flag} should be the hub id or the folder of a {kind.like} "
-                        f"encoder, for this model; it is {encoder!r}")  # fmt: skip
+        raise UserError(
+            f"{kind.flag} should be the hub id or the folder of a {kind.like} "
+            f"encoder, for this model; it is {encoder!r}"
+        )
     from huggingface_hub import snapshot_download
 
     offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
@@ -208,8 +223,9 @@ def check(settings: Any, name: str) -> None:
 def check_length(config: dict, longest: int) -> None:
     """A UserError where an encoder has fewer places than the tokens that it is to read at once."""
     if longest > (places := positions(config)):
-        raise UserError(f"--max_length should be at most {places}, the places of the encoder; "
-                        f"it is {longest}")  # fmt: skip
+        raise UserError(
+            f"--max_length should be at most {places}, the places of the encoder; it is {longest}"
+        )
 
 
 def positions(config: dict) -> int:
@@ -240,8 +256,9 @@ def encoder(config: dict, pooler: bool, kind: Kind = TEXT) -> "nn.Module":
             )
     except Exception as error:  # as above: the config may be of a run that was sent
         named = str(config.get("model_type"))[:40]
-        raise UserError(f"no {kind.name} can be built from its config (model_type "
-                        f"{named!r}): {_line(error)}") from error  # fmt: skip
+        raise UserError(
+            f"no {kind.name} can be built from its config (model_type {named!r}): {_line(error)}"
+        ) from error
 
 
 # --- its weights ---------------------------------------------------------------------------------
@@ -264,13 +281,19 @@ def load(module: "nn.Module", folder: Path, kind: Kind = TEXT) -> list[str]:
         del wanted[name]
     missing = sorted(name for name in wanted if name not in saved)
     if missing:
-        raise UserError(f"the weights in {folder} lack {len(missing)} of the encoder's tensors: "
-                        f"{', '.join(missing[:NAMED])}")  # fmt: skip
-    wrong = [f"{name} is {tuple(saved[name].shape)}, should be {tuple(tensor.shape)}"
-             for name, tensor in wanted.items() if saved[name].shape != tensor.shape]  # fmt: skip
+        raise UserError(
+            f"the weights in {folder} lack {len(missing)} of the encoder's tensors: "
+            f"{', '.join(missing[:NAMED])}"
+        )
+    wrong = [
+        f"{name} is {tuple(saved[name].shape)}, should be {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if saved[name].shape != tensor.shape
+    ]
     if wrong:
-        raise UserError(f"the weights in {folder} do not fit its config.json: "
-                        f"{'; '.join(wrong[:NAMED])}")  # fmt: skip
+        raise UserError(
+            f"the weights in {folder} do not fit its config.json: {'; '.join(wrong[:NAMED])}"
+        )
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(saved[name])
@@ -370,15 +393,20 @@ def _auto_tokenizer(folder: Path, config: dict) -> Tokenizer:
     _check_ids(folder, config, {name: getattr(own, f"{name}_token_id") for name in SPECIAL}, wrong)
     return Tokenizer(
         lambda text: own.encode(text, add_special_tokens=False, truncation=False),
-        own.cls_token_id, own.sep_token_id, own.pad_token_id,
-    )  # fmt: skip
+        own.cls_token_id,
+        own.sep_token_id,
+        own.pad_token_id,
+    )
 
 
 def _check_ids(folder: Path, config: dict, ids: dict[str, int | None], also: list = ()) -> None:
     """A UserError where an id is not the config's, or `also` says what else is wrong."""
     needed = {name: config.get(f"{name}_token_id") for name in ids}
-    wrong = [f"{name} {came}, not {needed[name]}" for name, came in ids.items()
-             if None not in (came, needed[name]) and came != needed[name]]  # fmt: skip
+    wrong = [
+        f"{name} {came}, not {needed[name]}"
+        for name, came in ids.items()
+        if None not in (came, needed[name]) and came != needed[name]
+    ]
     wrong += also
     if wrong:
         raise UserError(f"the tokenizer in {folder} is not its encoder's: {'; '.join(wrong)}")

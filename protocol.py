@@ -69,8 +69,9 @@ def split_extra(sessions: Iterable[int], test: Iterable[int], corpus: str) -> Sp
     held = tuple(s for s in there if s in set(test))
     train = tuple(s for s in there if s not in held)
     if not train:
-        raise UserError(f"--test_extra names all sessions of {corpus}: "
-                        f"{', '.join(map(str, there))}")  # fmt: skip
+        raise UserError(
+            f"--test_extra names all sessions of {corpus}: {', '.join(map(str, there))}"
+        )
     return Split(train, (), held)
 
 
@@ -78,8 +79,10 @@ def leave_out(utterances: pd.DataFrame, settings: argparse.Namespace) -> pd.Data
     """The rows of the sessions that `--leave_out` does not name, numbered from 0."""
     out, there = set(settings.leave_out), set(utterances["session"])
     if unknown := sorted(out - there):
-        raise UserError(f"--leave_out names sessions {unknown} that do not exist; the sessions "
-                        f"there are: {', '.join(map(str, sorted(there)))}")  # fmt: skip
+        raise UserError(
+            f"--leave_out names sessions {unknown} that do not exist; the sessions "
+            f"there are: {', '.join(map(str, sorted(there)))}"
+        )
     if used := sorted(out & {*settings.test_split, *settings.val_split}):
         raise UserError(f"sessions {used} are in --leave_out and in --test_split or --val_split")
     return utterances[~utterances["session"].isin(out)].reset_index(drop=True)

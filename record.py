@@ -52,8 +52,9 @@ def begin(settings: argparse.Namespace, configuration: dict) -> Path:
     if not (folder / "configuration.json").exists():
         make_folder(folder)
         if others := sorted(path.name for path in folder.iterdir() if path.suffix != ".tmp"):
-            raise UserError(f"{folder} is no run, it holds {', '.join(others[:3])}; take another "
-                            f"--save_name")  # fmt: skip
+            raise UserError(
+                f"{folder} is no run, it holds {', '.join(others[:3])}; take another --save_name"
+            )
         write_json(folder / "configuration.json", configuration)
     refuse_another(folder, settings, configuration)
     return folder
@@ -174,8 +175,13 @@ def describe(
 
 
 def _corpus(corpus: Corpus) -> dict:
-    return {"name": corpus.name, "label": corpus.label, "folder": str(corpus.folder),
-            "fingerprint": corpus.fingerprint, "synthetic": corpus.synthetic}  # fmt: skip
+    return {
+        "name": corpus.name,
+        "label": corpus.label,
+        "folder": str(corpus.folder),
+        "fingerprint": corpus.fingerprint,
+        "synthetic": corpus.synthetic,
+    }
 
 
 def _by_corpus(truth: pd.DataFrame) -> dict[str, dict[str, int]]:
@@ -196,8 +202,13 @@ def _mean(values: pd.Series) -> float | None:
 
 def git_revision() -> str | None:
     try:
-        answer = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT,
-                                capture_output=True, text=True, timeout=10)  # fmt: skip
+        answer = subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return answer.stdout.strip() or None
@@ -219,8 +230,10 @@ def refuse_another_encoder(folder: Path, settings: argparse.Namespace, configura
     for name, value in found.items():
         if configuration.get(name) not in (None, json.loads(json.dumps(value))):
             kind = "speech_encoder" if name.startswith("speech") else "text_encoder"
-            raise UserError(f"{getattr(settings, kind)} is not the encoder or not the tokenizer "
-                            f"that {folder.name} was trained with: {name} differs")  # fmt: skip
+            raise UserError(
+                f"{getattr(settings, kind)} is not the encoder or not the tokenizer "
+                f"that {folder.name} was trained with: {name} differs"
+            )
 
 
 # --- a finished run, found again -------------------------------------------------------------
@@ -246,8 +259,10 @@ def find(name: str, save_path: str) -> Path:
 def check_trained(folder: Path) -> None:
     """A UserError for a run that was stopped before it had its weights."""
     if not (folder / models.WEIGHTS).exists():
-        raise UserError(f"{folder} has no {models.WEIGHTS}: its training did not end; go on with "
-                        f"--resume {folder.name}")  # fmt: skip
+        raise UserError(
+            f"{folder} has no {models.WEIGHTS}: its training did not end; go on with "
+            f"--resume {folder.name}"
+        )
 
 
 def _is_count(value: object) -> bool:

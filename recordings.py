@@ -26,8 +26,22 @@ from annotation import VOTES
 from utils import UserError, digest
 
 # what libsndfile reads, and what people have that it does not
-SOUND = (".wav", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aiff", ".aif", ".aifc", ".au", ".snd",
-         ".caf", ".w64", ".rf64")  # fmt: skip
+SOUND = (
+    ".wav",
+    ".flac",
+    ".mp3",
+    ".ogg",
+    ".oga",
+    ".opus",
+    ".aiff",
+    ".aif",
+    ".aifc",
+    ".au",
+    ".snd",
+    ".caf",
+    ".w64",
+    ".rf64",
+)
 OTHER = (".m4a", ".aac", ".wma", ".amr", ".webm", ".mp4", ".mov", ".mkv", ".avi")
 COLUMNS = ("wav", "text", "speaker", "dialogue", "start", "end")  # of a table; the first is needed
 SPLITS = ("auto", "always", "never")
@@ -51,9 +65,13 @@ class Item(NamedTuple):
 
 
 def utterances(
-    paths: Sequence[Path | str], split: str = "auto", pause: float = pauses.PAUSE,
-    alone: bool = False, progress: bool = True, text: str | None = None,
-) -> pd.DataFrame:  # fmt: skip
+    paths: Sequence[Path | str],
+    split: str = "auto",
+    pause: float = pauses.PAUSE,
+    alone: bool = False,
+    progress: bool = True,
+    text: str | None = None,
+) -> pd.DataFrame:
     """A row an utterance (annotation.COLUMNS and what `audit` hears), in the order they were said.
 
     `file`: where the sound is ("": none); `start`, `end`: s in it; `part`: whether it is a part of
@@ -119,8 +137,10 @@ def _is_sound(path: Path) -> bool:
 def _order(root: Path, path: Path) -> list:
     """Folder by folder; numbers by value: 2 before 10."""
     parts = path.relative_to(root).parts
-    return [[*parts[:-1]], [(int(w), "") if w.isdecimal() else (-1, w)
-                            for w in re.split(r"(\d+)", parts[-1])]]  # fmt: skip
+    return [
+        [*parts[:-1]],
+        [(int(w), "") if w.isdecimal() else (-1, w) for w in re.split(r"(\d+)", parts[-1])],
+    ]
 
 
 def _dialogue(root: Path, path: Path) -> str:
@@ -151,8 +171,9 @@ def _rows_of(path: Path) -> Iterator[Item]:
     unknown = [name for name in header if name not in COLUMNS]
     if "wav" not in header or unknown or len(set(header)) < len(header):
         have = ", ".join(map(annotation.printable, header)) or "nothing"
-        raise UserError(f"{path} needs a header with wav and, if known, "
-                        f"{', '.join(COLUMNS[1:])}; it has {have}")  # fmt: skip
+        raise UserError(
+            f"{path} needs a header with wav and, if known, {', '.join(COLUMNS[1:])}; it has {have}"
+        )
     for line, cells in enumerate(rows[1:], start=2):
         if any(cells):
             yield _row(path, line, dict(zip(header, cells, strict=True)))
@@ -184,13 +205,26 @@ def _spelt(path: Path) -> Path:
 
 def _heard(item: Item, split: str, pause: float) -> list[dict]:
     """One utterance, or those of a long recording."""
-    row = {"file": str(item.path or ""), "segment": item.path.stem if item.path else "text",
-           "text": item.text, "speaker": item.speaker, "dialogue": item.dialogue,
-           "start": 0.0, "end": np.nan, "part": False, "quarantine": item.bad, "wav_size": 0,
-           "wav_hash": "", "duration": np.nan, "silent": False}  # fmt: skip
+    row = {
+        "file": str(item.path or ""),
+        "segment": item.path.stem if item.path else "text",
+        "text": item.text,
+        "speaker": item.speaker,
+        "dialogue": item.dialogue,
+        "start": 0.0,
+        "end": np.nan,
+        "part": False,
+        "quarantine": item.bad,
+        "wav_size": 0,
+        "wav_hash": "",
+        "duration": np.nan,
+        "silent": False,
+    }
     if item.path is not None and not _is_utf8(str(item.path)):
-        said = {name: os.fsencode(row[name]).decode("utf-8", "replace")
-                for name in ("file", "segment", "dialogue")}  # fmt: skip
+        said = {
+            name: os.fsencode(row[name]).decode("utf-8", "replace")
+            for name in ("file", "segment", "dialogue")
+        }
         return [row | said | {"quarantine": "its name is not UTF-8"}]
     if item.bad or item.path is None:
         return [row]
@@ -204,9 +238,17 @@ def _heard(item: Item, split: str, pause: float) -> list[dict]:
     if length and length > LONGEST:
         return [row | {"quarantine": f"{length:.0f} s are too long for one utterance"}]
     sound = audit.listen(item.path)
-    return [row | {"quarantine": sound.bad, "end": sound.duration, "duration": sound.duration,
-                   "wav_size": sound.size, "wav_hash": sound.hash,
-                   "silent": sound.silent}]  # fmt: skip
+    return [
+        row
+        | {
+            "quarantine": sound.bad,
+            "end": sound.duration,
+            "duration": sound.duration,
+            "wav_size": sound.size,
+            "wav_hash": sound.hash,
+            "silent": sound.silent,
+        }
+    ]
 
 
 def _is_utf8(name: str) -> bool:
@@ -246,15 +288,23 @@ def _split(row: dict, path: Path, pause: float) -> list[dict]:
     if not spans:
         return [row | {"quarantine": "silent from beginning to end"}]
     name, dialogue = row["segment"], f"{row['dialogue']}/{path.name}"
-    return [_span(row, path, *span) | {"segment": f"{name}#{n:04d}", "dialogue": dialogue}
-            for n, span in enumerate(spans, start=1)]  # fmt: skip
+    return [
+        _span(row, path, *span) | {"segment": f"{name}#{n:04d}", "dialogue": dialogue}
+        for n, span in enumerate(spans, start=1)
+    ]
 
 
 def _span(row: dict, path: Path, start: float, end: float) -> dict:
     status = path.stat()
     key = digest([str(path.resolve()), status.st_size, status.st_mtime_ns, start, end], 32)
-    return row | {"start": start, "end": end, "duration": end - start, "part": True,
-                  "wav_size": status.st_size, "wav_hash": key}  # fmt: skip
+    return row | {
+        "start": start,
+        "end": end,
+        "duration": end - start,
+        "part": True,
+        "wav_size": status.st_size,
+        "wav_hash": key,
+    }
 
 
 # --- as a table ----------------------------------------------------------------------------------
@@ -277,8 +327,16 @@ def _distinct(names: Sequence[str]) -> list[str]:
 
 def _table(rows: pd.DataFrame) -> pd.DataFrame:
     """All columns that features and windows ask for."""
-    empty = {"corpus": "recordings", "role": "speaker", "session": 0, "kind": "", "emotion": "",
-             "valence": np.nan, "arousal": np.nan, **dict.fromkeys(VOTES, np.nan)}  # fmt: skip
+    empty = {
+        "corpus": "recordings",
+        "role": "speaker",
+        "session": 0,
+        "kind": "",
+        "emotion": "",
+        "valence": np.nan,
+        "arousal": np.nan,
+        **dict.fromkeys(VOTES, np.nan),
+    }
     return rows.assign(wav=rows["file"], **empty)
 
 

@@ -35,8 +35,17 @@ GROUPS = {  # sources of metric.SCORES -> heading and what stands under it
     ),
 }
 ROLES = {"speaker": "the one who talks", "listener": "the partner who listens"}
-TEXTS = ("corpus", "role", "segment", "session", "dialogue", "kind", "set", "emotion",
-         "emotion_true")  # fmt: skip
+TEXTS = (
+    "corpus",
+    "role",
+    "segment",
+    "session",
+    "dialogue",
+    "kind",
+    "set",
+    "emotion",
+    "emotion_true",
+)
 NUMBERS = (*metric.PROBABILITIES, *SCALES, *(f"{head}_true" for head in SCALES), *metric.VOTES)
 OF_EVENTS = [f"{name}{end}" for name in constants.EVENTS for end in ("", "_true")]  # if any
 INTERVAL = f"{100 * constants.CONFIDENCE:g} % interval"
@@ -91,8 +100,15 @@ def _written_by_a_run(folder: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
-            jinja2.TemplateError) as error:  # fmt: skip
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        jinja2.TemplateError,
+    ) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UserError(
             f"{folder} needs the configuration.json, result.json, protocol.json and train_loss.log "
@@ -199,9 +215,13 @@ def _console_row(row: dict, width: int, prior: bool) -> str:
 
 
 def page(
-    configuration: dict, result: dict, predictions: pd.DataFrame, log: list[dict], name: str,
+    configuration: dict,
+    result: dict,
+    predictions: pd.DataFrame,
+    log: list[dict],
+    name: str,
     protocol: dict | None = None,
-) -> str:  # fmt: skip
+) -> str:
     """The HTML of a run called `name`: one file, no script, nothing fetched.
 
     `protocol`: what protocol.json holds, a dict of any shape, shown as small tables.
@@ -404,8 +424,11 @@ def png(draw: Callable, inches: tuple[float, float], **grid) -> bytes:
     import matplotlib
     from matplotlib.figure import Figure
 
-    plain = {**matplotlib.rcParamsDefault, "text.parse_math": False,  # a "$" is no formula
-             "font.family": lettering.families()}  # fmt: skip
+    plain = {
+        **matplotlib.rcParamsDefault,
+        "text.parse_math": False,  # a "$" is no formula
+        "font.family": lettering.families(),
+    }
     with matplotlib.rc_context(plain):
         figure = Figure(figsize=inches, layout="constrained")
         draw(figure.subplots(**grid))

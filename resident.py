@@ -21,8 +21,10 @@ class Resident:
     ):
         self.stores, self.device, self.n = stores, device, len(truth["emotion"])
         self.blocks = {name: _blocks(store, device) for name, store in stores.items()}
-        self.masks = {f"{name}_mask": self._put(np.append(store.available, False))
-                      for name, store in stores.items()}  # fmt: skip
+        self.masks = {
+            f"{name}_mask": self._put(np.append(store.available, False))
+            for name, store in stores.items()
+        }
         self.truth = {name: self._put(values) for name, values in truth.items()}
         self.is_cut = {name: np.append(store.is_cut, False) for name, store in stores.items()}
 

@@ -85,8 +85,10 @@ def _check_truth(windows: Windows, model: torch.nn.Module) -> None:
     """A UserError where no training row has a truth of what the model predicts."""
     known = windows.known(np.arange(len(windows)))
     if len(windows) and not any(known.get(head) for head in models.heads(model)):
-        raise UserError(f"the model predicts {', '.join(models.heads(model))}, and no training row "
-                        f"of the corpus has any of that")  # fmt: skip
+        raise UserError(
+            f"the model predicts {', '.join(models.heads(model))}, and no training row "
+            f"of the corpus has any of that"
+        )
 
 
 def _check_select(settings: argparse.Namespace, model: torch.nn.Module) -> None:
@@ -94,8 +96,10 @@ def _check_select(settings: argparse.Namespace, model: torch.nn.Module) -> None:
     needs = {"ccc": {"arousal", "valence"}, "loss": set(), "ap": set(constants.EVENTS)}
     needs = needs.get(settings.select, {"emotion"})
     if settings.val_split and not needs <= set(models.heads(model)):
-        raise UserError(f"--select {settings.select} needs the heads {', '.join(sorted(needs))}; "
-                        f"the model has {', '.join(models.heads(model))}")  # fmt: skip
+        raise UserError(
+            f"--select {settings.select} needs the heads {', '.join(sorted(needs))}; "
+            f"the model has {', '.join(models.heads(model))}"
+        )
 
 
 def _fit(
@@ -181,10 +185,15 @@ def _say_weights(criterion: losses.EmotionLoss) -> None:
 
 
 def write_scores(
-    folder: Path, model: torch.nn.Module, material: Material, configuration: dict,
-    settings: argparse.Namespace, processes: Processes,
-    fitted: tuple[float | None, int] = (None, 0), threshold: float | None = None,
-) -> None:  # fmt: skip
+    folder: Path,
+    model: torch.nn.Module,
+    material: Material,
+    configuration: dict,
+    settings: argparse.Namespace,
+    processes: Processes,
+    fitted: tuple[float | None, int] = (None, 0),
+    threshold: float | None = None,
+) -> None:
     """Predict the test rows and write predictions, scores, pictures and the page; print the table.
 
     `fitted`: temperature of the probabilities and on how many rows it was fitted; `threshold`: of
@@ -230,7 +239,7 @@ def _result(folder: Path, tested, material: Material, configuration: dict, setti
         "preparation": _preparation(material),
         "rows": {"read": len(material.utterances), "kept": kept},
         "warnings": material.warnings,
-    }  # fmt: skip
+    }
 
 
 def _threshold(validation: pd.DataFrame) -> float | None:
@@ -291,10 +300,17 @@ def _test(folder, settings, given: dict, command: str, processes: Processes) -> 
     record.refuse_trained(folder, material, configuration)
     place = folder
     if processes.is_main:
-        place = record.fresh(folder, f"test_{record.now()}", configuration | given | {
-            "command": command, "tested": str(folder),
-            "split": material.sets._asdict() | {"train": []},
-        })  # fmt: skip
+        place = record.fresh(
+            folder,
+            f"test_{record.now()}",
+            configuration
+            | given
+            | {
+                "command": command,
+                "tested": str(folder),
+                "split": material.sets._asdict() | {"train": []},
+            },
+        )
         write_json(place / "protocol.json", leakage.card(material, merged, trained=False))
     fitted, threshold = _fitted(folder / "result.json")
     write_scores(place, model, material, configuration, merged, processes, fitted, threshold)

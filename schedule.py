@@ -33,9 +33,13 @@ def learning_rate(settings: argparse.Namespace, epoch: int, step: int = 0, steps
 
 
 def training_batches(
-    n: int, settings: argparse.Namespace, epoch: int, processes: int = 1,
-    lengths: np.ndarray | None = None, least: int = 2,
-) -> Iterator[np.ndarray]:  # fmt: skip
+    n: int,
+    settings: argparse.Namespace,
+    epoch: int,
+    processes: int = 1,
+    lengths: np.ndarray | None = None,
+    least: int = 2,
+) -> Iterator[np.ndarray]:
     """Window numbers in the order of this epoch. A last batch of one is dropped (BatchNorm), and
     one with fewer windows than processes. With `lengths` (n,), batches are of like lengths, and of
     `max_tokens` steps at most, padding included, unless it takes more to have `least` windows."""
@@ -49,9 +53,13 @@ def training_batches(
 
 
 def _of_like_lengths(
-    order: np.ndarray, lengths: np.ndarray, size: int, draw: np.random.Generator, budget: int,
+    order: np.ndarray,
+    lengths: np.ndarray,
+    size: int,
+    draw: np.random.Generator,
+    budget: int,
     least: int,
-) -> list[np.ndarray]:  # fmt: skip
+) -> list[np.ndarray]:
     """Sorted by length within pools of many batches, cut into batches, and these shuffled."""
     pools = [order[at : at + POOL * size] for at in range(0, len(order), POOL * size)]
     ordered = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]

@@ -101,8 +101,9 @@ def _within(numbers: np.ndarray, segments: np.ndarray) -> None:
     for name, values in zip(("highlight", "highlight_true"), numbers.T, strict=True):
         beyond = np.flatnonzero((values < 0) | (values > 1))
         if len(beyond):
-            raise UserError(f"{name} must be in [0, 1], it is {values[beyond[0]]:g} in "
-                            f"{segments[beyond[0]]}")  # fmt: skip
+            raise UserError(
+                f"{name} must be in [0, 1], it is {values[beyond[0]]:g} in {segments[beyond[0]]}"
+            )
 
 
 def _second(segment: str) -> int:
@@ -362,8 +363,9 @@ def baselines(table: Mapping, threshold: float | None = None, budget: float = BU
         "start": {"f1_budget": _fixed(seconds, budget, lambda rest: 0)},
         "middle": {"f1_budget": _fixed(seconds, budget, lambda rest: rest // 2)},
     }
-    return {name: {score: _both(*pair) for score, pair in has.items()}
-            for name, has in found.items()}  # fmt: skip
+    return {
+        name: {score: _both(*pair) for score, pair in has.items()} for name, has in found.items()
+    }
 
 
 def _both(pooled: ArrayLike, videos: np.ndarray) -> dict[str, float]:

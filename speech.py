@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 TYPES = ("wav2vec2", "hubert", "wavlm")
 PREPROCESSING = ("preprocessor_config.json", "processor_config.json")  # the first that is there
 KIND = Kind(
-    "speech encoder", "wav2vec2-like", "--speech_encoder", PREPROCESSING,
+    "speech encoder",
+    "wav2vec2-like",
+    "--speech_encoder",
+    PREPROCESSING,
     ("hidden_size", "num_attention_heads", "intermediate_size"),
     # only SpecAugment uses it; facebook/wav2vec2-base-960h was saved without
     spare=("masked_spec_embed",),
-)  # fmt: skip
+)
 MAX_SIZE = 1 << 16  # numbers of a state; transformers takes the memory even where torch would not
 CONVOLUTIONS = ("conv_dim", "conv_kernel", "conv_stride")  # a number for each of its layers
 EPS = 1e-7  # added to the variance of a clip, as Wav2Vec2FeatureExtractor does
@@ -66,8 +69,10 @@ def config(folder: Path) -> dict:
 def _check(config: dict) -> None:
     """A ValueError unless its type is known and its convolutions are whole numbers, in lists."""
     if config.get("model_type") not in TYPES:
-        raise ValueError(f"model_type is {str(config.get('model_type'))[:40]!r}; "
-                         f"those there are: {', '.join(TYPES)}")  # fmt: skip
+        raise ValueError(
+            f"model_type is {str(config.get('model_type'))[:40]!r}; "
+            f"those there are: {', '.join(TYPES)}"
+        )
     if type(size := config.get("hidden_size")) is not int or not 1 <= size <= MAX_SIZE:
         raise ValueError(f"hidden_size is {size!r}"[:80])
     for name in CONVOLUTIONS:
@@ -308,15 +313,19 @@ def _augmented(module: "nn.Module", states: "Tensor", there: "Tensor") -> "Tenso
     config, (rows, _, size) = module.config, states.shape
     if config.mask_time_prob > 0:
         spans = _spans(
-            there.sum(1).tolist(), there.shape[1], config.mask_time_prob, config.mask_time_length,
+            there.sum(1).tolist(),
+            there.shape[1],
+            config.mask_time_prob,
+            config.mask_time_length,
             config.mask_time_min_masks,
-        )  # fmt: skip
+        )
         spans = spans.to(states.device).unsqueeze(-1)
         states = torch.where(spans, module.masked_spec_embed.to(states.dtype), states)
     if config.mask_feature_prob > 0:
         least = getattr(config, "mask_feature_min_masks", 0)  # WavLM has none
-        spans = _spans([size] * rows, size, config.mask_feature_prob, config.mask_feature_length,
-                       least)  # fmt: skip
+        spans = _spans(
+            [size] * rows, size, config.mask_feature_prob, config.mask_feature_length, least
+        )
         states = states.masked_fill(spans.to(states.device).unsqueeze(1), 0)
     return states
 

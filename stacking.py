@@ -18,9 +18,16 @@ FLOOR = 1e-6  # a probability below counts as this: one certain miss must not ou
 PENALTIES = (0.01, 0.1, 1.0, 10.0)  # C of the logistic stacker: scikit-learn's 1 and around it
 TREES = 100  # LightGBM's own default
 # small trees: its defaults (31 leaves of 20 rows) are for more rows than a corpus of speech has
-BOOSTING = {"objective": "multiclass", "num_class": len(EMOTIONS), "num_leaves": 7, "verbose": -1,
-            "learning_rate": 0.05, "num_threads": 1, "deterministic": True,
-            "force_row_wise": True}  # fmt: skip
+BOOSTING = {
+    "objective": "multiclass",
+    "num_class": len(EMOTIONS),
+    "num_leaves": 7,
+    "verbose": -1,
+    "learning_rate": 0.05,
+    "num_threads": 1,
+    "deterministic": True,
+    "force_row_wise": True,
+}
 
 
 def softmax(logits: ArrayLike) -> np.ndarray:
@@ -113,8 +120,13 @@ def fit_logistic(p: np.ndarray, votes: np.ndarray, c: float) -> dict:
     if len(model.classes_) == 2:  # of two classes scikit-learn keeps the second alone
         coefficients = np.concatenate([0 * coefficients, coefficients])
         intercepts = np.concatenate([0 * intercepts, intercepts])
-    return {"kind": "logistic", "C": c, "emotions": [EMOTIONS[i] for i in model.classes_],
-            "coefficients": coefficients.tolist(), "intercepts": intercepts.tolist()}  # fmt: skip
+    return {
+        "kind": "logistic",
+        "C": c,
+        "emotions": [EMOTIONS[i] for i in model.classes_],
+        "coefficients": coefficients.tolist(),
+        "intercepts": intercepts.tolist(),
+    }
 
 
 def penalty(p: np.ndarray, votes: np.ndarray, folds: Sequence[np.ndarray]) -> float:
@@ -147,8 +159,10 @@ def lightgbm():
     try:
         import lightgbm as package
     except ImportError:
-        raise UserError("--stacker lightgbm needs LightGBM: pip install -r requirements-extra.txt "
-                        "(--stacker logistic needs nothing)") from None  # fmt: skip
+        raise UserError(
+            "--stacker lightgbm needs LightGBM: pip install -r requirements-extra.txt "
+            "(--stacker logistic needs nothing)"
+        ) from None
     return package
 
 
@@ -158,8 +172,9 @@ def predict(p: np.ndarray, stacker: Mapping) -> np.ndarray:
     trees = stacker["kind"] == "lightgbm"
     fitted = stacker["members"] if trees else len(stacker["coefficients"][0]) // len(EMOTIONS)
     if fitted != len(p):
-        raise UserError(f"the stacker was fitted to {fitted} members that predict emotion, there "
-                        f"are {len(p)}")  # fmt: skip
+        raise UserError(
+            f"the stacker was fitted to {fitted} members that predict emotion, there are {len(p)}"
+        )
     if trees:
         return np.asarray(lightgbm().Booster(model_str=stacker["model"]).predict(x))
     found = np.zeros((len(x), len(EMOTIONS)))

@@ -130,9 +130,13 @@ def _sizes(predictions: Mapping, ties: str) -> dict[str, int]:
 
 
 def _beside(
-    predictions: Mapping, ties: str, baseline_class: str | None, class_counts: ArrayLike | None,
-    seed: int, resamples: int,
-) -> dict[str, dict]:  # fmt: skip
+    predictions: Mapping,
+    ties: str,
+    baseline_class: str | None,
+    class_counts: ArrayLike | None,
+    seed: int,
+    resamples: int,
+) -> dict[str, dict]:
     """Every score with its interval, beside the majority baseline and, with counts, the prior."""
     baseline = evidence.majority(predictions, baseline_class)
     scores = [metric.scores(table, ties) for table in (predictions, baseline)]

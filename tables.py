@@ -25,24 +25,39 @@ FAILED = "Failed, and not in these tables"
 UNEVEN = "not every seed tests the same rows"
 NOT_OURS = "published, other metric or protocol: not measured here"
 COLUMNS = {  # score: its heading; the first five as in the README of 2022
-    "legacy_p1": "Precision (@1)", "legacy_r1": "Recall (@1)", "legacy_f1": "F1_emotion (@1)",
-    "ccc_arousal": "Arousal", "ccc_valence": "Valence", "macro_f1": "macro-F1", "uar": "UAR",
-}  # fmt: skip
+    "legacy_p1": "Precision (@1)",
+    "legacy_r1": "Recall (@1)",
+    "legacy_f1": "F1_emotion (@1)",
+    "ccc_arousal": "Arousal",
+    "ccc_valence": "Valence",
+    "macro_f1": "macro-F1",
+    "uar": "UAR",
+}
 APART = ("kind", "session", "speaker")  # what rows are told apart by
-TOLD = {"macro_f1": "macro-F1", "uar": "UAR", "ccc_arousal": "CCC arousal",
-        "ccc_valence": "CCC valence"}  # fmt: skip
+TOLD = {
+    "macro_f1": "macro-F1",
+    "uar": "UAR",
+    "ccc_arousal": "CCC arousal",
+    "ccc_valence": "CCC valence",
+}
 
 
 def compared(
-    title: str, rows: Mapping[str, Sequence[Trial]], ties: str, place: Path, about: str = "",
+    title: str,
+    rows: Mapping[str, Sequence[Trial]],
+    ties: str,
+    place: Path,
+    about: str = "",
     resamples: int = BOOTSTRAP,
-) -> dict:  # fmt: skip
+) -> dict:
     """Everything that a table shows, as JSON holds it. `rows`: name -> its finished runs; `place`:
     the folder it is to be written to, from which the runs are named."""
-    named = {name for trials in rows.values() for trial in trials
-             for name in trial.predictions["corpus"]}  # fmt: skip
-    results = [read_json(trial.folder / "result.json") for trials in rows.values()
-               for trial in trials]  # fmt: skip
+    named = {
+        name for trials in rows.values() for trial in trials for name in trial.predictions["corpus"]
+    }
+    results = [
+        read_json(trial.folder / "result.json") for trials in rows.values() for trial in trials
+    ]
     return {
         "title": title,
         "about": about,
@@ -143,8 +158,12 @@ def _tested(row: dict, i: int) -> str:
     return "; ".join(f"{name} {sessions(tested).replace(', ', ',')}" for name, tested in parts)
 
 
-OF_CORPUS = {"macro_f1": "macro-F1", "uar": "UAR", "accuracy": "accuracy",
-             "weighted_f1": "weighted F1"}  # fmt: skip
+OF_CORPUS = {
+    "macro_f1": "macro-F1",
+    "uar": "UAR",
+    "accuracy": "accuracy",
+    "weighted_f1": "weighted F1",
+}
 HEADER_OF_CORPUS = ("row", "n", "macro-F1", report.INTERVAL, "UAR", "accuracy", "weighted F1")
 
 
@@ -154,10 +173,14 @@ def lines_by_corpus(rows: Sequence[dict]) -> dict[str, list[dict]]:
     Each: kind (pooled, baseline), label and cells as in HEADER_OF_CORPUS. {} of one corpus.
     """
     return {
-        name: [line for row in rows if name in row["by_corpus"]
-               for line in _pair_of_corpus(row["name"], row["by_corpus"][name])]
+        name: [
+            line
+            for row in rows
+            if name in row["by_corpus"]
+            for line in _pair_of_corpus(row["name"], row["by_corpus"][name])
+        ]
         for name in corpora(rows)
-    }  # fmt: skip
+    }
 
 
 def _pair_of_corpus(label: str, part: dict) -> list[dict]:
@@ -165,8 +188,9 @@ def _pair_of_corpus(label: str, part: dict) -> list[dict]:
     answers = f" ({', '.join(part['majority'])})" if part["majority"] else ""
     found = []
     for kind, prefix, said in (
-        ("pooled", "", label), ("baseline", "baseline_", f"majority{answers}"),
-    ):  # fmt: skip
+        ("pooled", "", label),
+        ("baseline", "baseline_", f"majority{answers}"),
+    ):
         first, *others = (number(score[kind]) for score in scores.values())
         ends = interval(*(scores["macro_f1"][f"{prefix}{end}"] for end in ("low", "high"))) or "-"
         cells = [str(scores["macro_f1"]["n"]), first, ends, *others]
@@ -231,15 +255,33 @@ def pair_lines(pair: dict) -> list[list[str]]:
     if found is None:
         return []
     rows = [
-        [pair["a"], pair["b"], title, signed(test["difference"]),
-         interval(test["low"], test["high"]) or "-", p_value(test["p"]), p_value(test["p_holm"]),
-         str(test["n"])]
+        [
+            pair["a"],
+            pair["b"],
+            title,
+            signed(test["difference"]),
+            interval(test["low"], test["high"]) or "-",
+            p_value(test["p"]),
+            p_value(test["p_holm"]),
+            str(test["n"]),
+        ]
         for name, title in TOLD.items()
-        for test in [found["scores"][name]] if test["difference"] is not None
-    ]  # fmt: skip
+        for test in [found["scores"][name]]
+        if test["difference"] is not None
+    ]
     if test := found["mcnemar"]:
-        rows.append([pair["a"], pair["b"], "McNemar", f"{test['a_better']} : {test['b_better']}",
-                     "-", p_value(test["p"]), p_value(test["p_holm"]), str(test["n"])])  # fmt: skip
+        rows.append(
+            [
+                pair["a"],
+                pair["b"],
+                "McNemar",
+                f"{test['a_better']} : {test['b_better']}",
+                "-",
+                p_value(test["p"]),
+                p_value(test["p_holm"]),
+                str(test["n"]),
+            ]
+        )
     return rows
 
 
@@ -256,25 +298,40 @@ def p_value(value: float | None) -> str:
 
 
 APART_SCORES = {
-    "macro_f1": "macro-F1", "uar": "UAR", "legacy_f1": "F1 (@1)", "accuracy": "accuracy",
-    "ccc_arousal": "Arousal", "ccc_valence": "Valence",
-}  # fmt: skip
+    "macro_f1": "macro-F1",
+    "uar": "UAR",
+    "legacy_f1": "F1 (@1)",
+    "accuracy": "accuracy",
+    "ccc_arousal": "Arousal",
+    "ccc_valence": "Valence",
+}
 
 
 def _markdown_apart(rows: Sequence[dict], column: str) -> str:
     several = bool(corpora(rows))
     body = [
-        [row["name"], f"{part['corpus']} {part[column]}" if several else part[column],
-         part["n_emotion"], len(part["classes"]),
-         *(number(part[name]) for name in APART_SCORES)]
-        for row in rows for part in row[column]
-    ]  # fmt: skip
+        [
+            row["name"],
+            f"{part['corpus']} {part[column]}" if several else part[column],
+            part["n_emotion"],
+            len(part["classes"]),
+            *(number(part[name]) for name in APART_SCORES),
+        ]
+        for row in rows
+        for part in row[column]
+    ]
     return _table(["row", column, "n", "classes", *APART_SCORES.values()], body)
 
 
 def _markdown_published(rows: Sequence[dict]) -> str:
-    body = [[f"{row['role']} {row['row']}".strip(), *(row.get(name) or "-" for name in COLUMNS),
-             row["source"]] for row in rows]  # fmt: skip
+    body = [
+        [
+            f"{row['role']} {row['row']}".strip(),
+            *(row.get(name) or "-" for name in COLUMNS),
+            row["source"],
+        ]
+        for row in rows
+    ]
     return _table(["Model", *COLUMNS.values(), "source"], body)
 
 
@@ -306,9 +363,18 @@ def _summaries(part: dict) -> list[dict]:
     return [
         {"kind": kind, "n": part["n"]["rows"]}
         | {name: _plain(part["scores"][name][kind]) for name in metric.SCORES}
-        for kind in ("mean", "sd", "pooled", "low", "high", "baseline", "baseline_low",
-                     "baseline_high", "prior")
-    ]  # fmt: skip
+        for kind in (
+            "mean",
+            "sd",
+            "pooled",
+            "low",
+            "high",
+            "baseline",
+            "baseline_low",
+            "baseline_high",
+            "prior",
+        )
+    ]
 
 
 def _plain(value: float | None) -> str:
@@ -321,8 +387,10 @@ def _plain(value: float | None) -> str:
 def console(result: dict) -> str:
     """The main numbers of each row, for a terminal of 100 columns; of each corpus below."""
     wide = min(40, max(len("row"), *(len(row["name"]) for row in result["rows"])))
-    head = (f"{'row':<{wide}} {'runs':>4} {'macro-F1':>8}  {report.INTERVAL:<14}  {'majority':>8} "
-            f"{'UAR':>6} {'F1@1':>6} {'arousal':>7} {'valence':>7}")  # fmt: skip
+    head = (
+        f"{'row':<{wide}} {'runs':>4} {'macro-F1':>8}  {report.INTERVAL:<14}  {'majority':>8} "
+        f"{'UAR':>6} {'F1@1':>6} {'arousal':>7} {'valence':>7}"
+    )
     body = [head, "-" * len(head)]
     for row in result["rows"]:
         value = {name: row["scores"][name] for name in COLUMNS}
@@ -370,12 +438,18 @@ def page(result: dict) -> str:
     return report.template("tables.html.j2").render(
         result=result,
         trials=sum(len(row["trials"]) for row in result["rows"]),
-        groups=[_group(name, title, result["rows"]) for name, title in DRAWN.items()
-                if _is_known(name, result["rows"])],
+        groups=[
+            _group(name, title, result["rows"])
+            for name, title in DRAWN.items()
+            if _is_known(name, result["rows"])
+        ],
         far=_far_apart(result["rows"]),
         table=[{"name": row["name"], "lines": lines(row)} for row in result["rows"]],
-        pairs=[{"cells": cells, "first": i == 0} for pair in result["pairs"]
-               for i, cells in enumerate(pair_lines(pair))],
+        pairs=[
+            {"cells": cells, "first": i == 0}
+            for pair in result["pairs"]
+            for i, cells in enumerate(pair_lines(pair))
+        ],
         columns=COLUMNS,
         by_corpus=lines_by_corpus(result["rows"]),
         of_corpus=HEADER_OF_CORPUS,
@@ -387,7 +461,7 @@ def page(result: dict) -> str:
         not_ours=NOT_OURS,
         failed_title=FAILED,
         uneven=UNEVEN,
-    )  # fmt: skip
+    )
 
 
 DRAWN = TOLD | {"legacy_f1": "F1 (@1), as printed in 2022"}
@@ -401,16 +475,28 @@ def _is_known(name: str, rows: Sequence[dict]) -> bool:
 def _group(name: str, title: str, rows: Sequence[dict]) -> dict:
     """One score of all rows on a common axis: pooled value and interval, each run, the baseline."""
     marks = ("name", "uses_test_audio", "complete")
-    found = [row["scores"][name] | {mark: row[mark] for mark in marks}
-             | {"value": row["scores"][name]["pooled"]} for row in rows]  # fmt: skip
+    found = [
+        row["scores"][name]
+        | {mark: row[mark] for mark in marks}
+        | {"value": row["scores"][name]["pooled"]}
+        for row in rows
+    ]
     known = [value for row in found for value in row["values"] if value is not None]
     axis = charts.axis([*found, *({**found[0], "value": value} for value in known)])
     at = charts.place(axis)
-    return {"title": title, "axis": axis, "rows": [
-        row | {"strip": charts.strip(row, axis), "spread": _spread(row),
-               "places": [at(value) for value in row["values"] if value is not None]}
-        for row in found
-    ]}  # fmt: skip
+    return {
+        "title": title,
+        "axis": axis,
+        "rows": [
+            row
+            | {
+                "strip": charts.strip(row, axis),
+                "spread": _spread(row),
+                "places": [at(value) for value in row["values"] if value is not None],
+            }
+            for row in found
+        ],
+    }
 
 
 def _far_apart(rows: Sequence[dict]) -> dict:
@@ -419,8 +505,15 @@ def _far_apart(rows: Sequence[dict]) -> dict:
     values = [[row["scores"][name]["pooled"] for name in names] for row in rows]
     axis, known = (0.0, 1.0), [COLUMNS[name] for name in names]
     at = charts.place(axis)
-    return {"titles": known, "axis": axis, "rows": [
-        {"name": row["name"], "cells": cells,
-         "places": [None if value is None else at(value) for value in cells]}
-        for row, cells in zip(rows, values, strict=True)
-    ]}  # fmt: skip
+    return {
+        "titles": known,
+        "axis": axis,
+        "rows": [
+            {
+                "name": row["name"],
+                "cells": cells,
+                "places": [None if value is None else at(value) for value in cells],
+            }
+            for row, cells in zip(rows, values, strict=True)
+        ],
+    }

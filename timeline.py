@@ -22,19 +22,28 @@ SCALE_COLOURS = ("#0072B2", "#D55E00")
 APART = 0.3  # s between two files that are laid end to end
 NAMED = 26  # utterances whose numbers stand under the axis
 WORDS = {  # in English and in Korean
-    "probability": ("probability", "확률"), "range": ("1 to 5", "1~5"),
-    "arousal": ("arousal", "각성도"), "valence": ("valence", "긍·부정도"),
+    "probability": ("probability", "확률"),
+    "range": ("1 to 5", "1~5"),
+    "arousal": ("arousal", "각성도"),
+    "valence": ("valence", "긍·부정도"),
     "excited": ("arousal: calm to excited", "각성도: 차분함에서 흥분으로"),
     "positive": ("valence: negative to positive", "긍·부정도: 부정에서 긍정으로"),
-    "seconds": ("s", "초"), "laid": ("s, files laid end to end", "초, 파일을 이어서"),
+    "seconds": ("s", "초"),
+    "laid": ("s, files laid end to end", "초, 파일을 이어서"),
     "utterance": ("utterance, as wide as it is long", "발화, 너비는 길이만큼"),
-    "owes": ("what '{}' owes to each part, probability with it less without it",
-             "‘{}’의 확률에 각 부분이 보탠 몫: 있을 때 빼기 없을 때"),
+    "owes": (
+        "what '{}' owes to each part, probability with it less without it",
+        "‘{}’의 확률에 각 부분이 보탠 몫: 있을 때 빼기 없을 때",
+    ),
     "owes_arousal": ("what arousal owes to each part", "각성도에 각 부분이 보탠 몫"),
-    "sound": ("sound", "소리"), "text": ("text", "글"), "both": ("both", "둘 다"),
-    "before": ("{} before", "{}개 앞"), "this": ("this\nutterance", "이번\n발화"),
-    "window": ("whole\nwindow", "문맥\n전체"), "band": ("mel band", "멜 대역"),
-}  # fmt: skip
+    "sound": ("sound", "소리"),
+    "text": ("text", "글"),
+    "both": ("both", "둘 다"),
+    "before": ("{} before", "{}개 앞"),
+    "this": ("this\nutterance", "이번\n발화"),
+    "window": ("whole\nwindow", "문맥\n전체"),
+    "band": ("mel band", "멜 대역"),
+}
 
 
 def _say(language: str, key: str, *values: object) -> str:
@@ -87,12 +96,22 @@ def _shares(
     for name in constants.EMOTIONS:
         share = table[name].to_numpy(float)
         colour = charts.EMOTION_COLOURS[name]
-        axes.bar(start, share, width, base, align="edge", color=colour, edgecolor="white",
-                 label=_emotion(language, name), linewidth=0.4)  # fmt: skip
+        axes.bar(
+            start,
+            share,
+            width,
+            base,
+            align="edge",
+            color=colour,
+            edgecolor="white",
+            label=_emotion(language, name),
+            linewidth=0.4,
+        )
         base += share
     axes.set(ylim=(0, 1), ylabel=_say(language, "probability"))
-    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=9,
-                reverse=True)  # fmt: skip
+    axes.legend(
+        loc="upper left", bbox_to_anchor=(1.0, 1.02), frameon=False, fontsize=9, reverse=True
+    )
     axes.spines[["top", "right"]].set_visible(False)
 
 
@@ -137,8 +156,13 @@ def plane(table: pd.DataFrame, language: str = "en") -> bytes:
         axes.scatter(x, y, sizes, colours, edgecolors="black", linewidths=0.7, zorder=2)
         for n, (at, up) in enumerate(zip(x, y, strict=True), start=1):
             axes.annotate(str(n), (at, up), ha="center", va="center", fontsize=8, zorder=3)
-        axes.set(xlim=(low, high), ylim=(low, high), xlabel=_say(language, "positive"),
-                 ylabel=_say(language, "excited"), aspect="equal")  # fmt: skip
+        axes.set(
+            xlim=(low, high),
+            ylim=(low, high),
+            xlabel=_say(language, "positive"),
+            ylabel=_say(language, "excited"),
+            aspect="equal",
+        )
 
     return report.png(draw, (4.4, 4.4))
 
@@ -166,8 +190,15 @@ def effects(
         for (row, column), value in np.ndenumerate(grid):
             if np.isfinite(value):
                 dark = abs(value) > 0.6 * most
-                axes.text(column, row, f"{value:+.2f}", ha="center", va="center", fontsize=9,
-                          color="white" if dark else "black")  # fmt: skip
+                axes.text(
+                    column,
+                    row,
+                    f"{value:+.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize=9,
+                    color="white" if dark else "black",
+                )
         names = {None: _say(language, "window"), 0: _say(language, "this")}
         ticks = [names.get(column) or _say(language, "before", column) for column in columns]
         axes.set_xticks(range(len(columns)), ticks)
@@ -186,8 +217,13 @@ def mel(block: np.ndarray, seconds: float, language: str = "en") -> bytes:
     length = frames * constants.HOP / constants.SAMPLE_RATE
 
     def draw(axes: Any) -> None:
-        axes.imshow(block[:, :frames], origin="lower", aspect="auto", cmap="magma",
-                    extent=(0, length, 0, block.shape[0]))  # fmt: skip
+        axes.imshow(
+            block[:, :frames],
+            origin="lower",
+            aspect="auto",
+            cmap="magma",
+            extent=(0, length, 0, block.shape[0]),
+        )
         axes.set(xlabel=_say(language, "seconds"), ylabel=_say(language, "band"))
 
     return report.png(draw, (7.5, 2.4))

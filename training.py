@@ -68,10 +68,15 @@ class Training:
     """One model being trained. `fit` leaves it as it is to be tested."""
 
     def __init__(
-        self, model: torch.nn.Module, criterion: losses.EmotionLoss, windows: Windows,
-        validation: Windows | None, settings: argparse.Namespace, processes: Processes,
+        self,
+        model: torch.nn.Module,
+        criterion: losses.EmotionLoss,
+        windows: Windows,
+        validation: Windows | None,
+        settings: argparse.Namespace,
+        processes: Processes,
         folder: Path,
-    ):  # fmt: skip
+    ):
         self.settings, self.processes, self.folder = settings, processes, folder
         self.model, self.criterion = share_batchnorm(model, processes), criterion
         self.windows, self.validation = windows, validation
@@ -148,8 +153,9 @@ class Training:
         """Window numbers of each step of an epoch, for all processes together."""
         windows, count = self.windows, self.processes.count
         # BatchNorm needs two rows; without it a long window may be a batch
-        normed = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm)
-                     for m in self.model.modules())  # fmt: skip
+        normed = any(
+            isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.model.modules()
+        )
         least = 1 if self.settings.max_tokens and not normed else 2
         return training_batches(len(windows), self.settings, epoch, count, windows.lengths, least)
 
@@ -161,9 +167,13 @@ class Training:
         if settings.modality_dropout:
             draw = rng(settings.seed, "modality", epoch, step)
             batch |= models.drop_modality(
-                batch, tuple(self.windows.stores), settings.modality_dropout, draw,
-                len(indices), share,
-            )  # fmt: skip
+                batch,
+                tuple(self.windows.stores),
+                settings.modality_dropout,
+                draw,
+                len(indices),
+                share,
+            )
         return batch
 
     def counts(self, indices: np.ndarray) -> dict[str, int]:
@@ -213,8 +223,10 @@ class Training:
             self.model.load_state_dict(self.progress.kept)
         else:
             if self.validation is not None:
-                _warn(f"--select {self.settings.select} was undefined in every epoch: the last "
-                      f"one is kept")  # fmt: skip
+                _warn(
+                    f"--select {self.settings.select} was undefined in every epoch: the last "
+                    f"one is kept"
+                )
             self.settle_batchnorm()
 
     # --- steps, read and kept ----------------------------------------------------------------
@@ -370,9 +382,12 @@ def _written(path: Path) -> Iterator[None]:
 
 
 def losses_of(
-    model: torch.nn.Module, criterion: losses.EmotionLoss, batch: dict[str, Tensor], bf16: bool,
+    model: torch.nn.Module,
+    criterion: losses.EmotionLoss,
+    batch: dict[str, Tensor],
+    bf16: bool,
     counts: dict[str, int] | None = None,
-) -> dict[str, Tensor]:  # fmt: skip
+) -> dict[str, Tensor]:
     """Forward under autocast where that pays; losses in float32 at least."""
     with torch.autocast(batch["mask"].device.type, torch.bfloat16, enabled=bf16):
         prediction = model(batch)
@@ -381,9 +396,12 @@ def losses_of(
 
 
 def validate(
-    model: torch.nn.Module, criterion: losses.EmotionLoss, windows: Windows,
-    settings: argparse.Namespace, processes: Processes,
-) -> dict[str, float]:  # fmt: skip
+    model: torch.nn.Module,
+    criterion: losses.EmotionLoss,
+    windows: Windows,
+    settings: argparse.Namespace,
+    processes: Processes,
+) -> dict[str, float]:
     """The scores that `--select` can choose by."""
     output = outputs(model, windows, settings.batch_size, "val", processes, settings.max_tokens)
     table = frame(windows, output, "val")

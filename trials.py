@@ -29,8 +29,12 @@ FILES = ("configuration.json", "predictions.csv", "result.json")  # of a finishe
 # utterances of a dialogue depend on each other whichever role is judged
 DIALOGUE = ("corpus", "session", "dialogue")
 # where the sums of each source of a score lie side by side, in the order of `evidence.sums`
-PLACES = {"confusion": slice(0, 49), "top": slice(49, 54), "arousal": slice(54, 60),
-          "valence": slice(60, 66)}  # fmt: skip
+PLACES = {
+    "confusion": slice(0, 49),
+    "top": slice(49, 54),
+    "arousal": slice(54, 60),
+    "valence": slice(60, 66),
+}
 
 
 class Trial(NamedTuple):
@@ -45,8 +49,10 @@ def read(folder: Path | str) -> Trial:
     """The trial in a run folder; a UserError if no finished run lies there."""
     folder = Path(folder)
     if absent := [name for name in FILES if not (folder / name).is_file()]:
-        raise UserError(f"{folder} is no finished run, it needs {', '.join(FILES)}; "
-                        f"it has no {', '.join(absent)}")  # fmt: skip
+        raise UserError(
+            f"{folder} is no finished run, it needs {', '.join(FILES)}; "
+            f"it has no {', '.join(absent)}"
+        )
     configuration = read_json(folder / "configuration.json")
     _check(folder / "configuration.json", configuration)
     predictions = report.read_predictions(folder / "predictions.csv")
@@ -119,11 +125,17 @@ def pool_of(trials: Sequence[Trial], ties: str) -> Pool:
     parts = evidence.sums(frame, ties, np.arange(len(frame)))
     sums = np.concatenate([parts[s].reshape(len(frame), -1) for s in PLACES], axis=1)
     return Pool(
-        utterances, truth.iloc[first].reset_index(drop=True), dialogues,
-        np.array([place[name] for name in names]), utterance, seed, trial,
-        sparse.csr_matrix(sums), {s: _rows(sums, s) > 0 for s in PLACES},
+        utterances,
+        truth.iloc[first].reset_index(drop=True),
+        dialogues,
+        np.array([place[name] for name in names]),
+        utterance,
+        seed,
+        trial,
+        sparse.csr_matrix(sums),
+        {s: _rows(sums, s) > 0 for s in PLACES},
         np.trace(parts["confusion"], axis1=1, axis2=2),
-    )  # fmt: skip
+    )
 
 
 def _rows(sums: np.ndarray, source: str) -> np.ndarray:
@@ -163,9 +175,12 @@ def refuse_other_truth(a: pd.DataFrame, b: pd.DataFrame, keys: pd.Index) -> None
 
 
 def _refuse_twice(
-    trials: Sequence[Trial], utterance: np.ndarray, seed: np.ndarray, trial: np.ndarray,
+    trials: Sequence[Trial],
+    utterance: np.ndarray,
+    seed: np.ndarray,
+    trial: np.ndarray,
     utterances: pd.Index,
-) -> None:  # fmt: skip
+) -> None:
     """A UserError that names two trials which test the same utterance with the same seed."""
     rows = pd.DataFrame({"utterance": utterance, "seed": seed})
     again = rows.duplicated().to_numpy()
@@ -302,8 +317,9 @@ def legacy_resampled(hits: np.ndarray, groups: np.ndarray, counts: np.ndarray) -
     place = np.minimum(np.arange(0, size.max() + step, step), size)  # (R, batches + 1)
     apart = np.arange(len(counts))[:, None] * (size.max() + 1)  # resamples one after another
     group = np.searchsorted((end + apart).ravel(), (place + apart).ravel(), side="right")
-    group = np.minimum(group.reshape(place.shape) - np.arange(len(counts))[:, None] * len(length),
-                       len(length) - 1)  # fmt: skip
+    group = np.minimum(
+        group.reshape(place.shape) - np.arange(len(counts))[:, None] * len(length), len(length) - 1
+    )
     copies, rest = np.divmod(place - np.take_along_axis(before, group, 1), length[group])
     sums = np.take_along_axis(sum_before, group[..., None], 1) + copies[..., None] * whole[group]
     sums += beginning[start[group] + rest] - beginning[start[group]]

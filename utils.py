@@ -99,8 +99,16 @@ def read_bytes(path: Path | str) -> bytes:
 
 
 # what zipfile raises for archives that are damaged, encrypted, or packed in ways it does not know
-DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, LookupError,
-               RuntimeError, ValueError, EOFError)  # fmt: skip
+DAMAGED_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    LookupError,
+    RuntimeError,
+    ValueError,
+    EOFError,
+)
 
 
 def _member(archive: Path, name: str) -> bytes:

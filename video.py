@@ -35,8 +35,20 @@ QUIET = 1e-5  # of full scale 1: less than half a step of 16 bits
 CLOCK = 90_000  # ticks a second of pictures that `cut` writes; MPEG's
 FASTEST = 240  # pictures a second, as told to the encoder, which sets its levels by it
 FADE = 0.005  # s: in and out at a cut, against clicks
-AAC_RATES = (8000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200,
-             96_000)  # fmt: skip
+AAC_RATES = (
+    8000,
+    11_025,
+    12_000,
+    16_000,
+    22_050,
+    24_000,
+    32_000,
+    44_100,
+    48_000,
+    64_000,
+    88_200,
+    96_000,
+)
 LAYOUTS = {"mono": 1, "stereo": 2, "5.1": 6}  # channels that `cut` keeps; of others the mean
 X264 = {"preset": "veryfast", "crf": "20", "bf": "0"}  # in order, so the last picture ends a clip
 
@@ -70,8 +82,10 @@ def probe(path: Path | str) -> Video:
         for packet in media.packets(source, source.streams):
             stream, stamp = packet.stream, media.stamp(packet)
             if stamp is not None and packet.size:
-                begin, end = (min(source.time(stream, at), source.longest)
-                              for at in (stamp, stamp + (packet.duration or 0)))  # fmt: skip
+                begin, end = (
+                    min(source.time(stream, at), source.longest)
+                    for at in (stamp, stamp + (packet.duration or 0))
+                )
                 begins[stream] = max(begin, begins.get(stream, 0.0))
                 ends[stream] = max(end, ends.get(stream, 0.0))
             if stream is source.picture and size is None:
@@ -111,8 +125,9 @@ def _described(
     """The Video, of when each stream ends, the size of a picture, and whether sound is decoded."""
     if size is None and not heard:
         raise Unusable("neither picture nor sound")
-    said = {s: source.time(s, (s.start_time or 0) + s.duration) for s in ends
-            if (s.duration or 0) > 0}  # fmt: skip
+    said = {
+        s: source.time(s, (s.start_time or 0) + s.duration) for s in ends if (s.duration or 0) > 0
+    }
     # the last packet of AAC is longer than its sound, which the header tells
     seconds = max((min(end, said.get(s, math.inf)) for s, end in ends.items()), default=0.0)
     claim = max([*said.values(), (source.container.duration or 0) / 1e6])
@@ -213,9 +228,8 @@ def _resampled(pieces: Iterator[np.ndarray], came: int, rate: int) -> Iterator[n
 
 
 def cut(
-    path: Path | str, out: Path | str, spans: Spans,
-    progress: Callable[[float], None] | None = None,
-) -> None:  # fmt: skip
+    path: Path | str, out: Path | str, spans: Spans, progress: Callable[[float], None] | None = None
+) -> None:
     """Write the `spans` of a video, [(start, end) s], one after the other, as H.264 and AAC.
 
     Sorted spans that do not overlap. Pictures keep their time stamps, less what was left out before
@@ -249,8 +263,10 @@ def _check(path: Path, out: Path, spans: Spans) -> None:
     times = [time for span in spans for time in span]
     rising = all(0 <= start < end < math.inf for start, end in spans)
     if not times or not rising or times != sorted(times):
-        raise UserError("a cut needs spans (start, end) in seconds, sorted, that do not overlap; "
-                        f"they are {str(list(spans))[:80]}")  # fmt: skip
+        raise UserError(
+            "a cut needs spans (start, end) in seconds, sorted, that do not overlap; "
+            f"they are {str(list(spans))[:80]}"
+        )
 
 
 @contextmanager

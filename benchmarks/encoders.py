@@ -29,10 +29,14 @@ from training import OPTIMIZERS, losses_of
 from utils import UserError, leaf, rng
 
 BASE = {
-    "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-    "intermediate_size": 3072, "conv_dim": [512] * 7, "num_conv_pos_embeddings": 128,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "conv_dim": [512] * 7,
+    "num_conv_pos_embeddings": 128,
     "num_conv_pos_embedding_groups": 16,
-}  # facebook/wav2vec2-base  # fmt: skip
+}  # facebook/wav2vec2-base
 # rows, median and spread of the logarithm of their seconds: of KEMDy19 by its median 4.07 and
 # 95th percentile 16.5, of KEMDy20 by its median 4.54 and mean 5.99
 LENGTHS = {"KEMDy19": (10_279, 4.07, 0.851), "KEMDy20": (13_462, 4.54, 0.744)}
@@ -62,8 +66,21 @@ class Side:
     """A model on the first clips of a corpus, and steps of it."""
 
     def __init__(self, data: str, encoder: Path, clips: int, *flags: str):
-        words = ["--model", "wav2vec2", "--data", data, "--speech_encoder", str(encoder),
-                 "--batch_size", "8", "--gpu_id", "-1", "--test_split", "1", *flags]  # fmt: skip
+        words = [
+            "--model",
+            "wav2vec2",
+            "--data",
+            data,
+            "--speech_encoder",
+            str(encoder),
+            "--batch_size",
+            "8",
+            "--gpu_id",
+            "-1",
+            "--test_split",
+            "1",
+            *flags,
+        ]
         self.settings = arguments.trained(words)
         models.complete(self.settings)
         self.model = models.build("wav2vec2", vars(self.settings), 42)
@@ -130,8 +147,10 @@ def main() -> int:
     print(measure.machine())
     for size in (16, 64):
         for name, free, like in padding(size):
-            print(f"padding, {name}, batches of {size}: {free:.3f} at random, {like:.4f} of like "
-                  f"lengths, {free / like:.1f} x less")  # fmt: skip
+            print(
+                f"padding, {name}, batches of {size}: {free:.3f} at random, {like:.4f} of like "
+                f"lengths, {free / like:.1f} x less"
+            )
     with tempfile.TemporaryDirectory() as folder:
         encoder = Path(folder) / "base"
         tiny_wav2vec2.write(encoder, norm="group", **BASE)
@@ -151,15 +170,21 @@ def costs(options: argparse.Namespace, encoder: Path) -> None:
     """The rows that need an encoder, printed as they come."""
     tuned = Side(options.data, encoder, options.clips)
     states = turns(forward(tuned))[0]
-    print(f"base encoder, forward: {tuned.seconds / states:.1f} x real time "
-          f"({options.clips} clips, {tuned.seconds:.0f} s)")  # fmt: skip
+    print(
+        f"base encoder, forward: {tuned.seconds / states:.1f} x real time "
+        f"({options.clips} clips, {tuned.seconds:.0f} s)"
+    )
     exact, half = turns(tuned.epoch, lambda: tuned.epoch(bf16=True))
-    print(f"fine-tuning, float32: {tuned.seconds / exact:.2f} x real time, bf16 "
-          f"{tuned.seconds / half:.2f} x: {exact / half:.2f} x as fast")  # fmt: skip
+    print(
+        f"fine-tuning, float32: {tuned.seconds / exact:.2f} x real time, bf16 "
+        f"{tuned.seconds / half:.2f} x: {exact / half:.2f} x as fast"
+    )
     cached = Side(options.data, encoder, options.clips, "--frozen")
     again, once = turns(tuned.freeze().epoch, cached.epoch)
-    print(f"frozen encoder, an epoch: {again:.2f} s computed again, {1000 * once:.0f} ms from the "
-          f"cache, {again / once:.0f} x as fast")  # fmt: skip
+    print(
+        f"frozen encoder, an epoch: {again:.2f} s computed again, {1000 * once:.0f} ms from the "
+        f"cache, {again / once:.0f} x as fast"
+    )
 
 
 if __name__ == "__main__":

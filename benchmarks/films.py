@@ -98,16 +98,29 @@ def hour(folder: Path, run: Path) -> None:
     repeat(minute, path, 60)
     print(f"made: {video.probe(path).seconds:.0f} s, {path.stat().st_size >> 20} MB")
     start = time.perf_counter()
-    words = ["main.py", "highlight", str(path), "--run", run.name, "--save_path", str(run.parent),
-             "--out", str(clip), "--gpu_id", "-1"]  # fmt: skip
+    words = [
+        "main.py",
+        "highlight",
+        str(path),
+        "--run",
+        run.name,
+        "--save_path",
+        str(run.parent),
+        "--out",
+        str(clip),
+        "--gpu_id",
+        "-1",
+    ]
     child = subprocess.Popen([sys.executable, *words], cwd=utils.ROOT, stderr=subprocess.DEVNULL)
     peaks = [0]
     watcher = threading.Thread(target=_watch, args=(child, peaks))
     watcher.start()
     code = child.wait()
     watcher.join()
-    print(f"highlight of an hour: exit code {code}, {time.perf_counter() - start:.0f} s, peak "
-          f"{max(peaks) / 1024:.0f} MB (bar: 2,048)")  # fmt: skip
+    print(
+        f"highlight of an hour: exit code {code}, {time.perf_counter() - start:.0f} s, peak "
+        f"{max(peaks) / 1024:.0f} MB (bar: 2,048)"
+    )
 
 
 def _watch(child: subprocess.Popen, peaks: list[int]) -> None:

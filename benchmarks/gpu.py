@@ -51,13 +51,26 @@ def rows(options: argparse.Namespace) -> tuple[list[Row], list[str]]:
     share = found.flops / size * windows / epoch / options.peak
     what = f"epoch of {windows:,} windows, {name}"
     table = [
-        Row(what, f"{loaded * steps:,.1f} s", f"{epoch:.2f} s", f"{epoch / loaded / steps:.4f} x",
-            "<= 4 s", measure.yes(epoch <= 4)),
-        Row(f"{what}: times faster", f"{loaded:.3f} s a step, {ready:.3f} s without loading",
-            f"{epoch / steps:.4f} s a step", f"{ratio:.1f} x", ">= 50 x", measure.yes(ratio >= 50)),
-        measure.alone("share of the card's bf16 peak",
-                      f"{share:.1%} of {options.peak / 1e12:,.0f} TFLOP/s"),
-    ]  # fmt: skip
+        Row(
+            what,
+            f"{loaded * steps:,.1f} s",
+            f"{epoch:.2f} s",
+            f"{epoch / loaded / steps:.4f} x",
+            "<= 4 s",
+            measure.yes(epoch <= 4),
+        ),
+        Row(
+            f"{what}: times faster",
+            f"{loaded:.3f} s a step, {ready:.3f} s without loading",
+            f"{epoch / steps:.4f} s a step",
+            f"{ratio:.1f} x",
+            ">= 50 x",
+            measure.yes(ratio >= 50),
+        ),
+        measure.alone(
+            "share of the card's bf16 peak", f"{share:.1%} of {options.peak / 1e12:,.0f} TFLOP/s"
+        ),
+    ]
     return table, _notes(found, size)
 
 
@@ -75,10 +88,14 @@ def _notes(found: Profile, batch_size: int) -> list[str]:
         f"move memory."
     )
     lines = [
-        (name, f"{seconds * 1e3:.2f}", f"{seconds / busy:.1%}",
-         "arithmetic" if multiplies(name) else "memory")
+        (
+            name,
+            f"{seconds * 1e3:.2f}",
+            f"{seconds / busy:.1%}",
+            "arithmetic" if multiplies(name) else "memory",
+        )
         for name, seconds in itertools.islice(found.operations.items(), SHOWN)
-    ]  # fmt: skip
+    ]
     return [verdict, measure.markdown(("operation", "ms a step", "share", "bound by"), lines)]
 
 

@@ -30,10 +30,29 @@ from utils import leaf
 
 RESULTS = ("model.pth", "predictions.csv", "train_loss.log", "training.csv", "confusion.csv")
 COMMAND = [
-    "--data", "corpus", "--test_split", "[3,4]", "--val_split", "[2]", "--text_encoder",
-    "char-ngram", "--modality_dropout", "0.3", "--hidden_size", "8", "--batch_size", "4",
-    "--ws", "2", "--precision", "float32", "--gpu_id", "-1", "--save_minutes", "0",
-]  # fmt: skip
+    "--data",
+    "corpus",
+    "--test_split",
+    "[3,4]",
+    "--val_split",
+    "[2]",
+    "--text_encoder",
+    "char-ngram",
+    "--modality_dropout",
+    "0.3",
+    "--hidden_size",
+    "8",
+    "--batch_size",
+    "4",
+    "--ws",
+    "2",
+    "--precision",
+    "float32",
+    "--gpu_id",
+    "-1",
+    "--save_minutes",
+    "0",
+]
 
 
 def furnish(folder: Path, corpus: Path) -> Path:
@@ -108,8 +127,10 @@ def report() -> None:
         seconds = undisturbed(whole, words)
         kills, ended = kill_and_go_on(where, words, options.kills, 0.6 * seconds, options.seed)
     places = ", ".join(f"{n} in {place}" for place, n in kills.most_common())
-    print(f"{sum(kills.values())} kills ({places}); {ended} runs ended, all equal byte for byte to "
-          f"one never killed ({', '.join(RESULTS)}; {seconds:.1f} s)")  # fmt: skip
+    print(
+        f"{sum(kills.values())} kills ({places}); {ended} runs ended, all equal byte for byte to "
+        f"one never killed ({', '.join(RESULTS)}; {seconds:.1f} s)"
+    )
 
 
 def kill_and_go_on(

@@ -101,15 +101,27 @@ class Row(NamedTuple):
 def at_least(what: str, reference: float, ours: float, bar: float, unit: str) -> Row:
     """More is better: `bar` is ours / reference."""
     ratio = ours / reference
-    return Row(what, f"{number(reference)} {unit}", f"{number(ours)} {unit}", f"{ratio:.2f} x",
-               f">= {bar:g} x", yes(ratio >= bar))  # fmt: skip
+    return Row(
+        what,
+        f"{number(reference)} {unit}",
+        f"{number(ours)} {unit}",
+        f"{ratio:.2f} x",
+        f">= {bar:g} x",
+        yes(ratio >= bar),
+    )
 
 
 def at_most(what: str, reference: float, ours: float, bar: float, unit: str = "s") -> Row:
     """Less is better: `bar` is ours / reference."""
     ratio = ours / reference
-    return Row(what, f"{number(reference)} {unit}", f"{number(ours)} {unit}", f"{ratio:.3f} x",
-               f"<= {bar:g} x", yes(ratio <= bar))  # fmt: skip
+    return Row(
+        what,
+        f"{number(reference)} {unit}",
+        f"{number(ours)} {unit}",
+        f"{ratio:.3f} x",
+        f"<= {bar:g} x",
+        yes(ratio <= bar),
+    )
 
 
 def alone(what: str, ours: str, bar: str = "", reached: bool | None = None, other="") -> Row:
@@ -138,8 +150,11 @@ def machine() -> str:
 
     import devices
 
-    kinds = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo")
-             if line.startswith("model name")]  # fmt: skip
+    kinds = [
+        line.partition(":")[2].strip()
+        for line in _lines("/proc/cpuinfo")
+        if line.startswith("model name")
+    ]
     bf16 = "with" if devices.use_bf16("auto", torch.device("cpu")) else "without"
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     return (

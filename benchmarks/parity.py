@@ -93,9 +93,11 @@ def fast_losses(model: nn.Module, batches: Iterable[Batch], precision: str | Non
     `precision`: "bf16" or "float32"; None: that of the batch.
     """
     optimizer = torch.optim.Adam(
-        model.train().parameters(), lr=constants.LEARNING_RATE,
-        weight_decay=constants.WEIGHT_DECAY, fused=True,
-    )  # fmt: skip
+        model.train().parameters(),
+        lr=constants.LEARNING_RATE,
+        weight_decay=constants.WEIGHT_DECAY,
+        fused=True,
+    )
     criterion = losses.EmotionLoss(constants.LAMBDA)
     steps = []
     for batch in batches:
@@ -125,8 +127,9 @@ def rows(windows: Windows, batch_size: int, steps: int, sr: int) -> list[Row]:
     apart = (found - expected).abs().max().item()
     other = (itself - expected).abs().max().item()
     what = f"losses of {DOUBLE_STEPS} float64 steps, batch {DOUBLE_ROWS}: largest difference"
-    double = measure.alone(what, f"{apart:.0e}", "<= 1e-06", apart <= 1e-6,
-                           f"{other:.0e} (itself, other threads)")  # fmt: skip
+    double = measure.alone(
+        what, f"{apart:.0e}", "<= 1e-06", apart <= 1e-6, f"{other:.0e} (itself, other threads)"
+    )
     return [double, _bf16(windows, batch_size, steps)]
 
 
@@ -140,6 +143,11 @@ def _bf16(windows: Windows, batch_size: int, steps: int) -> Row:
         each = fast_losses(model, (windows.batch(indices) for indices in drawn), precision)
         means[precision] = each[:, 0].mean().item()
     ratio = means["bf16"] / means["float32"]
-    return Row(f"mean loss of {steps} steps, bf16 (ours) against float32 (reference)",
-               f"{means['float32']:.4f}", f"{means['bf16']:.4f}", f"{ratio:.3f} x", "<= 1.05 x",
-               measure.yes(ratio <= 1.05))  # fmt: skip
+    return Row(
+        f"mean loss of {steps} steps, bf16 (ours) against float32 (reference)",
+        f"{means['float32']:.4f}",
+        f"{means['bf16']:.4f}",
+        f"{ratio:.3f} x",
+        "<= 1.05 x",
+        measure.yes(ratio <= 1.05),
+    )

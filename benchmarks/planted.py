@@ -47,11 +47,15 @@ def of_video(rows: pd.DataFrame, planted: list[dict], name: str) -> dict[str, fl
     k, draw = int(truth.sum()), rng(0, "planted", name)
     middle = np.zeros(n, bool)
     middle[(n - k) // 2 : (n - k) // 2 + k] = True
-    at_random = [overlap(np.isin(np.arange(n), draw.permutation(n)[:k]), truth)
-                 for _ in range(DRAWS)]  # fmt: skip
-    return {"model": overlap(chosen, truth), "random": float(np.mean(at_random)),
-            "middle": overlap(middle, truth),
-            "annotators": overlap(rows["highlight_true"].to_numpy() >= 0.5, truth)}  # fmt: skip
+    at_random = [
+        overlap(np.isin(np.arange(n), draw.permutation(n)[:k]), truth) for _ in range(DRAWS)
+    ]
+    return {
+        "model": overlap(chosen, truth),
+        "random": float(np.mean(at_random)),
+        "middle": overlap(middle, truth),
+        "annotators": overlap(rows["highlight_true"].to_numpy() >= 0.5, truth),
+    }
 
 
 def main() -> int:
@@ -67,11 +71,14 @@ def main() -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     tested = rows[rows["set"] == "test"]
-    found = pd.DataFrame({name: of_video(video, planted[name], name)
-                          for name, video in tested.groupby("dialogue")}).T  # fmt: skip
+    found = pd.DataFrame(
+        {name: of_video(video, planted[name], name) for name, video in tested.groupby("dialogue")}
+    ).T
     print(found.round(3).to_string())
-    print(f"mean of {len(found)} videos: " + ", ".join(
-        f"{name} {value:.3f}" for name, value in found.mean().items()))  # fmt: skip
+    print(
+        f"mean of {len(found)} videos: "
+        + ", ".join(f"{name} {value:.3f}" for name, value in found.mean().items())
+    )
     return 0
 
 

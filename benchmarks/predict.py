@@ -84,8 +84,18 @@ def cold(run: str, wav: Path, onnx: bool, text: bool) -> float:
     with tempfile.TemporaryDirectory() as place:
         wav = Path(shutil.copy(wav, place))
         said = ["--text", "오늘 왜 이렇게 늦었어"] if text else []
-        words = [sys.executable, str(ROOT / "main.py"), "predict", run, str(wav), "--force",
-                 "--out", f"{place}/o", *said, *(["--onnx"] if onnx else [])]  # fmt: skip
+        words = [
+            sys.executable,
+            str(ROOT / "main.py"),
+            "predict",
+            run,
+            str(wav),
+            "--force",
+            "--out",
+            f"{place}/o",
+            *said,
+            *(["--onnx"] if onnx else []),
+        ]
         began = time.perf_counter()
         subprocess.run(words, check=True, capture_output=True)
         return time.perf_counter() - began
@@ -104,14 +114,26 @@ def long(arguments: argparse.Namespace) -> None:
                 talk.mkdir(parents=True)
                 for row in usable.itertuples():
                     (talk / Path(row.file).name).symlink_to(Path(row.file).resolve())
-            words = [sys.executable, str(ROOT / "main.py"), "predict", arguments.run, f"{place}/in",
-                     "--onnx", "--force", "--out", f"{place}/o"]  # fmt: skip
+            words = [
+                sys.executable,
+                str(ROOT / "main.py"),
+                "predict",
+                arguments.run,
+                f"{place}/in",
+                "--onnx",
+                "--force",
+                "--out",
+                f"{place}/o",
+            ]
             began = time.perf_counter()
             peak = watched(subprocess.Popen(words, stdout=-3, stderr=-3))
             took = time.perf_counter() - began
         seconds = copies * usable["duration"].sum()
-        print(f"{seconds / 3600:.1f} h, {copies * len(usable):,} recordings: {took:.0f} s, "
-              f"{seconds / took:.0f} x real time, peak {peak:.0f} MB", flush=True)  # fmt: skip
+        print(
+            f"{seconds / 3600:.1f} h, {copies * len(usable):,} recordings: {took:.0f} s, "
+            f"{seconds / took:.0f} x real time, peak {peak:.0f} MB",
+            flush=True,
+        )
 
 
 def watched(process: subprocess.Popen) -> float:
@@ -142,13 +164,18 @@ def main() -> int:
         return 0
     for name, answers in turns(streaming, arguments, arguments.most, arguments.times).items():
         factors = [sound / took for sound, took in answers]
-        print(f"{name:6} {median(factors):6.1f} x real time ({min(factors):.1f}-{max(factors):.1f})"
-              f", {answers[0][0]:.0f} s of sound", flush=True)  # fmt: skip
+        print(
+            f"{name:6} {median(factors):6.1f} x real time ({min(factors):.1f}-{max(factors):.1f})"
+            f", {answers[0][0]:.0f} s of sound",
+            flush=True,
+        )
     found = turns(judging, arguments, 32, arguments.times)
     for name, answers in found.items():
         pairs = [a / b for a, b in zip(answers, found["torch"], strict=True)]
-        print(f"{name:6} {1000 * median(answers):6.1f} ms a window, {median(pairs):.3f} of torch's",
-              flush=True)  # fmt: skip
+        print(
+            f"{name:6} {1000 * median(answers):6.1f} ms a window, {median(pairs):.3f} of torch's",
+            flush=True,
+        )
     wav = next(iter(sorted(Path(arguments.folder).rglob("*.wav"))))
     for onnx, text in itertools.product((False, True), (False, True)):
         took = [cold(arguments.run, wav, onnx, text) for _ in range(4)][1:]

@@ -39,12 +39,15 @@ class PlainWindows(torch.utils.data.Dataset):
         self.windows, self.folder, self.vectors = windows, folder, vectors
         self.transform = nn.Sequential(
             torchaudio.transforms.MelSpectrogram(
-                sample_rate=constants.SAMPLE_RATE, n_fft=constants.N_FFT,
-                hop_length=constants.HOP, n_mels=constants.N_MELS,
-                f_min=constants.F_MIN, f_max=constants.F_MAX,
+                sample_rate=constants.SAMPLE_RATE,
+                n_fft=constants.N_FFT,
+                hop_length=constants.HOP,
+                n_mels=constants.N_MELS,
+                f_min=constants.F_MIN,
+                f_max=constants.F_MAX,
             ),
             torchaudio.transforms.AmplitudeToDB("power", top_db=None),
-        )  # fmt: skip
+        )
         self.shape = (constants.N_MELS, FRAMES)
 
     def __len__(self) -> int:
@@ -147,9 +150,12 @@ class Plain(nn.Module):
     """
 
     def __init__(
-        self, hidden: int = constants.HIDDEN_SIZE, ws: int = constants.WINDOW,
-        text_dim: int = constants.TEXT_DIM, frames: int = FRAMES,
-    ) -> None:  # fmt: skip
+        self,
+        hidden: int = constants.HIDDEN_SIZE,
+        ws: int = constants.WINDOW,
+        text_dim: int = constants.TEXT_DIM,
+        frames: int = FRAMES,
+    ) -> None:
         super().__init__()
         blocks, channels, height = [], ws, constants.N_MELS
         for out, kernel, pool in (*CONVOLUTIONS, (ws, 7, 2)):
@@ -175,9 +181,14 @@ class Plain(nn.Module):
 
 
 CONFIGURATION = {  # what configuration.json of 2022 said of this model
-    "backbone": "lstm", "hidden_size": constants.HIDDEN_SIZE, "text_dim": constants.TEXT_DIM,
-    "bidirectional": False, "ws": constants.WINDOW, "SorL": "speaker", "test_split": "[1,2,3,4]",
-}  # fmt: skip
+    "backbone": "lstm",
+    "hidden_size": constants.HIDDEN_SIZE,
+    "text_dim": constants.TEXT_DIM,
+    "bidirectional": False,
+    "ws": constants.WINDOW,
+    "SorL": "speaker",
+    "test_split": "[1,2,3,4]",
+}
 
 # --- training and testing ------------------------------------------------------------------------
 

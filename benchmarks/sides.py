@@ -51,8 +51,16 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def flags(batch_size: int = constants.BATCH_SIZE, gpu_id: int = -1) -> list[str]:
     """The command line of every run here; what it does not name has its default."""
-    return ["--data", CORPUS, "--text_encoder", "char-ngram", "--batch_size", str(batch_size),
-            "--gpu_id", str(gpu_id)]  # fmt: skip
+    return [
+        "--data",
+        CORPUS,
+        "--text_encoder",
+        "char-ngram",
+        "--batch_size",
+        str(batch_size),
+        "--gpu_id",
+        str(gpu_id),
+    ]
 
 
 def opened(
@@ -216,10 +224,20 @@ def our_epoch(batch_size: int, precision: str, epochs: int = 1, gpu_id: int = -1
     """Seconds of an epoch of a new run of main.py; the median of several, without the first."""
     with tempfile.TemporaryDirectory(dir=".") as place:
         subprocess.run(
-            [sys.executable, utils.ROOT / "main.py", *flags(batch_size, gpu_id), "--epochs",
-             str(epochs), "--precision", precision, "--save_path", place],
-            check=True, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+            [
+                sys.executable,
+                utils.ROOT / "main.py",
+                *flags(batch_size, gpu_id),
+                "--epochs",
+                str(epochs),
+                "--precision",
+                precision,
+                "--save_path",
+                place,
+            ],
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         seconds = told_seconds(Path(place))
     return float(np.median(seconds[1:] or seconds))
 
@@ -238,11 +256,22 @@ def until_first_step(options: argparse.Namespace) -> float:
     with tempfile.TemporaryDirectory(dir=".") as place:
         begun = time.perf_counter()
         with subprocess.Popen(
-            [sys.executable, "-c", FIRST_STEP, utils.ROOT / "main.py", *flags(options.batch_size),
-             "--epochs", "1", "--save_path", place],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            [
+                sys.executable,
+                "-c",
+                FIRST_STEP,
+                utils.ROOT / "main.py",
+                *flags(options.batch_size),
+                "--epochs",
+                "1",
+                "--save_path",
+                place,
+            ],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
             env=os.environ | {"PYTHONPATH": str(utils.ROOT)},
-        ) as process:  # fmt: skip
+        ) as process:
             said = []
             for line in process.stdout:
                 if line == "first step\n":

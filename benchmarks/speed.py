@@ -45,10 +45,16 @@ def extraction(options: argparse.Namespace) -> list[Row]:
     plain_rate = float(np.median(found["plain"]))
     memory = f"{peak_short:,.0f} MB for {less:.2f} h, {peak:,.0f} MB for {hours:.2f} h"
     return [
-        Row(f"log-mel of new wavs, {hours:.2f} h, times real time", f"{plain_rate:,.0f}",
-            f"{rate:,.0f}", f"{rate / plain_rate:.1f} x", ">= 2,000", measure.yes(rate >= 2000)),
+        Row(
+            f"log-mel of new wavs, {hours:.2f} h, times real time",
+            f"{plain_rate:,.0f}",
+            f"{rate:,.0f}",
+            f"{rate / plain_rate:.1f} x",
+            ">= 2,000",
+            measure.yes(rate >= 2000),
+        ),
         measure.alone("its peak memory", memory, "<= 1,500 MB", peak <= 1500),
-    ]  # fmt: skip
+    ]
 
 
 def delivery(options: argparse.Namespace) -> list[Row]:
@@ -63,9 +69,13 @@ def delivery(options: argparse.Namespace) -> list[Row]:
     share = size / found["ours"] / found["step"]
     return [
         at_least(f"windows delivered, batch {size}", found["plain"], found["ours"], 25, "/s"),
-        measure.alone(f"delivery as a share of our step ({sides.precisions()[0]})", f"{share:.1%}",
-                      "<= 5 %", share <= 0.05),
-    ]  # fmt: skip
+        measure.alone(
+            f"delivery as a share of our step ({sides.precisions()[0]})",
+            f"{share:.1%}",
+            "<= 5 %",
+            share <= 0.05,
+        ),
+    ]
 
 
 def step(options: argparse.Namespace) -> list[Row]:
@@ -94,8 +104,14 @@ def start(options: argparse.Namespace) -> list[Row]:
     """From starting `python main.py` on prepared data to the end of its first training step."""
     sides.opened(options.batch_size)  # prepared, and in the page cache
     seconds = float(np.median([sides.until_first_step(options) for _ in range(options.repeats)]))
-    return [measure.alone("prepared data: start of main.py to the first step done",
-                          f"{seconds:.2f} s", "<= 8 s", seconds <= 8)]  # fmt: skip
+    return [
+        measure.alone(
+            "prepared data: start of main.py to the first step done",
+            f"{seconds:.2f} s",
+            "<= 8 s",
+            seconds <= 8,
+        )
+    ]
 
 
 def test(options: argparse.Namespace) -> list[Row]:
@@ -121,9 +137,14 @@ def _parity(batch_size: int, steps: int, sr: int) -> Callable[[], list[Row]]:
 
 
 SECTIONS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
-    "extraction": extraction, "delivery": delivery, "step": step, "epoch": epoch, "start": start,
-    "test": test, "parity": parity_rows,
-}  # fmt: skip
+    "extraction": extraction,
+    "delivery": delivery,
+    "step": step,
+    "epoch": epoch,
+    "start": start,
+    "test": test,
+    "parity": parity_rows,
+}
 
 
 def make_corpus(windows: int) -> None:
@@ -162,9 +183,16 @@ def arguments() -> argparse.Namespace:
     add("--smoke", action="store_true", help="tiny sizes, in place of all of these")
     options = parser.parse_args()
     if options.smoke:
-        options.__dict__ |= {"windows": 64, "batch_size": 4, "steps": 1, "repeats": 1,
-                             "hours": 0.05, "parity_steps": 2, "parity_sr": 3000,
-                             "gpu_windows": 32}  # fmt: skip
+        options.__dict__ |= {
+            "windows": 64,
+            "batch_size": 4,
+            "steps": 1,
+            "repeats": 1,
+            "hours": 0.05,
+            "parity_steps": 2,
+            "parity_sr": 3000,
+            "gpu_windows": 32,
+        }
     return options
 
 

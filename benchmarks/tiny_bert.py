@@ -39,10 +39,20 @@ def write_pieces(folder: Path, texts: list[str]) -> int:
     unknown, pad, *others = KOBERT_PIECES
     written = io.BytesIO()  # with a prefix, the path would be in the file
     SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_writer=written, vocab_size=PIECES,
-        hard_vocab_limit=False, unk_id=0, unk_piece=unknown, pad_id=1, pad_piece=pad, bos_id=-1,
-        eos_id=-1, user_defined_symbols=others, num_threads=1, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter(texts),
+        model_writer=written,
+        vocab_size=PIECES,
+        hard_vocab_limit=False,
+        unk_id=0,
+        unk_piece=unknown,
+        pad_id=1,
+        pad_piece=pad,
+        bos_id=-1,
+        eos_id=-1,
+        user_defined_symbols=others,
+        num_threads=1,
+        minloglevel=2,
+    )
     write_atomic(folder / FILE, written.getvalue())
     return SentencePieceProcessor(model_file=str(folder / FILE)).get_piece_size()
 
@@ -50,10 +60,14 @@ def write_pieces(folder: Path, texts: list[str]) -> int:
 def bert(pieces: int, seed: int = 0) -> transformers.BertModel:
     """A BertModel with random weights; torch's own generator stays as it was."""
     config = transformers.BertConfig(
-        vocab_size=pieces, hidden_size=HIDDEN, num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS, intermediate_size=4 * HIDDEN, pad_token_id=1,
+        vocab_size=pieces,
+        hidden_size=HIDDEN,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=HEADS,
+        intermediate_size=4 * HIDDEN,
+        pad_token_id=1,
         max_position_embeddings=POSITIONS,
-    )  # fmt: skip
+    )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return transformers.BertModel(config)

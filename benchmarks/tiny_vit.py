@@ -25,20 +25,32 @@ def write(folder: Path, image: int = IMAGE, seed: int = 0, **more) -> None:
     and model.safetensors. `more`: entries of its config."""
     folder = make_folder(folder)
     encoder(image, seed, **more).save_pretrained(folder)
-    write_json(folder / "preprocessor_config.json", {
-        "do_normalize": True, "do_rescale": True, "do_resize": True,
-        "image_mean": [0.5, 0.5, 0.5], "image_processor_type": "ViTImageProcessor",
-        "image_std": [0.5, 0.5, 0.5], "resample": 2, "rescale_factor": 1 / 255,
-        "size": {"height": image, "width": image},
-    })  # fmt: skip
+    write_json(
+        folder / "preprocessor_config.json",
+        {
+            "do_normalize": True,
+            "do_rescale": True,
+            "do_resize": True,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_processor_type": "ViTImageProcessor",
+            "image_std": [0.5, 0.5, 0.5],
+            "resample": 2,
+            "rescale_factor": 1 / 255,
+            "size": {"height": image, "width": image},
+        },
+    )
 
 
 def encoder(image: int = IMAGE, seed: int = 0, **more) -> transformers.PreTrainedModel:
     """A model with random weights; torch's own generator stays as it was."""
     sizes = {
-        "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-        "intermediate_size": 4 * HIDDEN, "image_size": image, "patch_size": image // PATCHES,
-    }  # fmt: skip
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 4 * HIDDEN,
+        "image_size": image,
+        "patch_size": image // PATCHES,
+    }
     config = transformers.AutoConfig.for_model("vit", **(sizes | more))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

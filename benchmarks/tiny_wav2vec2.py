@@ -22,23 +22,28 @@ CHANNELS = 32  # of each convolution; a real one has 512
 NORMS = ("group", "layer")
 
 
-def write(
-    folder: Path, kind: str = "wav2vec2", norm: str = "layer", seed: int = 0, **more
-) -> None:  # fmt: skip
+def write(folder: Path, kind: str = "wav2vec2", norm: str = "layer", seed: int = 0, **more) -> None:
     """Lay an encoder into `folder` as those of the hub lie: config.json, preprocessor_config.json
     and model.safetensors. `more`: entries of its config."""
     folder = make_folder(folder)
     encoder(kind, norm, seed, **more).save_pretrained(folder)
-    write_json(folder / "preprocessor_config.json", {
-        "do_normalize": True, "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "feature_size": 1, "padding_side": "right", "padding_value": 0.0,
-        "return_attention_mask": norm == "layer", "sampling_rate": 16000,
-    })  # fmt: skip
+    write_json(
+        folder / "preprocessor_config.json",
+        {
+            "do_normalize": True,
+            "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+            "feature_size": 1,
+            "padding_side": "right",
+            "padding_value": 0.0,
+            "return_attention_mask": norm == "layer",
+            "sampling_rate": 16000,
+        },
+    )
 
 
 def encoder(
     kind: str = "wav2vec2", norm: str = "layer", seed: int = 0, **more
-) -> transformers.PreTrainedModel:  # fmt: skip
+) -> transformers.PreTrainedModel:
     """A model with random weights; torch's own generator stays as it was."""
     config = transformers.AutoConfig.for_model(kind, **(_sizes(norm) | more))
     with torch.random.fork_rng(devices=[]):
@@ -50,11 +55,18 @@ def _sizes(norm: str) -> dict:
     """As in the real ones: layer norm in the convolutions goes with layer norm before attention,
     and with biases."""
     return {
-        "hidden_size": HIDDEN, "num_hidden_layers": LAYERS, "num_attention_heads": HEADS,
-        "intermediate_size": 4 * HIDDEN, "conv_dim": [CHANNELS] * 7, "feat_extract_norm": norm,
-        "do_stable_layer_norm": norm == "layer", "conv_bias": norm == "layer",
-        "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "layerdrop": 0.0,
-    }  # fmt: skip
+        "hidden_size": HIDDEN,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "intermediate_size": 4 * HIDDEN,
+        "conv_dim": [CHANNELS] * 7,
+        "feat_extract_norm": norm,
+        "do_stable_layer_norm": norm == "layer",
+        "conv_bias": norm == "layer",
+        "num_conv_pos_embeddings": 16,
+        "num_conv_pos_embedding_groups": 4,
+        "layerdrop": 0.0,
+    }
 
 
 def main() -> int:

@@ -18,9 +18,12 @@ UNDECIDED = "other"  # the hub's word for a licence that it does not list
 NOT_A_RESULT = "NOT A RESULT"
 LIBRARY = "mate"
 # a score, by the name that the hub has for it, and over what it averages classes
-METRICS = {"accuracy": ("accuracy", None), "uar": ("recall", {"average": "macro"}),
-           "macro_f1": ("f1", {"average": "macro"}),
-           "weighted_f1": ("f1", {"average": "weighted"})}  # fmt: skip
+METRICS = {
+    "accuracy": ("accuracy", None),
+    "uar": ("recall", {"average": "macro"}),
+    "macro_f1": ("f1", {"average": "macro"}),
+    "weighted_f1": ("f1", {"average": "weighted"}),
+}
 
 
 def card(
@@ -98,13 +101,19 @@ def _evaluated(said: dict, result: dict, task: str) -> list[EvalResult]:
         title = " + ".join(about[name].title for name in names)
         for row in part["rows"]:
             kind, averaged = METRICS.get(row["name"], (row["name"], None))
-            found.append(EvalResult(
-                task_type=task,
-                dataset_type="synthetic-" * synthetic + "+".join(names),
-                dataset_name=f"{NOT_A_RESULT}: " * synthetic + title,
-                dataset_config=said["SorL"], dataset_split="test", metric_type=kind,
-                metric_name=row["name"], metric_args=averaged, metric_value=row["value"],
-            ))  # fmt: skip
+            found.append(
+                EvalResult(
+                    task_type=task,
+                    dataset_type="synthetic-" * synthetic + "+".join(names),
+                    dataset_name=f"{NOT_A_RESULT}: " * synthetic + title,
+                    dataset_config=said["SorL"],
+                    dataset_split="test",
+                    metric_type=kind,
+                    metric_name=row["name"],
+                    metric_args=averaged,
+                    metric_value=row["value"],
+                )
+            )
     return found
 
 
@@ -121,25 +130,41 @@ def _scores(result: dict) -> list[dict]:
     parts |= {part["name"]: part["groups"] for part in report.by_corpus(result)}
     top = report.GROUPS[("top",)][0]
     return [
-        {"corpus": corpus, "rows": [row for group in groups if group["title"] != top
-                                    for row in group["rows"] if row["n"]]}
+        {
+            "corpus": corpus,
+            "rows": [
+                row
+                for group in groups
+                if group["title"] != top
+                for row in group["rows"]
+                if row["n"]
+            ],
+        }
         for corpus, groups in parts.items()
-    ]  # fmt: skip
+    ]
 
 
 def _of_highlights(found: dict) -> list[dict]:
     """The same of highlights; their baseline calls every second one."""
     nothing = {"baseline_low": None, "baseline_high": None}
     return [
-        score | nothing | {"name": name, "definition": seconds.SCORES[name].definition,
-                           "baseline": score["baselines"].get("always_positive", {}).get("value")}
-        for name, score in found["scores"].items() if score["value"] is not None
-    ]  # fmt: skip
+        score
+        | nothing
+        | {
+            "name": name,
+            "definition": seconds.SCORES[name].definition,
+            "baseline": score["baselines"].get("always_positive", {}).get("value"),
+        }
+        for name, score in found["scores"].items()
+        if score["value"] is not None
+    ]
 
 
 def _escaped(table: dict) -> dict:
     """A table of wording.py for Markdown: with a header, and no bar or line end within a cell."""
     header = table["header"] or [""] * len(table["rows"][0])
-    rows = [[" ".join(cell.replace("|", "\\|").split()) for cell in row]
-            for row in [header, *table["rows"]]]  # fmt: skip
+    rows = [
+        [" ".join(cell.replace("|", "\\|").split()) for cell in row]
+        for row in [header, *table["rows"]]
+    ]
     return {"title": table["title"], "header": rows[0], "rows": rows[1:]}

@@ -68,11 +68,19 @@ def write(
     out: Path, path: Path, watched: Watched, spans: Spans, how: dict, run: Path
 ) -> list[Path]:
     """CLIP.highlights.json, .csv, .edl and .png; the files."""
-    clips = [_told(watched.scores, start, end, number)
-             for number, (start, end) in enumerate(spans, start=1)]  # fmt: skip
-    about = {"video": str(path), "seconds": watched.seconds, "broken": watched.reason or None,
-             "run": str(run), "chosen_by": how, "clips": clips,
-             "scores": [round(float(score), 4) for score in watched.scores]}  # fmt: skip
+    clips = [
+        _told(watched.scores, start, end, number)
+        for number, (start, end) in enumerate(spans, start=1)
+    ]
+    about = {
+        "video": str(path),
+        "seconds": watched.seconds,
+        "broken": watched.reason or None,
+        "run": str(run),
+        "chosen_by": how,
+        "clips": clips,
+        "scores": [round(float(score), 4) for score in watched.scores],
+    }
     files = {
         "json": json.dumps(about, ensure_ascii=False, indent=1) + "\n",
         "csv": pd.DataFrame(clips).to_csv(index=False, float_format="%.4f"),
@@ -87,8 +95,13 @@ def write(
 
 def _told(scores: np.ndarray, start: float, end: float, number: int) -> dict:
     inside = scores[int(start) : max(int(start) + 1, int(np.ceil(end)))]
-    return {"clip": number, "start": start, "end": end, "score": float(inside.mean()),
-            "best": float(inside.max())}  # fmt: skip
+    return {
+        "clip": number,
+        "start": start,
+        "end": end,
+        "score": float(inside.mean()),
+        "best": float(inside.max()),
+    }
 
 
 def edl(clips: Sequence[dict], path: Path, fps: int = 25) -> str:
@@ -106,8 +119,7 @@ def edl(clips: Sequence[dict], path: Path, fps: int = 25) -> str:
 def _code(time: float, fps: int) -> str:
     frames = int(time * fps + 1e-6)  # a frame begun is not over
     seconds = frames // fps
-    return (f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:"
-            f"{frames % fps:02d}")  # fmt: skip
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}:{frames % fps:02d}"
 
 
 def write_timeline(out: Path, table: pd.DataFrame) -> list[Path]:
@@ -125,8 +137,10 @@ def thumbnails(path: Path, seconds: float) -> list[tuple[float, np.ndarray]]:
     """(s, small RGB) of pictures spread over the video; none where it has no picture."""
     wanted = [(n + 0.5) * seconds / THUMBNAILS for n in range(THUMBNAILS)]
     try:
-        return [(s, frame[:: (step := max(1, frame.shape[0] // 90)), ::step].copy())
-                for s, frame in video.frames(path, wanted)]  # fmt: skip
+        return [
+            (s, frame[:: (step := max(1, frame.shape[0] // 90)), ::step].copy())
+            for s, frame in video.frames(path, wanted)
+        ]
     except feature.Unusable:
         return []
 

@@ -230,8 +230,10 @@ def _check_length(name: str, sound: Path, most: float) -> None:
 
 def _checked(judge: Predictor, rows: pd.DataFrame, force: bool) -> tuple[str, ...]:
     """Warnings, as keys of words; Refused where `judge` refuses it."""
-    there = {"text": (rows["text"] != "").all(),
-             "sound": ((rows["file"] != "") & ~rows["silent"].astype(bool)).all()}  # fmt: skip
+    there = {
+        "text": (rows["text"] != "").all(),
+        "sound": ((rows["file"] != "") & ~rows["silent"].astype(bool)).all(),
+    }
     lacks = [kind for kind in judge.kinds if not there[kind]]
     try:
         warned = judge.check(rows, force)

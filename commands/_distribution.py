@@ -44,8 +44,9 @@ def picture(table: pd.DataFrame, synthetic: bool) -> bytes:
             base = base + row.to_numpy()
         for place, value in zip(places, total, strict=True):
             share = f"{value:,}\n{value / max(1, total.sum()):.1%}"
-            axes.annotate(share, (place, value), (0, 3), textcoords="offset points", ha="center",
-                          fontsize=8.5)  # fmt: skip
+            axes.annotate(
+                share, (place, value), (0, 3), textcoords="offset points", ha="center", fontsize=8.5
+            )
         axes.set_xticks(places, table.columns)
         axes.set_ylim(0, 1.25 * max(1, total.max()))
         axes.set_ylabel("utterances")

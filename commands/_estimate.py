@@ -13,8 +13,23 @@ from grid import Trial
 from training import Training
 
 STEPS = 2  # timed; the first of three is slow
-PASSIVE = ("lam", "beta", "loss", "cb_counts", "seed", "lr", "lr_decay", "weight_decay", "epochs",
-           "SorL", "test_split", "val_split", "ties", "select", "disjoint")  # fmt: skip
+PASSIVE = (
+    "lam",
+    "beta",
+    "loss",
+    "cb_counts",
+    "seed",
+    "lr",
+    "lr_decay",
+    "weight_decay",
+    "epochs",
+    "SorL",
+    "test_split",
+    "val_split",
+    "ties",
+    "select",
+    "disjoint",
+)
 
 
 class Kind(NamedTuple):
@@ -55,8 +70,9 @@ def _measured(trial: Trial) -> Kind | None:
     criterion = losses.build(said.loss, said.lam, said.beta, windows.class_counts(), said.cb_counts)
     criterion = criterion.to(processes.device)
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(model.to(processes.device), criterion, windows, None, said, processes,
-                            Path(folder))  # fmt: skip
+        training = Training(
+            model.to(processes.device), criterion, windows, None, said, processes, Path(folder)
+        )
         batches = list(training.batches(1))
         return Kind(_step(training, batches[: STEPS + 1]), len(batches))
 

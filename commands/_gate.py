@@ -95,8 +95,10 @@ class Gate:
         """Whether an event is JSON, and every file in it one that was uploaded."""
         try:
             event = json.loads(body)
-            return all(isinstance(path, str) and ".." not in path and self._is_upload(path)
-                       for path in _paths(event))  # fmt: skip
+            return all(
+                isinstance(path, str) and ".." not in path and self._is_upload(path)
+                for path in _paths(event)
+            )
         except (ValueError, RecursionError):
             return False
 

@@ -46,7 +46,12 @@ def write(path: Path, windows: Windows, out: Path) -> None:
         with _onnx.quiet():
             quant_pre_process(path, folded, skip_symbolic_shape=True)
             quantize_static(
-                folded, out, _Reader(path, windows, inputs), op_types_to_quantize=list(QUANTISED),
-                per_channel=True, activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+                folded,
+                out,
+                _Reader(path, windows, inputs),
+                op_types_to_quantize=list(QUANTISED),
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
                 reduce_range=True,  # without VNNI, 8 x 8 bits overflow 16
-            )  # fmt: skip
+            )

@@ -26,8 +26,10 @@ def port(host: str, wanted: int) -> int:
             listener.bind(address)
             return listener.getsockname()[1]
     except OSError as error:
-        how = {errno.EADDRINUSE: "it is taken; choose another with --port, or 0: any that is free",
-               errno.EACCES: "it is reserved; choose one above 1023 with --port"}  # fmt: skip
+        how = {
+            errno.EADDRINUSE: "it is taken; choose another with --port, or 0: any that is free",
+            errno.EACCES: "it is reserved; choose one above 1023 with --port",
+        }
         why = how.get(error.errno or 0, error.strerror or str(error))
         raise UserError(f"cannot listen on port {wanted} of {host}: {why}") from error
 

@@ -52,8 +52,11 @@ def named(words: Sequence[str], save_path: str) -> list[Member]:
 
 def _of_sweep(word: str, save_path: str) -> list[Member]:
     """The trials of a sweep by the name or folder of its tables; [] for anything else."""
-    folders = [folder for folder in (Path(word), Path(save_path, word))
-               if (folder / "sweep.json").is_file()]  # fmt: skip
+    folders = [
+        folder
+        for folder in (Path(word), Path(save_path, word))
+        if (folder / "sweep.json").is_file()
+    ]
     if not folders:
         return []
     trials = read_json(folders[0] / "sweep.json").get("trials")
@@ -62,8 +65,10 @@ def _of_sweep(word: str, save_path: str) -> list[Member]:
     ):
         raise UserError(f"{folders[0] / 'sweep.json'} should list trials, each with a name")
     if failed := [trial["name"] for trial in trials if trial.get("failed")]:
-        raise UserError(f"{len(failed)} of {len(trials)} trials of {word} failed (e.g. "
-                        f"{failed[0]}); train them first")  # fmt: skip
+        raise UserError(
+            f"{len(failed)} of {len(trials)} trials of {word} failed (e.g. "
+            f"{failed[0]}); train them first"
+        )
     names = [trial["name"] for trial in trials]
     return [ensemble.read(name, record.find(name, str(folders[0].parent))) for name in names]
 
@@ -92,21 +97,25 @@ def weights(words: Sequence[str] | None, method: str, models: Sequence[str]) -> 
     except ValueError:
         found = []
     if len(found) != len(models) or not (min(found) >= 0 and 0 < sum(found) < np.inf):
-        raise UserError(f"--weights needs {' or '.join(WEIGHTS)}, or a number of at least 0 for "
-                        f"each of the {len(models)} members, not all 0, got "
-                        f"{' '.join(words)}")  # fmt: skip
+        raise UserError(
+            f"--weights needs {' or '.join(WEIGHTS)}, or a number of at least 0 for "
+            f"each of the {len(models)} members, not all 0, got "
+            f"{' '.join(words)}"
+        )
     return found
 
 
 def _known(name: str, method: str, models: Sequence[str]) -> list[float]:
     if method not in WEIGHTS[name]:
-        raise UserError(f"--weights {name} are for --method {' and '.join(WEIGHTS[name])}, not for "
-                        f"{method}")  # fmt: skip
+        raise UserError(
+            f"--weights {name} are for --method {' and '.join(WEIGHTS[name])}, not for {method}"
+        )
     known = WEIGHTS[name][method]
     if sorted(models) != sorted(model for model, each in known.items() for _ in each):
         needed = ", ".join(f"{len(each)} {model}" for model, each in known.items())
-        raise UserError(f"--weights {name} needs these members: {needed}; there are: "
-                        f"{', '.join(models)}")  # fmt: skip
+        raise UserError(
+            f"--weights {name} needs these members: {needed}; there are: {', '.join(models)}"
+        )
     left = {model: list(each) for model, each in known.items()}
     return [left[model].pop(0) for model in models]
 
@@ -124,19 +133,31 @@ def _of_2022(name: str, prefix: Path) -> Member:
     truth, said, logits = (_array(Path(f"{prefix}_{what}.npy")) for what in FILES)
     ids, said = _labels(truth, prefix), _labels(said, prefix)
     if logits.shape != (len(ids), len(ORDER)) or len(said) != len(ids):
-        raise UserError(f"{prefix}_*.npy need N labels, N predictions and (N, {len(ORDER)}) logits,"
-                        f" they are {truth.shape}, {said.shape} and {logits.shape}")  # fmt: skip
+        raise UserError(
+            f"{prefix}_*.npy need N labels, N predictions and (N, {len(ORDER)}) logits,"
+            f" they are {truth.shape}, {said.shape} and {logits.shape}"
+        )
     answered = _labels(logits.argmax(1), prefix)
     if odd := int((answered != said).sum()):
-        print(f"warning: {prefix}_pred.npy is not the largest of {prefix}_output.npy in {odd} of "
-              f"{len(ids)} rows; the output is used", file=sys.stderr)  # fmt: skip
+        print(
+            f"warning: {prefix}_pred.npy is not the largest of {prefix}_output.npy in {odd} of "
+            f"{len(ids)} rows; the output is used",
+            file=sys.stderr,
+        )
     seal = checksum(Path(f"{prefix}_output.npy").read_bytes())
     configuration = {
-        "model": MODELS[prefix.name], "SorL": "speaker", "seed": 0,
-        "command": f"read from {prefix}_*.npy", "split": {"train": [], "val": [], "test": []},
-        "corpus": {"name": "seed003", "folder": str(prefix.parent), "fingerprint": seal,
-                   "synthetic": False},
-    }  # fmt: skip
+        "model": MODELS[prefix.name],
+        "SorL": "speaker",
+        "seed": 0,
+        "command": f"read from {prefix}_*.npy",
+        "split": {"train": [], "val": [], "test": []},
+        "corpus": {
+            "name": "seed003",
+            "folder": str(prefix.parent),
+            "fingerprint": seal,
+            "synthetic": False,
+        },
+    }
     return Member(name, prefix, configuration, _table(ids, stacking.softmax(logits)))
 
 
@@ -165,10 +186,18 @@ def _labels(values: np.ndarray, prefix: Path) -> np.ndarray:
 def _table(ids: np.ndarray, p: np.ndarray) -> pd.DataFrame:
     """Columns of predictions.csv; the one label that is known counts as one vote."""
     n, labels = len(ids), np.array(EMOTIONS)
-    table = pd.DataFrame({
-        "corpus": "seed003", "role": "speaker", "segment": [str(i) for i in range(n)],
-        "session": "", "dialogue": "", "speaker": "", "kind": "", "set": "test",
-    })  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "corpus": "seed003",
+            "role": "speaker",
+            "segment": [str(i) for i in range(n)],
+            "session": "",
+            "dialogue": "",
+            "speaker": "",
+            "kind": "",
+            "set": "test",
+        }
+    )
     ours = np.zeros((n, len(EMOTIONS)))
     ours[:, [EMOTIONS.index(emotion) for emotion in ORDER]] = p
     table[list(metric.PROBABILITIES)] = ours

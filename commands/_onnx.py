@@ -38,8 +38,9 @@ def needed() -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise UserError(f"export needs {name}: pip install -r requirements-extra.txt "
-                            f"-c constraints.txt") from error  # fmt: skip
+            raise UserError(
+                f"export needs {name}: pip install -r requirements-extra.txt -c constraints.txt"
+            ) from error
 
 
 # --- windows of the corpus -----------------------------------------------------------------------
@@ -116,8 +117,13 @@ def _preparing(live: feature.Live) -> dict[str, Any]:
     parameters = {k: v for k, v in live.parameters.items() if k != "content"}
     if "encoder" in parameters:
         parameters["encoder"] = Path(parameters["encoder"]).name
-    return {"made_of": KINDS[live.kind], "shape": list(live.shape), "dtype_kept": live.leaf.DTYPE,
-            "parameters": parameters, "how": " ".join(live.leaf.__doc__.split())}  # fmt: skip
+    return {
+        "made_of": KINDS[live.kind],
+        "shape": list(live.shape),
+        "dtype_kept": live.leaf.DTYPE,
+        "parameters": parameters,
+        "how": " ".join(live.leaf.__doc__.split()),
+    }
 
 
 class _Positional(torch.nn.Module):
@@ -161,9 +167,17 @@ def _graph(
     try:
         with quiet():
             torch.onnx.export(
-                module.eval(), tensors, path, input_names=names, output_names=heads, dynamo=True,
-                opset_version=OPSET, dynamic_shapes=(shapes,), external_data=False, verbose=False,
-            )  # fmt: skip
+                module.eval(),
+                tensors,
+                path,
+                input_names=names,
+                output_names=heads,
+                dynamo=True,
+                opset_version=OPSET,
+                dynamic_shapes=(shapes,),
+                external_data=False,
+                verbose=False,
+            )
     except Exception as error:  # torch.onnx fails in too many ways to list
         cause = error
         while cause.__cause__ is not None:
@@ -178,8 +192,11 @@ def quiet() -> Iterator[None]:
     before, nowhere = logging.root.manager.disable, io.StringIO()
     logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), \
-                contextlib.redirect_stderr(nowhere):  # fmt: skip
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(nowhere),
+            contextlib.redirect_stderr(nowhere),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -208,10 +225,17 @@ def _sentence(judge: Predictor, place: Path) -> dict[str, Any]:
     any_number = torch.export.Dim.AUTO
     with quiet():
         torch.onnx.export(
-            _Average(encoder).eval(), (ids,), place / exported.SENTENCE, input_names=["ids"],
-            output_names=["sentence"], dynamo=True, opset_version=OPSET, verbose=False,
-            dynamic_shapes=({0: any_number, 1: any_number},), external_data=False,
-        )  # fmt: skip
+            _Average(encoder).eval(),
+            (ids,),
+            place / exported.SENTENCE,
+            input_names=["ids"],
+            output_names=["sentence"],
+            dynamo=True,
+            opset_version=OPSET,
+            verbose=False,
+            dynamic_shapes=({0: any_number, 1: any_number},),
+            external_data=False,
+        )
     _copy_tokenizer(judge, place)
     return {"encoder": config, "name": Path(judge.settings.text_encoder).name}
 

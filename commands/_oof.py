@@ -30,8 +30,10 @@ def out_of_fold(
     """
     trained = {tuple(sorted(member.configuration["split"]["train"])) for member in members}
     if len(trained) > 1:
-        raise UserError(f"--oof needs members that were trained on the same sessions, they were on "
-                        f"{' and on '.join(map(sessions, sorted(trained)))}")  # fmt: skip
+        raise UserError(
+            f"--oof needs members that were trained on the same sessions, they were on "
+            f"{' and on '.join(map(sessions, sorted(trained)))}"
+        )
     grids = [folds(member, k) for member in members]
     runs = make_folder(Path(save_path, OOF))
     place = engine.Place(str(runs.resolve()), str((runs / "logs").resolve()), str(Path.cwd()))
@@ -40,8 +42,10 @@ def out_of_fold(
     if failed:
         name, why = next(iter(failed.items()))
         raise UserError(f"{len(failed)} of {len(every)} out-of-fold runs failed: {name}: {why}")
-    return [_with(member, [runs / trial.name for trial in grid])
-            for member, grid in zip(members, grids, strict=True)]  # fmt: skip
+    return [
+        _with(member, [runs / trial.name for trial in grid])
+        for member, grid in zip(members, grids, strict=True)
+    ]
 
 
 def folds(member: Member, k: int) -> list[Trial]:
@@ -49,15 +53,21 @@ def folds(member: Member, k: int) -> list[Trial]:
     said = member.configuration
     if not (member.folder / "training.csv").is_file():
         what = "is an ensemble" if "members" in said else "was not trained here"
-        raise UserError(f"--oof trains members again, and {member.name} {what}; without it, "
-                        f"rows of the set val or oof serve")  # fmt: skip
+        raise UserError(
+            f"--oof trains members again, and {member.name} {what}; without it, "
+            f"rows of the set val or oof serve"
+        )
     if said.get("disjoint"):
-        raise UserError(f"--oof would learn from rows that --disjoint took out of the training of "
-                        f"{member.name}; fit on validation sessions instead")  # fmt: skip
+        raise UserError(
+            f"--oof would learn from rows that --disjoint took out of the training of "
+            f"{member.name}; fit on validation sessions instead"
+        )
     trained = sorted(said["split"]["train"])
     if not 2 <= k <= len(trained):
-        raise UserError(f"--oof needs 2 or more folds and a session for each, got {k}; "
-                        f"{member.name} was trained on {len(trained)} sessions")  # fmt: skip
+        raise UserError(
+            f"--oof needs 2 or more folds and a session for each, got {k}; "
+            f"{member.name} was trained on {len(trained)} sessions"
+        )
     out = sorted({*said["split"]["test"], *said.get("leave_out", [])})
     words = flags(said)
     found = []
@@ -98,11 +108,17 @@ def _check(member: Member, rows: pd.DataFrame, runs: Sequence[Path]) -> None:
     tested = set(member.rows("test")["segment"])
     card = read_json(member.folder / "protocol.json")
     target = card.get("by_corpus", {}).get(_main(member), card["sets"])["train"]["targets"]
-    wrong = [f"{n} {what}" for n, what in (
-        (int(rows.duplicated(combination.KEY).sum()), "rows twice"),
-        (int(rows["segment"].isin(tested).sum()), "test rows"),
-        (max(0, target - len(rows)), f"of {target} training rows missing"),
-    ) if n]  # fmt: skip
+    wrong = [
+        f"{n} {what}"
+        for n, what in (
+            (int(rows.duplicated(combination.KEY).sum()), "rows twice"),
+            (int(rows["segment"].isin(tested).sum()), "test rows"),
+            (max(0, target - len(rows)), f"of {target} training rows missing"),
+        )
+        if n
+    ]
     if wrong:
-        raise UserError(f"the out-of-fold runs of {member.name} do not fit it: {'; '.join(wrong)}; "
-                        f"delete {runs[0].parent} to train them again")  # fmt: skip
+        raise UserError(
+            f"the out-of-fold runs of {member.name} do not fit it: {'; '.join(wrong)}; "
+            f"delete {runs[0].parent} to train them again"
+        )

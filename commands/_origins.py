@@ -10,14 +10,23 @@ import model as models
 from wording import sessions
 
 # which encoder makes a feature, and which is part of the model that reads it
-MADE_BY = {"sentence": "text_encoder", "text_states": "text_encoder", "frames": "vision_encoder",
-           "speech_states": "speech_encoder", "speech_layers": "speech_encoder"}  # fmt: skip
+MADE_BY = {
+    "sentence": "text_encoder",
+    "text_states": "text_encoder",
+    "frames": "vision_encoder",
+    "speech_states": "speech_encoder",
+    "speech_layers": "speech_encoder",
+}
 WITHIN = {"tokens": "text_encoder", "waveform": "speech_encoder"}
 PLAIN = ("char-ngram", "colour-motion")  # encoders without weights
-ETRI = ("is licensed by ETRI under a signed agreement and may not be passed on; whether a model "
-        "trained on it may be, that agreement says")  # fmt: skip
-AIHUB = ("is had from AI Hub (https://aihub.or.kr) with an approved account, under its terms of "
-         "use; whether a model trained on it may be passed on, they say")  # fmt: skip
+ETRI = (
+    "is licensed by ETRI under a signed agreement and may not be passed on; whether a model "
+    "trained on it may be, that agreement says"
+)
+AIHUB = (
+    "is had from AI Hub (https://aihub.or.kr) with an approved account, under its terms of "
+    "use; whether a model trained on it may be passed on, they say"
+)
 RATED = "what ten raters perceived"
 
 
@@ -31,15 +40,24 @@ class About(NamedTuple):
 
 
 CORPORA = {
-    "kemdy19": About("KEMDy19", "acted dialogues of Korean voice actors, scripted and improvised",
-                     RATED, ETRI),
-    "kemdy20": About("KEMDy20", "free talk of Korean adults of 19 to 39 years about videos that "
-                     "they had just seen, nearly all of it neutral", RATED, ETRI),
-    "aihub_emotion": About("AI Hub 263", "lines that people spoke as a situation asked for",
-                           "what five raters perceived, or that situation: labels in config.json",
-                           AIHUB),
+    "kemdy19": About(
+        "KEMDy19", "acted dialogues of Korean voice actors, scripted and improvised", RATED, ETRI
+    ),
+    "kemdy20": About(
+        "KEMDy20",
+        "free talk of Korean adults of 19 to 39 years about videos that "
+        "they had just seen, nearly all of it neutral",
+        RATED,
+        ETRI,
+    ),
+    "aihub_emotion": About(
+        "AI Hub 263",
+        "lines that people spoke as a situation asked for",
+        "what five raters perceived, or that situation: labels in config.json",
+        AIHUB,
+    ),
     "aihub_highlight": About("AI Hub 616", "videos", "what annotators marked", AIHUB),
-}  # fmt: skip
+}
 
 
 def named(said: dict) -> dict[str, dict]:
@@ -57,8 +75,12 @@ def corpora(said: dict) -> dict[str, About]:
     for name, corpus in named(said).items():
         about = CORPORA.get(name, About(name, "", "", "has terms that this card does not know"))
         if corpus.get("synthetic"):
-            about = About(f"a synthetic corpus laid out like {about.title}", "made-up voices",
-                          "made-up ratings", "was made by a program and has no terms")  # fmt: skip
+            about = About(
+                f"a synthetic corpus laid out like {about.title}",
+                "made-up voices",
+                "made-up ratings",
+                "was made by a program and has no terms",
+            )
         found[name] = about
     return found
 
@@ -75,8 +97,11 @@ def split(said: dict) -> dict[str, str]:
     parts = [said["split"], *(extra["split"] for extra in said["extra"])]
     found = {}
     for how, key in (("trained on", "train"), ("validated on", "val"), ("tested on", "test")):
-        texts = [sessions(part[key]) + f" of {name}" * (len(parts) > 1)
-                 for part, name in zip(parts, named(said), strict=True) if part[key]]  # fmt: skip
+        texts = [
+            sessions(part[key]) + f" of {name}" * (len(parts) > 1)
+            for part, name in zip(parts, named(said), strict=True)
+            if part[key]
+        ]
         found |= {how: "; ".join(texts)} if texts else {}
     return found
 

@@ -16,8 +16,15 @@ from predictor import Predictor
 
 CSS, JS = (Path(__file__).with_name(f"_page.{kind}") for kind in ("css", "js"))
 IDLE = 3600.0  # s that a dialogue stays in memory unused
-FONTS = ("system-ui", "Apple SD Gothic Neo", "Malgun Gothic", "Noto Sans KR", "Noto Sans CJK KR",
-         "NanumGothic", "sans-serif")  # fmt: skip
+FONTS = (
+    "system-ui",
+    "Apple SD Gothic Neo",
+    "Malgun Gothic",
+    "Noto Sans KR",
+    "Noto Sans CJK KR",
+    "NanumGothic",
+    "sans-serif",
+)
 BUTTONS = ("add", "undo", "new")
 # one visitor at a time asks the model; nothing is offered to programs
 MODEL = {"concurrency_limit": 1, "concurrency_id": "model", "api_visibility": "private"}
@@ -38,15 +45,23 @@ class Page:
         """The whole page; nothing of it is shared between visitors."""
         view = self.views[self.first]
         words = view.words
-        with gr.Blocks(title=words("title"), analytics_enabled=False,
-                       delete_cache=(60, 60 * (_view.MINUTES - 1))) as page:  # fmt: skip
+        with gr.Blocks(
+            title=words("title"),
+            analytics_enabled=False,
+            delete_cache=(60, 60 * (_view.MINUTES - 1)),
+        ) as page:
             state = gr.State(Dialogue(), time_to_live=IDLE)
             with gr.Row(elem_id="top"):
                 head = gr.HTML(view.head(), elem_id="head", scale=4, min_width=280)
                 language = gr.Radio(
-                    [(name, key) for key, name in _words.LANGUAGES.items()], value=self.first,
-                    show_label=False, container=False, elem_id="language", scale=0, min_width=210,
-                )  # fmt: skip
+                    [(name, key) for key, name in _words.LANGUAGES.items()],
+                    value=self.first,
+                    show_label=False,
+                    container=False,
+                    elem_id="language",
+                    scale=0,
+                    min_width=210,
+                )
             with gr.Row():
                 with gr.Column(scale=5, min_width=300):
                     given = _fields(words)
@@ -65,9 +80,14 @@ class Page:
         return page
 
     def _wire(
-        self, state: gr.State, language: gr.Radio, given: dict, buttons: dict, fixed: list,
+        self,
+        state: gr.State,
+        language: gr.Radio,
+        given: dict,
+        buttons: dict,
+        fixed: list,
         moving: list,
-    ) -> None:  # fmt: skip
+    ) -> None:
         asked, filled = [state, language], [*moving, given["sound"], given["line"]]
         busy = MODEL | {"show_progress": "minimal", "show_progress_on": moving[2]}
         for event in (buttons["add"].click, given["line"].submit):
@@ -80,9 +100,14 @@ class Page:
     # --- what the buttons do: values for `filled`, `moving`, and `fixed` and `moving` -------------
 
     def add(
-        self, dialogue: Dialogue, language: str, speaker: str, sound: str | None, line: str,
+        self,
+        dialogue: Dialogue,
+        language: str,
+        speaker: str,
+        sound: str | None,
+        line: str,
         split: bool,
-    ) -> list:  # fmt: skip
+    ) -> list:
         """Judge what was sent; refused, it stays in its fields and the dialogue as it was."""
         said = Said(Path(sound) if sound else None, line or "", speaker or "", bool(split))
         try:
@@ -111,21 +136,27 @@ class Page:
         """Everything in the other language."""
         view = self.views[language]
         return [
-            view.head(), view.foot(), view.large(),
+            view.head(),
+            view.foot(),
+            view.large(),
             *[gr.update(**names) for names in _names(view.words).values()],
             *[gr.update(value=view.words(name)) for name in (*BUTTONS, "why")],
             *self.moved(dialogue, language),
-        ]  # fmt: skip
+        ]
 
     def moved(self, dialogue: Dialogue, language: str) -> list:
         """What changes from step to step."""
         view = self.views[language]
         usable = bool(dialogue.parts) and not dialogue.table["trouble"].iloc[-1]
         return [
-            dialogue, _shown(view.notice(dialogue.notice)), view.result(dialogue),
-            gr.update(interactive=usable), gr.update(interactive=bool(dialogue.parts)),
-            _shown(view.why(dialogue)), _shown(view.dialogue(dialogue)),
-        ]  # fmt: skip
+            dialogue,
+            _shown(view.notice(dialogue.notice)),
+            view.result(dialogue),
+            gr.update(interactive=usable),
+            gr.update(interactive=bool(dialogue.parts)),
+            _shown(view.why(dialogue)),
+            _shown(view.dialogue(dialogue)),
+        ]
 
 
 def _shown(html: str) -> dict:
@@ -145,34 +176,50 @@ def _names(words: Callable[..., str]) -> dict[str, dict]:
 def _fields(words: Callable[..., str]) -> dict:
     names = _names(words)
     return {
-        "speaker": gr.Textbox(max_lines=1, max_length=_dialogue.NAME, elem_id="speaker",
-                              **names["speaker"]),
-        "sound": gr.Audio(sources=["upload", "microphone"], type="filepath", buttons=[],
-                          editable=False, elem_id="sound", **names["sound"]),
-        "line": gr.Textbox(lines=2, max_lines=6, max_length=_dialogue.LINE, elem_id="line",
-                           **names["line"]),
+        "speaker": gr.Textbox(
+            max_lines=1, max_length=_dialogue.NAME, elem_id="speaker", **names["speaker"]
+        ),
+        "sound": gr.Audio(
+            sources=["upload", "microphone"],
+            type="filepath",
+            buttons=[],
+            editable=False,
+            elem_id="sound",
+            **names["sound"],
+        ),
+        "line": gr.Textbox(
+            lines=2, max_lines=6, max_length=_dialogue.LINE, elem_id="line", **names["line"]
+        ),
         "split": gr.Checkbox(value=True, elem_id="split", container=False, **names["split"]),
-    }  # fmt: skip
+    }
 
 
 def _buttons(words: Callable[..., str]) -> dict:
     looks = {"add": {"variant": "primary"}, "undo": {"interactive": False}, "new": {}}
-    return {name: gr.Button(words(name), elem_id=name, min_width=88, **looks[name])
-            for name in BUTTONS}  # fmt: skip
+    return {
+        name: gr.Button(words(name), elem_id=name, min_width=88, **looks[name]) for name in BUTTONS
+    }
 
 
 def look(limits: Limits, language: str) -> dict:
     """What `launch` is given for the page's looks: fonts of the visitor's own system, no others."""
     theme = gr.themes.Base(
-        primary_hue=gr.themes.colors.teal, neutral_hue=gr.themes.colors.slate,
-        radius_size=gr.themes.sizes.radius_md, font=FONTS, font_mono=("ui-monospace", "monospace"),
+        primary_hue=gr.themes.colors.teal,
+        neutral_hue=gr.themes.colors.slate,
+        radius_size=gr.themes.sizes.radius_md,
+        font=FONTS,
+        font_mono=("ui-monospace", "monospace"),
     ).set(
-        body_background_fill="*neutral_50", button_primary_background_fill="*primary_700",
+        body_background_fill="*neutral_50",
+        button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",
-        button_primary_background_fill_dark="*primary_600", button_primary_text_color="white",
-        input_background_fill="*neutral_50", block_label_text_color="*neutral_600",
-        block_title_text_color="*neutral_600", input_placeholder_color="*neutral_500",
-    )  # fmt: skip
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_text_color="white",
+        input_background_fill="*neutral_50",
+        block_label_text_color="*neutral_600",
+        block_title_text_color="*neutral_600",
+        input_placeholder_color="*neutral_500",
+    )
     script = JS.read_text(encoding="utf-8").replace("LANGUAGE", language)
     script = script.replace("MOST", str(round(limits.mb * 2**20)))
     head = f"<script>{script}</script>"

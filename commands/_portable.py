@@ -13,15 +13,36 @@ import arguments
 from utils import leaf
 
 # flags about one machine, or about corpora by their folders; what was trained on stands in FACTS
-HERE = {"data", "save_path", "save_name", "save_minutes", "resume", "test_only", "test_path",
-        "gpu_id", "train_extra", "test_extra"}  # fmt: skip
+HERE = {
+    "data",
+    "save_path",
+    "save_name",
+    "save_minutes",
+    "resume",
+    "test_only",
+    "test_path",
+    "gpu_id",
+    "train_extra",
+    "test_extra",
+}
 # what a run writes beside its flags (record.describe), but for the command
-FACTS = {"started", "git", "versions", "threads", "processes", "parameters", "corpus", "extra",
-         "split", "class_counts", "class_counts_by_corpus", "class_weights",
-         "majority"}  # fmt: skip
+FACTS = {
+    "started",
+    "git",
+    "versions",
+    "threads",
+    "processes",
+    "parameters",
+    "corpus",
+    "extra",
+    "split",
+    "class_counts",
+    "class_counts_by_corpus",
+    "class_weights",
+    "majority",
+}
 # an encoder, and where a run keeps a digest of its files if it was a folder (pretrained.described)
-ENCODERS = {"text_encoder": "encoder_files", "speech_encoder": "speech_files",
-            "vision_encoder": ""}  # fmt: skip
+ENCODERS = {"text_encoder": "encoder_files", "speech_encoder": "speech_files", "vision_encoder": ""}
 STARTS = r"(?:~\w*|\.{1,2}|[A-Za-z]:)?"
 PATH = re.compile(rf"{STARTS}[\\/]")  # how a text begins that is one; a hub id does not
 WITHIN = re.compile(rf"(?<![\w./\\-]){STARTS}(?:[\\/][^\\/\s,;:'\"()]+)+")  # one in a text

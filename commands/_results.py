@@ -16,9 +16,22 @@ import constants
 from utils import UserError, lock, make_folder, read_json, write_atomic, write_json
 
 ASKED, LINES, TABLE, DONE = "asked.json", "predictions.jsonl", "predictions.csv", "summary.json"
-COLUMNS = ["segment", "file", "start", "end", "dialogue", "speaker", "text", "emotion",
-           "confidence", *constants.EMOTIONS, "arousal", "valence", "masked",
-           "trouble"]  # fmt: skip
+COLUMNS = [
+    "segment",
+    "file",
+    "start",
+    "end",
+    "dialogue",
+    "speaker",
+    "text",
+    "emotion",
+    "confidence",
+    *constants.EMOTIONS,
+    "arousal",
+    "valence",
+    "masked",
+    "trouble",
+]
 
 
 class Results:
@@ -38,8 +51,10 @@ class Results:
         if there.exists():
             begun, now = read_json(there), json.loads(json.dumps(asked))
             if other := sorted(k for k in begun.keys() | now.keys() if begun.get(k) != now.get(k)):
-                raise UserError(f"{self.folder} holds answers to another question ({other[0]} "
-                                f"differs); take another --out")  # fmt: skip
+                raise UserError(
+                    f"{self.folder} holds answers to another question ({other[0]} "
+                    f"differs); take another --out"
+                )
             return
         if held := sorted(p.name for p in self.folder.iterdir() if not p.name.startswith(".")):
             raise UserError(f"{self.folder} should be new or empty, it holds {', '.join(held[:3])}")
@@ -79,8 +94,10 @@ class Results:
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
-                raise UserError(f"cannot write {self.folder / name}: {error.strerror}; the same "
-                                f"command goes on from here") from error  # fmt: skip
+                raise UserError(
+                    f"cannot write {self.folder / name}: {error.strerror}; the same "
+                    f"command goes on from here"
+                ) from error
         self.count += len(records)
 
     def records(self) -> Iterator[dict]:
@@ -116,9 +133,11 @@ def _told(row: dict[str, Any], explanation: list[dict] | None) -> dict[str, Any]
     told["masked"] = told["masked"].split(";") if told["masked"] else []
     shares = {name: _plain(row[name]) for name in constants.EMOTIONS}
     known = None not in shares.values()
-    return told | {"probabilities": shares if known else None} | (
-        {"explanation": explanation} if explanation is not None else {}
-    )  # fmt: skip
+    return (
+        told
+        | {"probabilities": shares if known else None}
+        | ({"explanation": explanation} if explanation is not None else {})
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -137,8 +156,10 @@ def _row(record: dict[str, Any]) -> str:
 
 def table(records: list[dict]) -> pd.DataFrame:
     """Lines read back, as `predictor.table` gives them."""
-    rows = [record | (record["probabilities"] or dict.fromkeys(constants.EMOTIONS))
-            for record in records]  # fmt: skip
+    rows = [
+        record | (record["probabilities"] or dict.fromkeys(constants.EMOTIONS))
+        for record in records
+    ]
     frame = pd.DataFrame(rows, columns=COLUMNS)
     numbers = ["start", "end", "confidence", *constants.EMOTIONS, "arousal", "valence"]
     return frame.assign(**{name: pd.to_numeric(frame[name]) for name in numbers})

@@ -48,8 +48,10 @@ def show(records: Iterable[dict]) -> None:
     print(f"{'':{size}} emotion  sure arousal valence")
     for record in first:
         name = _fit(record["segment"], size)
-        numbers = (_number(record[head], wide) for head, wide in
-                   (("confidence", 4), ("arousal", 7), ("valence", 7)))  # fmt: skip
+        numbers = (
+            _number(record[head], wide)
+            for head, wide in (("confidence", 4), ("arousal", 7), ("valence", 7))
+        )
         said = record["trouble"] or record["text"]
         said += f" (without {' and '.join(record['masked'])})" if record["masked"] else ""
         said = _fit(said, width - size - 31).rstrip()

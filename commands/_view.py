@@ -69,19 +69,30 @@ class View:
     def _turn(self, dialogue: Dialogue) -> dict[str, Any]:
         row = dialogue.table.iloc[-1]
         known = row["emotion"] != ""
-        bars = [{"key": name, "name": _words.emotion(self.language, name), "p": row[name],
-                 "colour": charts.EMOTION_COLOURS[name], "first": name == row["emotion"]}
-                for name in constants.EMOTIONS if known]  # fmt: skip
+        bars = [
+            {
+                "key": name,
+                "name": _words.emotion(self.language, name),
+                "p": row[name],
+                "colour": charts.EMOTION_COLOURS[name],
+                "first": name == row["emotion"],
+            }
+            for name in constants.EMOTIONS
+            if known
+        ]
         sure = "sure" if self.about.calibrated else "sure_raw"
         notes = (*dialogue.parts[-1].warnings, *_masked(row))
         return {
-            "n": len(dialogue.table), "speaker": row["speaker"], "text": row["text"],
-            "trouble": row["trouble"], "bars": bars,
+            "n": len(dialogue.table),
+            "speaker": row["speaker"],
+            "text": row["text"],
+            "trouble": row["trouble"],
+            "bars": bars,
             "emotion": _words.emotion(self.language, row["emotion"]) if known else "",
             "sure": self.words(sure, p=row["confidence"]) if known else "",
             "scales": [(name, row[name]) for name in timeline.SCALES if pd.notna(row[name])],
             "notes": [self.words(note) for note in notes],
-        }  # fmt: skip
+        }
 
     def why(self, dialogue: Dialogue) -> str:
         """What moved the newest turn; "" where nobody asked."""
@@ -105,9 +116,11 @@ class View:
         csv = codecs.BOM_UTF8 + cells  # by which Excel knows that it is UTF-8
         pictures = [(name, _base64(png), wide) for name, png, wide in self._pictures(dialogue)]
         rows = [self._row(n, row) for n, row in enumerate(table.to_dict("records"), start=1)]
-        return str(self.shape.dialogue(
-            self.words, pictures, rows, _base64(csv), _base64(lines), self.language
-        ))  # fmt: skip
+        return str(
+            self.shape.dialogue(
+                self.words, pictures, rows, _base64(csv), _base64(lines), self.language
+            )
+        )
 
     def _pictures(self, dialogue: Dialogue) -> Iterator[tuple[str, bytes, bool]]:
         """(name, PNG, whether it is too wide for a phone)."""
@@ -125,12 +138,15 @@ class View:
         """A turn in the table."""
         known = row["emotion"]
         return {
-            "n": n, "speaker": row["speaker"], "text": row["text"] or self.words("recording_only"),
+            "n": n,
+            "speaker": row["speaker"],
+            "text": row["text"] or self.words("recording_only"),
             "emotion": _words.emotion(self.language, known)[0] if known else "",
             "colour": charts.EMOTION_COLOURS[known] if known else "",
-            "arousal": _number(row["arousal"]), "valence": _number(row["valence"]),
+            "arousal": _number(row["arousal"]),
+            "valence": _number(row["valence"]),
             "note": row["trouble"] or ", ".join(self.words(note) for note in _masked(row)),
-        }  # fmt: skip
+        }
 
 
 def _base64(data: bytes) -> str:

@@ -46,8 +46,10 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
     record.check_trained(run)
     named = read_json(run / models.CONFIGURATION).get("model", constants.MODEL)
     if not hasattr(leaf("models", str(named)), "SEQUENCE"):
-        raise UserError(f"{run.name} is a run of {named}, which does not judge seconds of a video; "
-                        f"--run needs one of a highlight model")  # fmt: skip
+        raise UserError(
+            f"{run.name} is a run of {named}, which does not judge seconds of a video; "
+            f"--run needs one of a highlight model"
+        )
     model, configuration = models.load(run, processes.device)
     settings = settings_of(configuration, given)
     record.refuse_another_encoder(run, settings, configuration)
@@ -56,8 +58,10 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
         raise UserError(f"cannot use {path}: {sound.bad}")
     rows = seconds_of(path, sound)
     names = models.inputs(configuration["model"], vars(settings))
-    stores = {name: feature.extract(name, rows, path.parent, make_folder(PLACE), settings)
-              for name in names}  # fmt: skip
+    stores = {
+        name: feature.extract(name, rows, path.parent, make_folder(PLACE), settings)
+        for name in names
+    }
     if not any(store.available.any() for store in stores.values()):
         reasons = sorted({reason for store in stores.values() for _, reason in store.troubles})
         raise UserError(f"{path} has nothing that {run.name} reads: {'; '.join(reasons)}")
@@ -68,8 +72,11 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
 def settings_of(configuration: dict, given: argparse.Namespace) -> argparse.Namespace:
     """What the run was trained with, and where things are now."""
     flags, *_ = arguments.parse(["--model", configuration["model"]])
-    moved = {name: getattr(given, name) for name in ("vision_encoder", "emotion_run")
-             if getattr(given, name) is not None and configuration.get(name)}  # fmt: skip
+    moved = {
+        name: getattr(given, name)
+        for name in ("vision_encoder", "emotion_run")
+        if getattr(given, name) is not None and configuration.get(name)
+    }
     place = {"save_path": given.save_path}
     return argparse.Namespace(**vars(flags) | configuration | moved | place)
 
@@ -79,11 +86,26 @@ def seconds_of(path: Path, sound: audit.Sound) -> pd.DataFrame:
     count = seconds_in(sound)
     rows = pd.DataFrame({"start": np.arange(count, dtype=float)})
     rows = rows.assign(
-        corpus="video", role="speaker", segment=[f"{path.stem}#{n:05d}" for n in range(count)],
-        session=1, dialogue=path.stem, speaker="", kind="", end=rows["start"] + 1, wav=path.name,
-        text="", emotion="", valence=np.nan, arousal=np.nan, quarantine="", marks="",
-        wav_size=sound.size, wav_hash=sound.hash, silent=sound.silent, highlight=0.0,
-    )  # fmt: skip
+        corpus="video",
+        role="speaker",
+        segment=[f"{path.stem}#{n:05d}" for n in range(count)],
+        session=1,
+        dialogue=path.stem,
+        speaker="",
+        kind="",
+        end=rows["start"] + 1,
+        wav=path.name,
+        text="",
+        emotion="",
+        valence=np.nan,
+        arousal=np.nan,
+        quarantine="",
+        marks="",
+        wav_size=sound.size,
+        wav_hash=sound.hash,
+        silent=sound.silent,
+        highlight=0.0,
+    )
     return rows.assign(**dict.fromkeys(VOTES, np.nan))
 
 

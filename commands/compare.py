@@ -22,8 +22,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("rows", nargs="+", metavar="RUN|NAME=RUN,RUN", help="finished runs, by name or folder")
     add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
-    add("--ties", choices=("drop", "first", "any", "soft"), default=constants.TIES,
-        help="which test rows the emotion scores count")  # fmt: skip
+    add(
+        "--ties",
+        choices=("drop", "first", "any", "soft"),
+        default=constants.TIES,
+        help="which test rows the emotion scores count",
+    )
 
 
 def main(settings: argparse.Namespace) -> None:

@@ -27,29 +27,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The members, and how they are combined."""
     add = parser.add_argument
     add(
-        "members", nargs="+", metavar="RUN|NAME=RUN",
+        "members",
+        nargs="+",
+        metavar="RUN|NAME=RUN",
         help="finished runs or ensembles, by name or folder; a sweep: all its trials; "
         "NAME=FOLDER/text: files of 2022",
-    )  # fmt: skip
+    )
     add("--method", choices=combination.METHODS, required=True, help="how they are combined")
     add(
-        "--weights", nargs="+", metavar="W",
+        "--weights",
+        nargs="+",
+        metavar="W",
         help="a number a member, or seed002, seed003: those of the contest systems (default: "
         "weighted: fitted on out-of-fold or validation rows; hard: equal)",
-    )  # fmt: skip
+    )
     add(
-        "--oof", type=arguments.number(int, 2), metavar="K",
+        "--oof",
+        type=arguments.number(int, 2),
+        metavar="K",
         help="train each member again on K folds of its training sessions, for rows to fit on",
-    )  # fmt: skip
+    )
     add("--stacker", choices=stacking.STACKERS, default="logistic", help="with --method stack")
     add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
-    add("--ties", choices=("drop", "first", "any", "soft"), default=constants.TIES,
-        help="which test rows the emotion scores count")  # fmt: skip
+    add(
+        "--ties",
+        choices=("drop", "first", "any", "soft"),
+        default=constants.TIES,
+        help="which test rows the emotion scores count",
+    )
     add("--seed", type=arguments.number(int, 0), default=constants.SEED, help="of what is drawn")
     add(
-        "--jobs", type=arguments.number(int, 1), metavar="N",
+        "--jobs",
+        type=arguments.number(int, 1),
+        metavar="N",
         help="out-of-fold runs at once (default: as many as fit); 1: without Ray",
-    )  # fmt: skip
+    )
 
 
 def main(settings: argparse.Namespace) -> None:

@@ -39,9 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--text_encoder", metavar="ID", help="where its text encoder is now")
     add("--speech_encoder", metavar="ID", help="where its speech encoder is now")
     add(
-        "--rows", type=arguments.number(int, 1), default=None, metavar="N",
+        "--rows",
+        type=arguments.number(int, 1),
+        default=None,
+        metavar="N",
         help="test windows to compare on (default: all)",
-    )  # fmt: skip
+    )
     add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
 
 
@@ -76,10 +79,14 @@ def _write(judge: predictor.Predictor, windows: dict, place: Path, settings) -> 
     _onnx.write(judge, test, place, about)
     measured = {"torch": _onnx.said(judge, test, chosen)}
     measured["float32"] = _onnx.said(predictor.of_export(place), test, chosen)
-    worst = max(float(np.abs(measured["torch"][0][head] - values).max(initial=0.0))
-                for head, values in measured["float32"][0].items())  # fmt: skip
-    print(f"{exported.MODEL}: opset {about['opset']}, at most {worst:.1e} from torch on "
-          f"{len(chosen)} test windows, {_megabytes(place / exported.MODEL)}")  # fmt: skip
+    worst = max(
+        float(np.abs(measured["torch"][0][head] - values).max(initial=0.0))
+        for head, values in measured["float32"][0].items()
+    )
+    print(
+        f"{exported.MODEL}: opset {about['opset']}, at most {worst:.1e} from torch on "
+        f"{len(chosen)} test windows, {_megabytes(place / exported.MODEL)}"
+    )
     if not worst <= CLOSE:
         raise UserError(f"the exported model is {worst:.1e} from torch, more than {CLOSE:g} allows")
     about["measured"] = {"windows": len(chosen), "difference_from_torch": worst}
@@ -88,8 +95,9 @@ def _write(judge: predictor.Predictor, windows: dict, place: Path, settings) -> 
         measured["int8"] = _onnx.said(predictor.of_export(place, int8=True), test, chosen)
         size = [(place / name).stat().st_size for name in (exported.MODEL, exported.INT8)]
         about["measured"]["int8_size_ratio"] = size[1] / size[0]
-        print(f"{exported.INT8}: {_megabytes(place / exported.INT8)}, "
-              f"{size[1] / size[0]:.2f} of it")  # fmt: skip
+        print(
+            f"{exported.INT8}: {_megabytes(place / exported.INT8)}, {size[1] / size[0]:.2f} of it"
+        )
         about["measured"]["int8"] = _compared(measured, test, chosen, judge)
     utils.write_json(place / exported.DESCRIPTION, about)
 
@@ -107,8 +115,13 @@ def _compared(measured: dict, windows, chosen: np.ndarray, judge) -> dict:
         pair = evidence.paired(frames["int8"], frames["float32"], score, ties)
         if not np.isfinite(pair["difference"]):
             continue
-        kept[score] = {"float32": pair["b"], "int8": pair["a"], "difference": pair["difference"],
-                       "interval": [pair["low"], pair["high"]], "n": pair["n"]}  # fmt: skip
+        kept[score] = {
+            "float32": pair["b"],
+            "int8": pair["a"],
+            "difference": pair["difference"],
+            "interval": [pair["low"], pair["high"]],
+            "n": pair["n"],
+        }
         lines.append([score, pair["b"], pair["a"], pair["difference"], pair["low"], pair["high"]])
     table = pd.DataFrame(lines, columns=["", "float32", "int8", "difference", "low", "high"])
     print(table.to_string(index=False, float_format="%.3f", col_space=9))
@@ -116,5 +129,4 @@ def _compared(measured: dict, windows, chosen: np.ndarray, judge) -> dict:
     print("ms a window: " + ", ".join(f"{name} {1000 * s:.1f}" for name, s in speed.items()))
     same = float((frames["int8"]["emotion"] == frames["float32"]["emotion"]).mean())
     print(f"the same emotion in {same:.1%} of the windows")
-    return {"scores": kept, "same_emotion": same,
-            "seconds_a_window": speed}  # fmt: skip
+    return {"scores": kept, "same_emotion": same, "seconds_a_window": speed}

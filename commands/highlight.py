@@ -44,29 +44,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="how much of it, 15%% or 0.15 (default: 15%%)",
     )
     add(
-        "--threshold", type=arguments.number(float, 0, 1), metavar="P",
+        "--threshold",
+        type=arguments.number(float, 0, 1),
+        metavar="P",
         help="in place of a budget: all seconds of at least this score",
-    )  # fmt: skip
+    )
     add("--top", type=arguments.number(int, 1), metavar="K", help="the same: the K best clips")
     add(
-        "--smooth", type=arguments.number(float, 0), default=3.0, metavar="S",
+        "--smooth",
+        type=arguments.number(float, 0),
+        default=3.0,
+        metavar="S",
         help="s that scores are averaged over (default: %(default)g)",
-    )  # fmt: skip
+    )
     add(
-        "--shortest", type=arguments.number(int, 1), default=3, metavar="S",
+        "--shortest",
+        type=arguments.number(int, 1),
+        default=3,
+        metavar="S",
         help="s of a clip at least (default: %(default)g)",
-    )  # fmt: skip
+    )
     add(
-        "--snap", type=arguments.number(float, 0), default=0.5, metavar="S",
+        "--snap",
+        type=arguments.number(float, 0),
+        default=0.5,
+        metavar="S",
         help="s that an end is moved at most, to a pause (default: %(default)g; 0: not at all)",
-    )  # fmt: skip
+    )
     add("--timeline", action="store_true", help="emotions over time, too, of its --emotion_run")
     _places(add)
 
 
 def _places(add) -> None:
-    add("--emotion_run", metavar="RUN", help="lstm_audio runs, where they were moved, or for "
-        "--timeline alone")  # fmt: skip
+    add(
+        "--emotion_run",
+        metavar="RUN",
+        help="lstm_audio runs, where they were moved, or for --timeline alone",
+    )
     add("--vision_encoder", metavar="ID", help="where the run's encoder is now")
     add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
     add("--gpu_id", type=arguments.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")

@@ -41,18 +41,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="DIR", help="where results go (default: a folder in RUN)")
     add("--text", metavar="LINE", help="what is said in the one file that is named")
     add(
-        "--split", choices=recordings.SPLITS, default="auto",
+        "--split",
+        choices=recordings.SPLITS,
+        default="auto",
         help=f"cut files at pauses; auto: those of more than {recordings.LONG:g} s without a txt",
-    )  # fmt: skip
+    )
     add(
-        "--pause", type=arguments.number(float, 0.1, 10), default=0.4, metavar="S",
+        "--pause",
+        type=arguments.number(float, 0.1, 10),
+        default=0.4,
+        metavar="S",
         help="s of quiet that end an utterance there (default: %(default)g)",
-    )  # fmt: skip
+    )
     add("--alone", action="store_true", help="each utterance by itself, without those before it")
     add(
-        "--max_bad", type=arguments.number(float, 0, 1), default=MAX_BAD, metavar="SHARE",
+        "--max_bad",
+        type=arguments.number(float, 0, 1),
+        default=MAX_BAD,
+        metavar="SHARE",
         help="share of the utterances that may be unusable (default: %(default)g)",
-    )  # fmt: skip
+    )
     add("--force", action="store_true", help="without text, by a run that never missed it")
     add("--explain", action="store_true", help="what moved each prediction; many times slower")
     add("--onnx", action="store_true", help="RUN is an exported model: no torch is needed")
@@ -99,8 +107,10 @@ def _name_bad(rows: pd.DataFrame, most: float) -> None:
     lines = [f"{row.file or row.segment}: {row.quarantine}" for row in bad.itertuples()]
     if len(bad) > most * len(rows):
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
-        raise UserError(f"{len(bad)} of {len(rows)} utterances are unusable, more than --max_bad "
-                        f"{most:g} allows: {'; '.join(lines[:NAMED])}{more}")  # fmt: skip
+        raise UserError(
+            f"{len(bad)} of {len(rows)} utterances are unusable, more than --max_bad "
+            f"{most:g} allows: {'; '.join(lines[:NAMED])}{more}"
+        )
     for line in lines[:NAMED]:
         print(f"skipped: {line}", file=sys.stderr)
     if len(bad) > NAMED:
@@ -121,9 +131,11 @@ def _asked(folder: Path, rows: pd.DataFrame, settings: argparse.Namespace) -> di
         "weights": {path.name: checksum(path.read_bytes())[:16] for path in weights},
         "utterances": len(rows),
         "recordings": digest(rows[said].fillna("").astype(str).to_csv(index=False), 16),
-        **{name: getattr(settings, name) for name in ("explain", "onnx", "int8", "text_encoder",
-                                                      "speech_encoder")},
-    }  # fmt: skip
+        **{
+            name: getattr(settings, name)
+            for name in ("explain", "onnx", "int8", "text_encoder", "speech_encoder")
+        },
+    }
 
 
 # --- answers -------------------------------------------------------------------------------------
@@ -138,16 +150,23 @@ def _answer(judge, rows: pd.DataFrame, results: _results.Results, settings) -> N
             bar.update(len(table))
     took = time.perf_counter() - began
     bad = sum(bool(record["trouble"]) for record in results.records())
-    summary = {"utterances": results.count, "without_prediction": bad,
-               "sound_seconds": round(float(seconds.sum()), 1),
-               "seconds": round(took, 2)}  # fmt: skip
+    summary = {
+        "utterances": results.count,
+        "without_prediction": bad,
+        "sound_seconds": round(float(seconds.sum()), 1),
+        "seconds": round(took, 2),
+    }
     results.finish(summary, _shown.pictures(results.records()))
 
 
 def _explained(judge):
     def then(held: predictor.Held, chosen: np.ndarray) -> list[list[dict]]:
         usable = held.there() & (held.rows["quarantine"] == "").to_numpy()
-        return [[effect._asdict() for effect in explanation.explain(judge, held, row)]
-                if usable[row] else [] for row in chosen]  # fmt: skip
+        return [
+            [effect._asdict() for effect in explanation.explain(judge, held, row)]
+            if usable[row]
+            else []
+            for row in chosen
+        ]
 
     return then

@@ -20,23 +20,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The corpus flags, and those of a sample in another corpus's layout."""
     preparation.add_arguments(parser)
     parser.add_argument(
-        "--train_extra", nargs="+", default=[], metavar="CORPUS:DIR",
+        "--train_extra",
+        nargs="+",
+        default=[],
+        metavar="CORPUS:DIR",
         help="corpora to prepare as well, such as are added in training",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--plot", nargs="?", const="", metavar="FOLDER",
+        "--plot",
+        nargs="?",
+        const="",
+        metavar="FOLDER",
         help="draw how many utterances have which emotion, without and with the added corpora "
         "(default of FOLDER: beside the tables)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "sample", nargs="?", metavar="sample[:DIR]",
+        "sample",
+        nargs="?",
+        metavar="sample[:DIR]",
         help="write the synthetic corpus to DIR, unless it is there, and prepare that instead of "
         "--data (default of DIR: data/sample, with _LAYOUT if one is named)",
-    )  # fmt: skip
+    )
     parser.add_argument(
-        "--layout", metavar="CORPUS",
+        "--layout",
+        metavar="CORPUS",
         help="how that corpus lies on disk: a file of corpora/ (default: kemdy19)",
-    )  # fmt: skip
+    )
 
 
 def main(settings: argparse.Namespace) -> None:
@@ -47,8 +56,10 @@ def main(settings: argparse.Namespace) -> None:
         settings.data = str(_written(settings.sample, settings.layout))
     elif settings.layout is not None:
         raise UserError(f"--layout {settings.layout} needs the word sample before it")
-    corpora = [preparation.open_corpus(data, tables, settings.max_bad, settings.labels)
-               for data, tables in _named(settings)]  # fmt: skip
+    corpora = [
+        preparation.open_corpus(data, tables, settings.max_bad, settings.labels)
+        for data, tables in _named(settings)
+    ]
     preparation.check_distinct(corpora)
     preparation.check_labels(corpora, settings.labels)
     print("\n\n".join(map(summary, corpora)))

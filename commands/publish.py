@@ -35,10 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("run", metavar="RUN", help="a finished run, by name or folder")
     add("--out", required=True, metavar="DIR", help="a new or empty folder, named as the model is")
     add(
-        "--license", type=_license, default=_card.UNDECIDED, metavar="ID",
+        "--license",
+        type=_license,
+        default=_card.UNDECIDED,
+        metavar="ID",
         help="of the weights, by the hub's id; the terms of the corpora stand beside it (default: "
         "%(default)s: none is chosen)",
-    )  # fmt: skip
+    )
     add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
 
 
@@ -107,8 +110,9 @@ def _refuse_place(out: Path) -> None:
         raise UserError(f"--out {out} should be a new or empty folder, it is a file")
     if out.exists() and (others := sorted(path.name for path in out.iterdir())):
         more = ", ..." if len(others) > 3 else ""
-        raise UserError(f"--out {out} should be a new or empty folder, it holds "
-                        f"{', '.join(others[:3])}{more}")  # fmt: skip
+        raise UserError(
+            f"--out {out} should be a new or empty folder, it holds {', '.join(others[:3])}{more}"
+        )
 
 
 def _refuse_ensemble(run: Path) -> None:
@@ -116,8 +120,10 @@ def _refuse_ensemble(run: Path) -> None:
     if members is not None:
         found = members if isinstance(members, list) else []
         names = [str(member.get("name")) for member in found if isinstance(member, dict)]
-        raise UserError(f"{run} is an ensemble, which has no weights of its own; publish its "
-                        f"members, each by itself: {', '.join(names)}")  # fmt: skip
+        raise UserError(
+            f"{run} is an ensemble, which has no weights of its own; publish its "
+            f"members, each by itself: {', '.join(names)}"
+        )
 
 
 @contextlib.contextmanager
@@ -127,16 +133,26 @@ def _written_by_a_run(run: Path) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
-            jinja2.TemplateError) as error:  # fmt: skip
+    except (
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+        jinja2.TemplateError,
+    ) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise UserError(f"{run} needs the {models.CONFIGURATION}, {' and '.join(COPIED)} that a "
-                        f"run wrote; they are others: {reason}") from error  # fmt: skip
+        raise UserError(
+            f"{run} needs the {models.CONFIGURATION}, {' and '.join(COPIED)} that a "
+            f"run wrote; they are others: {reason}"
+        ) from error
 
 
 def _check_same(folder: Path, model: nn.Module) -> None:
     """A UserError unless what was written is read as the model that it was."""
     again, _ = models.load(folder)
     if models.serialise(again.state_dict()) != models.serialise(model.state_dict()):
-        raise UserError(f"{folder.name} reads back differently than it was written; is the disk "
-                        f"sound?")  # fmt: skip
+        raise UserError(
+            f"{folder.name} reads back differently than it was written; is the disk sound?"
+        )

@@ -36,25 +36,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("run", metavar="RUN", help="a finished run, a published folder, or with --onnx an export")
     add("--language", choices=("ko", "en"), default="ko", help="of the page at first")
-    add("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen; 0.0.0.0: others "
-        "can reach it (default: %(default)s)")  # fmt: skip
     add(
-        "--port", type=arguments.number(int, 0, 65535), default=7860, metavar="N",
+        "--host",
+        default="127.0.0.1",
+        metavar="ADDRESS",
+        help="where to listen; 0.0.0.0: others can reach it (default: %(default)s)",
+    )
+    add(
+        "--port",
+        type=arguments.number(int, 0, 65535),
+        default=7860,
+        metavar="N",
         help="0: any that is free (default: %(default)s)",
-    )  # fmt: skip
+    )
     add("--share", action="store_true", help="a public address, through gradio's own servers")
     add(
-        "--max_mb", type=arguments.number(float, 0.01, 1000), default=20.0, metavar="MB",
+        "--max_mb",
+        type=arguments.number(float, 0.01, 1000),
+        default=20.0,
+        metavar="MB",
         help="of a recording at most (default: %(default)g)",
-    )  # fmt: skip
+    )
     add(
-        "--max_seconds", type=arguments.number(float, 1, 600), default=300.0, metavar="S",
+        "--max_seconds",
+        type=arguments.number(float, 1, 600),
+        default=300.0,
+        metavar="S",
         help="the same in seconds (default: %(default)g)",
-    )  # fmt: skip
+    )
     add(
-        "--max_turns", type=arguments.number(int, 1, 1000), default=100, metavar="N",
+        "--max_turns",
+        type=arguments.number(int, 1, 1000),
+        default=100,
+        metavar="N",
         help="of a dialogue at most (default: %(default)s)",
-    )  # fmt: skip
+    )
     add("--force", action="store_true", help="without text, by a run that never missed it")
     add("--onnx", action="store_true", help="RUN is an exported model: no torch is needed")
     add("--int8", action="store_true", help="the same, of the model in eight bits")
@@ -107,10 +123,13 @@ def _launched(
     loopback = _listen.is_loopback(settings.host)
     limits = _dialogue.Limits(settings.max_mb, settings.max_seconds, settings.max_turns)
     about = _view.About(
-        judge.name, judge.settings.SorL, judge.ws, predictor.synthetic(judge.configuration),
+        judge.name,
+        judge.settings.SorL,
+        judge.ws,
+        predictor.synthetic(judge.configuration),
         judge.temperature is not None,
         seen="shared" if settings.share else "" if loopback else "reachable",
-    )  # fmt: skip
+    )
     page = _page.Page(judge, about, limits, settings.language, settings.force).blocks()
     page.queue(api_open=False, max_size=QUEUE)
     most = round(settings.max_mb * 2**20)
@@ -120,12 +139,22 @@ def _launched(
     try:
         _, address, public = page.launch(
             server_name=f"[{settings.host}]" if ":" in settings.host else settings.host,
-            server_port=port, share=settings.share, prevent_thread_lock=True, quiet=True,
-            max_file_size=most, state_session_capacity=SESSIONS, footer_links=[],
-            run_history=False, enable_monitoring=False, mcp_server=False, ssr_mode=False,
-            pwa=False, inbrowser=False, app_kwargs={"middleware": [gate], **closed},
+            server_port=port,
+            share=settings.share,
+            prevent_thread_lock=True,
+            quiet=True,
+            max_file_size=most,
+            state_session_capacity=SESSIONS,
+            footer_links=[],
+            run_history=False,
+            enable_monitoring=False,
+            mcp_server=False,
+            ssr_mode=False,
+            pwa=False,
+            inbrowser=False,
+            app_kwargs={"middleware": [gate], **closed},
             **_page.look(limits, settings.language),
-        )  # fmt: skip
+        )
     except OSError as error:
         raise UserError(f"cannot listen on port {port} of {settings.host}: {error}") from error
     _say(judge, settings, address, public, loopback)
@@ -135,11 +164,15 @@ def _launched(
 def _say(judge, settings, address: str, public: str | None, loopback: bool) -> None:
     print(f"{judge.name}: {address}", flush=True)
     if not loopback:
-        print("everybody who can reach this computer can use the page; without https, browsers let "
-              "only this computer record")  # fmt: skip
+        print(
+            "everybody who can reach this computer can use the page; without https, browsers let "
+            "only this computer record"
+        )
     if public:
-        print(f"public: {public}  everybody who knows this address can use the page; what they "
-              f"send passes through gradio's servers")  # fmt: skip
+        print(
+            f"public: {public}  everybody who knows this address can use the page; what they "
+            f"send passes through gradio's servers"
+        )
     elif settings.share:
         print("warning: no public address could be had", file=sys.stderr)
     print("Ctrl-C ends it", flush=True)

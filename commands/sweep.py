@@ -36,13 +36,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     grids.add_arguments(parser)
     add("--dry_run", action="store_true", help="show the trials and about how long they take")
     add(
-        "--jobs", type=arguments.number(int, 1), metavar="N",
+        "--jobs",
+        type=arguments.number(int, 1),
+        metavar="N",
         help="trials at once (default: as many as cores and memory allow); 1: without Ray",
-    )  # fmt: skip
+    )
     add(
-        "--gpus", type=arguments.number(float, 0), metavar="SHARE",
+        "--gpus",
+        type=arguments.number(float, 0),
+        metavar="SHARE",
         help="GPUs a trial; 0.25: four share one (default: 1 where there is any)",
-    )  # fmt: skip
+    )
     add("--address", metavar="HOST:PORT", help="a Ray cluster to train on (default: this machine)")
 
 
@@ -95,8 +99,14 @@ def _one(values: set, flag: str):
 
 
 def _record(settings: argparse.Namespace, grid: list[grids.Trial], failed: dict) -> dict:
-    trials = [{"name": trial.name, "command": shlex.join(["python", "main.py", *trial.words]),
-               "failed": failed.get(trial.name)} for trial in grid]  # fmt: skip
+    trials = [
+        {
+            "name": trial.name,
+            "command": shlex.join(["python", "main.py", *trial.words]),
+            "failed": failed.get(trial.name),
+        }
+        for trial in grid
+    ]
     return {"grid": _lines(settings), "trials": trials}
 
 

@@ -9,9 +9,14 @@ from utils import UserError
 
 RATERS = 5  # each gives a label and its intensity
 SPELT = {
-    "happiness": "happy", "angry": "angry", "neutral": "neutral", "sadness": "sad",
-    "disgust": "disgust", "surprise": "surprise", "fear": "fear",
-}  # as the corpus spells them, in any case -> ours  # fmt: skip
+    "happiness": "happy",
+    "angry": "angry",
+    "neutral": "neutral",
+    "sadness": "sad",
+    "disgust": "disgust",
+    "surprise": "surprise",
+    "fear": "fear",
+}  # as the corpus spells them, in any case -> ours
 ALIASES = {"anger": "angry", "sad": "sad"}  # of 4차년도
 INTENSITIES = {f"{n}{rest}": str(n) for n in range(3) for rest in ("", ".0")}  # as written -> 0..2
 RULES = ("majority", "situation", "intensity", "consensus3")
@@ -31,10 +36,15 @@ def ratings(cells: np.ndarray) -> tuple[pd.DataFrame, list[tuple[str, str, int, 
     given = given.to_numpy(object).reshape(-1, RATERS)
     reasons = [(ours == "", "unknown emotion"), (given == "", "intensity is not 0, 1 or 2")]
     fault = np.select([where.any(axis=1) for where, _ in reasons], [r for _, r in reasons], "")
-    table = pd.DataFrame({
-        "situation": ours[:, 0], "rater_emotion": [";".join(row) for row in ours[:, 1:]],
-        "rater_intensity": [";".join(row) for row in given], "quarantine": fault,
-    }, dtype=object)  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "situation": ours[:, 0],
+            "rater_emotion": [";".join(row) for row in ours[:, 1:]],
+            "rater_intensity": [";".join(row) for row in given],
+            "quarantine": fault,
+        },
+        dtype=object,
+    )
     table.loc[fault != "", ["situation", "rater_emotion", "rater_intensity"]] = ""
     alias = flat.isin(list(ALIASES)).to_numpy().reshape(labels.shape)
     notes = [

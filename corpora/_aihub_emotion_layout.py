@@ -81,8 +81,10 @@ def recordings(folder: Path, releases: Iterable[str]) -> dict[str, dict[str, ann
     found = {name: packed.get(name, {}) | files for name, files in loose(folder, releases).items()}
     if not any(found.values()):
         names = ", ".join(f"{release}.zip" for release in releases)
-        raise UserError(f"{folder} needs wavs in {names}, or in a folder of that name, or in wav/; "
-                        f"there are none")  # fmt: skip
+        raise UserError(
+            f"{folder} needs wavs in {names}, or in a folder of that name, or in wav/; "
+            f"there are none"
+        )
     return found
 
 
@@ -111,8 +113,14 @@ def members(folder: Path, file: annotation.File) -> dict[str, annotation.File]:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [archive.getinfo(name) for name in dict.fromkeys(archive.namelist())]
-    except (OSError, ValueError, EOFError, struct.error, NotImplementedError,
-            zipfile.BadZipFile) as error:  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        struct.error,
+        NotImplementedError,
+        zipfile.BadZipFile,
+    ) as error:
         reason = annotation.printable(str(error) or type(error).__name__)
         raise UserError(f"{path} should be a zip of wavs; {reason}") from error
     found: dict[str, annotation.File] = {}
@@ -127,8 +135,9 @@ def members(folder: Path, file: annotation.File) -> dict[str, annotation.File]:
 def _fault(entry: zipfile.ZipInfo) -> str:
     """Why a member of a zip must not be unpacked."""
     parts = entry.filename.split("/")
-    if not all(part.isprintable() and part.strip(". ") and not {*part} & {*"\\:"}
-               for part in parts):  # fmt: skip
+    if not all(
+        part.isprintable() and part.strip(". ") and not {*part} & {*"\\:"} for part in parts
+    ):
         return annotation.OUTSIDE
     if entry.flag_bits & 1:
         return "encrypted in its zip"
@@ -148,9 +157,11 @@ LOWER_EVERY = (
 
 
 def write_sample(
-    folder: Path, utterances: pd.DataFrame, waves: Callable[[int], np.ndarray | None],
+    folder: Path,
+    utterances: pd.DataFrame,
+    waves: Callable[[int], np.ndarray | None],
     sample_rate: int = constants.SAMPLE_RATE,
-) -> None:  # fmt: skip
+) -> None:
     """Lay rows down as AI Hub 263 lies: annotation/X.csv, wav/; the same input, the same bytes.
 
     `utterances`: what aihub_emotion.read gives, or of that `segment`, `situation`, `rater_emotion`,

@@ -16,9 +16,14 @@ from utils import digest, rng, seed_of
 SIZES = {"sessions": 20, "dialogues": 10, "utterances": 99}  # at most
 RELEASE = "5차년도_2차"
 COUNTS = {
-    "happy": 4_548, "angry": 3_263, "neutral": 3_253, "sad": 2_848, "disgust": 2_321,
-    "surprise": 1_755, "fear": 1_386,
-}  # rows of this release by situation  # fmt: skip
+    "happy": 4_548,
+    "angry": 3_263,
+    "neutral": 3_253,
+    "sad": 2_848,
+    "disgust": 2_321,
+    "surprise": 1_755,
+    "fear": 1_386,
+}  # rows of this release by situation
 SURPLUS = 3.5  # the share of disgust in the sample plan is less than half of what is wanted here
 SAID_AGAIN = 0.04  # share of rows with the words of another one: of 19,374 rows 18,651 are left
 DUPLICATES = 4  # rows with the audio of another one, rated anew
@@ -51,9 +56,13 @@ def plan(
     _repeat(spoken, random.permutation(number)[: min(DUPLICATES, number // 10)], same, random)
     ratings = [_rated(row, random) for row in spoken.to_dict("records")]
     table = pd.DataFrame(ratings).assign(
-        segment=ids, situation=spoken["latent"], age=spoken["age"], gender=spoken["gender"],
-        release=RELEASE, transcript=[_written(line, random) for line in spoken["line"]],
-    )  # fmt: skip
+        segment=ids,
+        situation=spoken["latent"],
+        age=spoken["age"],
+        gender=spoken["gender"],
+        release=RELEASE,
+        transcript=[_written(line, random) for line in spoken["line"]],
+    )
     return spoken, table
 
 
@@ -94,10 +103,7 @@ def _rated(row: dict, random: np.random.Generator) -> dict[str, str]:
     acted = "weak" if row["strength"] < 0.5 else "acted"
     kinds = ["neutral" if label == "neutral" else acted for label in labels]
     strengths = [random.choice(len(INTENSITY[kind]), p=INTENSITY[kind]) for kind in kinds]
-    return {
-        "rater_emotion": ";".join(labels),
-        "rater_intensity": ";".join(map(str, strengths)),
-    }
+    return {"rater_emotion": ";".join(labels), "rater_intensity": ";".join(map(str, strengths))}
 
 
 def _other(emotion: str, random: np.random.Generator) -> str:

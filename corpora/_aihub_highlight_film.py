@@ -22,8 +22,13 @@ SOUND_RATE = 44_100  # Hz, of the file
 SOUND_BITS = 48_000  # bits a second
 BLOCK = 1024  # samples that AAC takes at a time
 AAC = {"aac_coder": "fast", "flags": "+bitexact"}
-X264 = {"preset": "veryfast", "crf": "28", "threads": "1", "flags": "+bitexact",
-        "x264-params": "threads=1:lookahead-threads=1"}  # fmt: skip
+X264 = {
+    "preset": "veryfast",
+    "crf": "28",
+    "threads": "1",
+    "flags": "+bitexact",
+    "x264-params": "threads=1:lookahead-threads=1",
+}
 FADE = RATE // 50  # samples: 20 ms
 MUSIC = -38.0  # dB full scale, under everything
 CHORDS = ((0, 4, 7), (-3, 0, 4), (-7, -3, 0), (-5, -1, 2))  # semitones above the key
@@ -53,11 +58,14 @@ class Scene(NamedTuple):
 
 
 SOUNDS = {
-    "talk": Sound("line", -26.0), "music": Sound(""),
-    "cheer": Sound("line", -15.0), "applause": Sound("claps", -16.0),  # of highlights
-    "shout": Sound("line", -16.0), "blare": Sound("music", -16.0),  # loud, not excited
+    "talk": Sound("line", -26.0),
+    "music": Sound(""),
+    "cheer": Sound("line", -15.0),
+    "applause": Sound("claps", -16.0),  # of highlights
+    "shout": Sound("line", -16.0),
+    "blare": Sound("music", -16.0),  # loud, not excited
     "mutter": Sound("line", -32.0),  # excited, not loud
-}  # fmt: skip
+}
 SCENES = {
     "plain": Scene(0.4, 0.4, 3, 0.15),
     "flash": Scene(0.9, 0.8, 7, 1.2, warm=True),  # of highlights

@@ -203,28 +203,37 @@ def _label(seconds: pd.DataFrame, annotator: str, number: int) -> dict:
     runs = _runs(marked.tolist())
     return {
         "metadata": {
-            "file_name": f"{first['dialogue']}.mp4", "type": "유튜브",
-            "length": round(float(first["length"]), 3), "quality": "synthetic",
-            "date": "2000-01-01", "license": "synthetic",
-            "class_code": int(first["class_code"]), "annotator_id": annotator,
+            "file_name": f"{first['dialogue']}.mp4",
+            "type": "유튜브",
+            "length": round(float(first["length"]), 3),
+            "quality": "synthetic",
+            "date": "2000-01-01",
+            "license": "synthetic",
+            "class_code": int(first["class_code"]),
+            "annotator_id": annotator,
         },
         "timelines": [
             {"id": i, "start": start, "end": end - 1, "attributes": _attributes(start)}
             for i, (start, end, _) in enumerate(((s, e, v) for s, e, v in runs if v), start=1)
         ],
-    }  # fmt: skip
+    }
 
 
 def _attributes(start: int) -> dict[str, int]:
     """Codes in their ranges; which thing each stands for is not known."""
-    return {"place": start % 21 + 1, "action": start % 65 + 1, "emotion": start % 7 + 1,
-            "relationship": start % 12 + 1}  # fmt: skip
+    return {
+        "place": start % 21 + 1,
+        "action": start % 65 + 1,
+        "emotion": start % 7 + 1,
+        "relationship": start % 12 + 1,
+    }
 
 
 def _planted(seconds: pd.DataFrame) -> list[dict]:
     spans = _runs(list(zip(seconds["span"], seconds["planted"], strict=True)))
-    return [{"start": start, "end": end - 1, "kind": kind}
-            for start, end, (_, kind) in spans if kind]  # fmt: skip
+    return [
+        {"start": start, "end": end - 1, "kind": kind} for start, end, (_, kind) in spans if kind
+    ]
 
 
 def _runs(values: list) -> list[tuple[int, int, object]]:

@@ -35,9 +35,12 @@ KINDS = ("sound", "picture", "both")
 TALK = 0.6  # share of what lies between that is talk, the rest is music alone
 EXCITED = ("surprise", "happy", "angry")  # moods of the lines of highlights
 FALSE = (  # sound and picture of what is no highlight but half of one
-    ("shout", "plain"), ("blare", "plain"), ("mutter", "plain"),
-    ("talk", "pale"), ("music", "dim"),
-)  # fmt: skip
+    ("shout", "plain"),
+    ("blare", "plain"),
+    ("mutter", "plain"),
+    ("talk", "pale"),
+    ("music", "dim"),
+)
 ANNOTATORS = 3  # of a video
 POOL = 12  # annotators there are
 SHIFTS = (-2, -1, 0, 1, 2), (0.07, 0.2, 0.46, 0.2, 0.07)  # s, of a start or an end, and how often
@@ -65,8 +68,9 @@ def plan(
         said = _lines(name, utterances, random)
         video = _video(name, said, len(lines), random)
         lines += said
-        videos.append(video.assign(class_code=category + 1, number=number,
-                                   seed=seed_of(seed, "film", name)))  # fmt: skip
+        videos.append(
+            video.assign(class_code=category + 1, number=number, seed=seed_of(seed, "film", name))
+        )
     return pd.DataFrame(lines), pd.concat(videos, ignore_index=True)
 
 
@@ -88,11 +92,16 @@ def _lines(video: str, number: int, random: np.random.Generator) -> list[dict]:
         mood = str(random.choice(EXCITED)) if i % 2 == 0 else "neutral"
         line = str(random.choice(_sample_lines.LINES[mood]))
         words = {slot: random.choice(some) for slot, some in _sample_lines.SLOTS.items()}
-        rows.append({
-            "speaker": f"{video}_{sex}", "segment": f"{video}_{i + 1:03d}", "silent": False,
-            "line": line.format(**words), "latent": mood,
-            "strength": random.uniform(1.0, 1.3) if i % 2 == 0 else random.uniform(0.2, 0.6),
-        })  # fmt: skip
+        rows.append(
+            {
+                "speaker": f"{video}_{sex}",
+                "segment": f"{video}_{i + 1:03d}",
+                "silent": False,
+                "line": line.format(**words),
+                "latent": mood,
+                "strength": random.uniform(1.0, 1.3) if i % 2 == 0 else random.uniform(0.2, 0.6),
+            }
+        )
     return rows
 
 
@@ -113,12 +122,16 @@ def _video(name: str, said: list[dict], first: int, random: np.random.Generator)
     who = sorted(random.choice(POOL, ANNOTATORS, replace=False) + 1)
     marks = np.stack([_marked(table, random) for _ in who], axis=1)
     return table.assign(
-        dialogue=name, session=group(name), start=range(whole),
+        dialogue=name,
+        session=group(name),
+        start=range(whole),
         marks=[";".join(map(str, row)) for row in marks],
         annotators=";".join(f"{n:04d}" for n in who),
-        length=frames * rate[1] / rate[0], frames=frames, rate="/".join(map(str, rate)),
+        length=frames * rate[1] / rate[0],
+        frames=frames,
+        rate="/".join(map(str, rate)),
         shape="x".join(map(str, SHAPES[random.integers(len(SHAPES))])),
-    )  # fmt: skip
+    )
 
 
 def _spans(whole: int, random: np.random.Generator) -> list[tuple[int, str, str, str]]:

@@ -103,9 +103,11 @@ DECIMALS = {"ECG": 6, "EDA": 4, "TEMP": 2}
 
 
 def write_sample(
-    folder: Path, utterances: pd.DataFrame, waves: Callable[[int], np.ndarray | None],
+    folder: Path,
+    utterances: pd.DataFrame,
+    waves: Callable[[int], np.ndarray | None],
     sample_rate: int = constants.SAMPLE_RATE,
-) -> None:  # fmt: skip
+) -> None:
     """Lay utterances of both roles down as KEMDy19 lies; the same input gives the same bytes.
 
     `utterances`: annotation.COLUMNS; optional `transcript` (with markup, else `text`; None: no
@@ -140,11 +142,21 @@ def _write_annotation(
     rows = []
     for numb, (begin, row) in enumerate(zip(clock, rated.to_dict("records"), strict=True), 1):
         times = np.array([row["start"], row["end"]])
-        bio = [_writing.number(_bio(kind, begin + t - times[0], letter), DECIMALS[kind])
-               for kind in BIO for t in times]  # fmt: skip
+        bio = [
+            _writing.number(_bio(kind, begin + t - times[0], letter), DECIMALS[kind])
+            for kind in BIO
+            for t in times
+        ]
         emotions, scores = _writing.raters_of(row)
-        rows.append([str(numb), *(_writing.number(t, 3) for t in times), *bio, row["segment"],
-                     *_writing.rating_cells(emotions, scores, TIE_ORDER)])  # fmt: skip
+        rows.append(
+            [
+                str(numb),
+                *(_writing.number(t, 3) for t in times),
+                *bio,
+                row["segment"],
+                *_writing.rating_cells(emotions, scores, TIE_ORDER),
+            ]
+        )
     data = _writing.table_bytes([*HEADER, *rows], "\r\n" if session % 2 else "\n")
     _writing.write_file(folder / f"annotation/Session{session:02d}_{letter}_res.csv", data)
 

@@ -125,9 +125,11 @@ LEAST_DECIMALS, MOST_DECIMALS = 2, 7  # of start and end
 
 
 def write_sample(
-    folder: Path, utterances: pd.DataFrame, waves: Callable[[int], np.ndarray | None],
+    folder: Path,
+    utterances: pd.DataFrame,
+    waves: Callable[[int], np.ndarray | None],
     sample_rate: int = constants.SAMPLE_RATE,
-) -> None:  # fmt: skip
+) -> None:
     """Lay speaker rows down as KEMDy20 lies; the same input gives the same bytes.
 
     `utterances`: annotation.COLUMNS with this corpus's Segment IDs (rows of another role are left
@@ -195,9 +197,10 @@ def _signal(kind: str, begun: np.datetime64, said: pd.DataFrame, mine: pd.DataFr
         names[(row.start <= t) & (t < row.end)] = f",{row.segment}"
     names[4::5] = np.where(names[4::5] == "", ",", names[4::5])  # a comma too many, as there
     values = {
-        "EDA": 0.3 + 0.1 * np.sin(t / 20), "TEMP": 33 + 0.2 * np.sin(t / 60),
+        "EDA": 0.3 + 0.1 * np.sin(t / 20),
+        "TEMP": 33 + 0.2 * np.sin(t / 60),
         "IBI": 0.8 + 0.05 * np.sin(t / 3),
-    }[kind]  # uS, degrees C, s  # fmt: skip
+    }[kind]  # uS, degrees C, s
     before = [f"{second:.6f}," if kind == "IBI" else "" for second in t]
     cells = zip(before, values, stamps, names, strict=True)
     head = [f"{seconds},IBI"] if kind == "IBI" else [seconds, f"{E4_RATE}.000000"]

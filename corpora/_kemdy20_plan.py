@@ -16,9 +16,15 @@ from utils import rng
 SIZES = {"sessions": 40, "dialogues": 6, "utterances": 99}  # at most
 TIE = "tie"
 COUNTS = {
-    "neutral": 11_120, "happy": 1_183, "surprise": 156, "angry": 144, "sad": 121, "disgust": 61,
-    "fear": 43, TIE: 634,
-}  # of the 13,462 rows of the corpus  # fmt: skip
+    "neutral": 11_120,
+    "happy": 1_183,
+    "surprise": 156,
+    "angry": 144,
+    "sad": 121,
+    "disgust": 61,
+    "fear": 43,
+    TIE: 634,
+}  # of the 13,462 rows of the corpus
 # share of the sample plan's utterances that its raters find neutral is 0.35, here 0.83 are wanted
 SURPLUS = 3.2
 LATE_USERS = {12: (81, 82), 17: (83, 84)}  # the others are 2k - 1 and 2k; both pairs are women
@@ -103,5 +109,6 @@ def _named(spoken: pd.DataFrame, seed: int) -> pd.DataFrame:
     dialogue = session + "_script" + spoken["dialogue"].str[-2:]
     number = spoken.groupby([dialogue, sexes]).cumcount() + 1
     segment = dialogue + "_" + user + "_" + number.map("{:03d}".format)
-    return spoken.assign(dialogue=dialogue, kind="talk", speaker=session + "_" + user,
-                         segment=segment)  # fmt: skip
+    return spoken.assign(
+        dialogue=dialogue, kind="talk", speaker=session + "_" + user, segment=segment
+    )

@@ -12,9 +12,14 @@ from corpora._sample_lines import LINES, SLOTS
 from utils import rng
 
 SHARE = {
-    "disgust": 0.055, "angry": 0.185, "sad": 0.08, "fear": 0.055, "surprise": 0.105,
-    "neutral": 0.375, "happy": 0.145,
-}  # of the emotions played; raters hear more of them as neutral  # fmt: skip
+    "disgust": 0.055,
+    "angry": 0.185,
+    "sad": 0.08,
+    "fear": 0.055,
+    "surprise": 0.105,
+    "neutral": 0.375,
+    "happy": 0.145,
+}  # of the emotions played; raters hear more of them as neutral
 DRAFTS = 100  # of the scripts
 STAY = 0.5  # probability that an emotion lasts into the next utterance
 AMBIGUOUS = 0.38  # share of lines that fit several emotions
@@ -23,8 +28,16 @@ WEAK = {True: 0.07, False: 0.45}  # share hardly acted, by whether the line is a
 LONG = 0.012  # share of utterances of many sentences
 TWO = {True: 0.6, False: 0.15}  # share of two or more, by whether the lines are of the short kind
 # share of transcripts with each mark; legend: annotation.clean_transcript
-MARKS = {"b/": 0.21, "o/": 0.155, "n/": 0.073, "l/": 0.064, "u/": 0.05, "N/": 0.011, "c/": 0.005,
-         "s/": 0.004}  # fmt: skip
+MARKS = {
+    "b/": 0.21,
+    "o/": 0.155,
+    "n/": 0.073,
+    "l/": 0.064,
+    "u/": 0.05,
+    "N/": 0.011,
+    "c/": 0.005,
+    "s/": 0.004,
+}
 OVERLAP = 0.156  # share of transcripts with a word in parentheses
 TURN = (0.8, 0.16)  # s: of a turn, and of each character of its line
 MURMURS = ("응", "어", "그래", "뭐", "아니")
@@ -122,14 +135,24 @@ def _perform(session: int, name: str, slots: list[dict], random: np.random.Gener
         partner = "FM"[sex == "F"]
         count[sex] += 1
         previous = latest[sex] = mood
-        rows.append({
-            "session": session, "dialogue": f"{prefix}_{name}", "kind": name[:-2],
-            "segment": f"{prefix}_{name}_{sex}{count[sex]:03d}", "speaker": f"{prefix}_{sex}",
-            "line": slot["line"], "latent": mood, "told": (fits in EMOTIONS) + (not weak),
-            "strength": random.uniform(0, 0.3) if weak else random.uniform(0.9, 1.4),
-            "partner": str(random.choice([latest[partner], mood, "neutral"], p=[0.5, 0.3, 0.2])),
-            "transcript": _mark(slot["line"], random), "silent": False,
-        })  # fmt: skip
+        rows.append(
+            {
+                "session": session,
+                "dialogue": f"{prefix}_{name}",
+                "kind": name[:-2],
+                "segment": f"{prefix}_{name}_{sex}{count[sex]:03d}",
+                "speaker": f"{prefix}_{sex}",
+                "line": slot["line"],
+                "latent": mood,
+                "told": (fits in EMOTIONS) + (not weak),
+                "strength": random.uniform(0, 0.3) if weak else random.uniform(0.9, 1.4),
+                "partner": str(
+                    random.choice([latest[partner], mood, "neutral"], p=[0.5, 0.3, 0.2])
+                ),
+                "transcript": _mark(slot["line"], random),
+                "silent": False,
+            }
+        )
     return rows
 
 

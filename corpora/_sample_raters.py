@@ -24,9 +24,14 @@ UNSURE = 0.42  # the least share of raters, on average, that an emotion convince
 OUTVOTED = 0.3  # most raters hear another emotion in few rows, else swap the two
 # valence and arousal, 1..5
 PLANE = {
-    "disgust": (2.2, 3.12), "angry": (1.8, 3.79), "sad": (1.89, 2.62), "fear": (1.74, 3.64),
-    "surprise": (2.64, 3.64), "neutral": (2.97, 2.98), "happy": (4.32, 3.86),
-}  # fmt: skip
+    "disgust": (2.2, 3.12),
+    "angry": (1.8, 3.79),
+    "sad": (1.89, 2.62),
+    "fear": (1.74, 3.64),
+    "surprise": (2.64, 3.64),
+    "neutral": (2.97, 2.98),
+    "happy": (4.32, 3.86),
+}
 
 
 def rate(spoken: pd.DataFrame, seed: int) -> pd.DataFrame:
@@ -80,7 +85,10 @@ def _rating(votes: np.ndarray, mood: str, random: np.random.Generator) -> dict:
     scores = np.clip(np.rint(means + noise), 1, 5).astype(int)
     modal = [e for e, count in zip(EMOTIONS, votes, strict=True) if count == votes.max()]
     return {
-        "emotion": ";".join(modal), "valence": scores[:, 0].mean(), "arousal": scores[:, 1].mean(),
-        "rater_emotion": labels, "rater_valence": scores[:, 0].tolist(),
+        "emotion": ";".join(modal),
+        "valence": scores[:, 0].mean(),
+        "arousal": scores[:, 1].mean(),
+        "rater_emotion": labels,
+        "rater_valence": scores[:, 0].tolist(),
         "rater_arousal": scores[:, 1].tolist(),
-    }  # fmt: skip
+    }

@@ -15,19 +15,31 @@ SYLLABLE = 0.13  # s, at a neutral tempo
 LEAD = 0.1  # s of room noise before and after, at least
 # Vowels of a man, Hz: the first three formants (textbook values, rounded)
 FORMANTS = {
-    "a": (750, 1250, 2550), "e": (520, 1850, 2550), "v": (580, 1000, 2500), "o": (430, 800, 2450),
-    "u": (370, 850, 2350), "x": (400, 1350, 2400), "i": (300, 2250, 3000),
-}  # fmt: skip
+    "a": (750, 1250, 2550),
+    "e": (520, 1850, 2550),
+    "v": (580, 1000, 2500),
+    "o": (430, 800, 2450),
+    "u": (370, 850, 2350),
+    "x": (400, 1350, 2400),
+    "i": (300, 2250, 3000),
+}
 HIGH_FORMANTS = (3500, 4500)  # Hz, the same in every vowel
 # where each of the 21 Unicode medials begins and ends
 MEDIALS = "aa ee ia ie vv ee iv ie oo ua ue ue io uu uv ue ui iu xx xi ii".split()
 INITIALS = "kknttrmppss.cccktph"  # the 19 Unicode initials, by how they are made
 # noise centre in Hz, noise level in dB, how far the voice drops in dB
 CONSONANTS = {
-    "k": (2000, -14, 30), "t": (3500, -12, 30), "p": (1000, -16, 30), "c": (4000, -6, 35),
-    "s": (5500, -4, 40), "h": (1500, -16, 15), "n": (1, -99, 9), "m": (1, -99, 10),
-    "r": (1, -99, 6), ".": (1, -99, 0),
-}  # fmt: skip
+    "k": (2000, -14, 30),
+    "t": (3500, -12, 30),
+    "p": (1000, -16, 30),
+    "c": (4000, -6, 35),
+    "s": (5500, -4, 40),
+    "h": (1500, -16, 15),
+    "n": (1, -99, 9),
+    "m": (1, -99, 10),
+    "r": (1, -99, 6),
+    ".": (1, -99, 0),
+}
 NASAL_FINALS = (4, 16, 21)  # Unicode finals n, m, ng: the voice goes on
 
 

@@ -127,8 +127,9 @@ def _said(
     """What is said: a row each, and troubles of wavs and texts."""
     places = {name: ChainMap(files, *found.values()) for name, files in found.items()}
     nothing, said, notes = annotation.File(""), [], []
-    for name, release, words in zip(rows["segment"], rows["release"], rows[layout.WORDS],
-                                    strict=True):  # fmt: skip
+    for name, release, words in zip(
+        rows["segment"], rows["release"], rows[layout.WORDS], strict=True
+    ):
         wav, text = places[release].get(name, nothing), annotation.clean_transcript(words)
         fault = "" if layout.is_id(name) else annotation.NO_PATTERN
         fault = fault or (BAD if name in layout.BAD else wav.bad and f"wav {wav.bad}")
@@ -145,18 +146,35 @@ def _rated(said: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[t
     cells = rows[range(layout.SITUATION, layout.AGE)].to_numpy(object)
     table, of_cells = _aihub_emotion_labels.ratings(cells)
     bad = said["quarantine"] != ""
-    notes = [("quarantined", row["quarantine"], "speaker", row["segment"], "")
-             for row in said[bad].to_dict("records")]  # fmt: skip
-    notes += [(treatment, reason, "speaker", said["segment"][row], detail)
-              for treatment, reason, row, detail in of_cells if not bad[row]]  # fmt: skip
+    notes = [
+        ("quarantined", row["quarantine"], "speaker", row["segment"], "")
+        for row in said[bad].to_dict("records")
+    ]
+    notes += [
+        (treatment, reason, "speaker", said["segment"][row], detail)
+        for treatment, reason, row, detail in of_cells
+        if not bad[row]
+    ]
     table[bad] = ""
     table["quarantine"] = said["quarantine"].where(bad, table["quarantine"])
-    people = {name: rows[column].map(_word)
-              for name, column in (("age", layout.AGE), ("gender", layout.GENDER))}  # fmt: skip
+    people = {
+        name: rows[column].map(_word)
+        for name, column in (("age", layout.AGE), ("gender", layout.GENDER))
+    }
     return said.assign(
-        corpus="aihub_emotion", role="speaker", session=0, speaker="", kind=KIND, start=np.nan,
-        end=np.nan, valence=np.nan, arousal=np.nan, release=rows["release"], **table, **people,
-    ), notes  # fmt: skip
+        corpus="aihub_emotion",
+        role="speaker",
+        session=0,
+        speaker="",
+        kind=KIND,
+        start=np.nan,
+        end=np.nan,
+        valence=np.nan,
+        arousal=np.nan,
+        release=rows["release"],
+        **table,
+        **people,
+    ), notes
 
 
 def _word(cell: str) -> str:

@@ -61,10 +61,14 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
             f"no video in {folder} has labels; there are {len(found.videos)} videos, such as "
             f"{min(found.videos)}, and labels of {len(found.labels)}, such as {min(found.labels)}"
         )
-    notes += [("reported", "video without labels", "", name, layout.shown(found.videos[name]))
-              for name in sorted(found.videos.keys() - found.labels.keys())]  # fmt: skip
-    notes += [("reported", "labels without video", "", name, f"{len(found.labels[name])} files")
-              for name in sorted(found.labels.keys() - found.videos.keys())]  # fmt: skip
+    notes += [
+        ("reported", "video without labels", "", name, layout.shown(found.videos[name]))
+        for name in sorted(found.videos.keys() - found.labels.keys())
+    ]
+    notes += [
+        ("reported", "labels without video", "", name, f"{len(found.labels[name])} files")
+        for name in sorted(found.labels.keys() - found.videos.keys())
+    ]
     return _seconds(videos), annotation.troubles(notes)
 
 
@@ -96,10 +100,13 @@ def _video(
         notes.append(("quarantined", fault, "speaker", name, f"{seconds} s"))
     marks = [""] * seconds if fault else labels.joined([m.seconds for m in given], seconds)
     return {
-        "dialogue": name, "wav": "" if file.bad else file.path, "quarantine": fault,
-        "marks": marks, "class_code": codes[0] if codes else "",
+        "dialogue": name,
+        "wav": "" if file.bad else file.path,
+        "quarantine": fault,
+        "marks": marks,
+        "class_code": codes[0] if codes else "",
         "annotators": ";".join(marks.annotator for marks in given),
-    }, notes  # fmt: skip
+    }, notes
 
 
 def _annotators(
@@ -118,8 +125,10 @@ def _annotators(
             notes.append(("reported", reason, "", name, layout.shown(file)))
             continue
         given[marks.annotator] = marks
-        notes += [("reported", reason, "", name, f"{layout.shown(file)}: {detail}")
-                  for reason, detail in marks.notes]  # fmt: skip
+        notes += [
+            ("reported", reason, "", name, f"{layout.shown(file)}: {detail}")
+            for reason, detail in marks.notes
+        ]
     kept, of_lengths = _of_one_length(name, list(given.values()))
     return sorted(kept, key=lambda marks: marks.annotator), notes + of_lengths
 
@@ -157,17 +166,27 @@ def _seconds(videos: list[dict]) -> pd.DataFrame:
     table = pd.DataFrame(videos)
     counts = table["marks"].map(len)
     if counts.sum() > MOST:
-        raise UserError(f"{len(videos)} videos have {counts.sum():,} seconds, more than {MOST:,}; "
-                        f"name a folder with fewer")  # fmt: skip
-    table = table.assign(session=table["dialogue"].map(layout.group),
-                         kind=table["dialogue"].map(layout.category))  # fmt: skip
+        raise UserError(
+            f"{len(videos)} videos have {counts.sum():,} seconds, more than {MOST:,}; "
+            f"name a folder with fewer"
+        )
+    table = table.assign(
+        session=table["dialogue"].map(layout.group), kind=table["dialogue"].map(layout.category)
+    )
     rows = table.loc[table.index.repeat(counts)]
     second = rows.groupby(level=0).cumcount().to_numpy()
     names = zip(rows["dialogue"], second, strict=True)
     return rows.reset_index(drop=True).assign(
-        corpus="aihub_highlight", role="speaker", speaker="", text="", emotion="",
+        corpus="aihub_highlight",
+        role="speaker",
+        speaker="",
+        text="",
+        emotion="",
         segment=[f"{name}#{number:05d}" for name, number in names],
-        start=second.astype(float), end=second + 1.0, valence=np.nan, arousal=np.nan,
+        start=second.astype(float),
+        end=second + 1.0,
+        valence=np.nan,
+        arousal=np.nan,
         marks=[text for video in videos for text in video["marks"]],
         **dict.fromkeys(annotation.VOTES, np.nan),
-    )[[*annotation.COLUMNS, *COLUMNS]]  # fmt: skip
+    )[[*annotation.COLUMNS, *COLUMNS]]

@@ -159,5 +159,6 @@ def _neighbourly(rows: pd.DataFrame) -> pd.DataFrame:
     filled = (
         by_role.ffill().fillna(by_role.bfill()).fillna({"session": 0, "dialogue": "", "kind": ""})
     )
-    return rows.assign(session=filled["session"].astype(int), dialogue=filled["dialogue"],
-                       kind=filled["kind"])  # fmt: skip
+    return rows.assign(
+        session=filled["session"].astype(int), dialogue=filled["dialogue"], kind=filled["kind"]
+    )

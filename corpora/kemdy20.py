@@ -167,8 +167,11 @@ def _spoken(
         fault = fault or ("" if wav.path or txt.path else annotation.NO_FILES)
         fault = fault or (wav.bad and f"wav {wav.bad}") or (text.bad and f"txt {text.bad}")
         what = [("converted", f"txt {how}") for how in text.converted]
-        what += [("converted", f"session of a {ending} file") for ending, file in
-                 (("wav", wav), ("txt", txt)) if file.path and name not in file.path]  # fmt: skip
+        what += [
+            ("converted", f"session of a {ending} file")
+            for ending, file in (("wav", wav), ("txt", txt))
+            if file.path and name not in file.path
+        ]
         if not fault:
             empty = "txt without words" if txt.path else "txt missing"
             what += [] if wav.path else [("masked", "wav missing")]

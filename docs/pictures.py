@@ -54,9 +54,12 @@ def draw(wave: np.ndarray) -> Figure:
     above.text((seconds + whole) / 2, 0, "padding", ha="center", va="center", color="0.35")
     above.set(ylabel="wave", yticks=[])
     picture = below.imshow(
-        block(wave), origin="lower", aspect="auto", cmap="magma",
+        block(wave),
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
         extent=(0, whole, -0.5, constants.N_MELS - 0.5),
-    )  # fmt: skip
+    )
     below.set_yticks([band(f) for f in TICKS], [f"{f:,}" for f in TICKS])
     below.set(xlabel="time, s", ylabel="mel band, centre in Hz", xlim=(0, whole))
     figure.colorbar(picture, ax=below, label="standardised dB", pad=0.01)

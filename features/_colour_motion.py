@@ -56,10 +56,17 @@ def numbers(before: np.ndarray, picture: np.ndarray, after: np.ndarray) -> np.nd
     levels = np.histogram(light, LEVELS, (0, 1))[0] / light.size
     moved = [abs(other @ LUMA - light) for other in (before, after)]
     most = [_cells(difference).max() for difference in moved]
-    return np.concatenate([
-        picture.mean((0, 1)), picture.std((0, 1)), [light.mean(), light.std()], levels,
-        _hues(picture), [difference.mean() for difference in moved], most,
-    ]).astype(np.float32)  # fmt: skip
+    return np.concatenate(
+        [
+            picture.mean((0, 1)),
+            picture.std((0, 1)),
+            [light.mean(), light.std()],
+            levels,
+            _hues(picture),
+            [difference.mean() for difference in moved],
+            most,
+        ]
+    ).astype(np.float32)
 
 
 def _hues(picture: np.ndarray) -> np.ndarray:

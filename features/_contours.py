@@ -51,9 +51,13 @@ class Listener:
         with warnings.catch_warnings():  # low rates leave bands empty: they are constant then
             warnings.filterwarnings("ignore", "Empty filters")
             self.bank = librosa.filters.mel(
-                sr=rate, n_fft=self.n_fft, n_mels=BANDS, fmin=F_MIN, fmax=min(F_MAX, rate / 2),
+                sr=rate,
+                n_fft=self.n_fft,
+                n_mels=BANDS,
+                fmin=F_MIN,
+                fmax=min(F_MAX, rate / 2),
                 norm=None,
-            )  # fmt: skip
+            )
         self.yin = librosa.yin
 
     def __call__(self, wave: np.ndarray) -> Contours:
@@ -74,8 +78,10 @@ class Listener:
         size = round(PITCH_WINDOW * self.rate)
         side = size - self.window  # its middle is that of the spectrum's window
         frames = self._frames(np.pad(wave, (side // 2, side - side // 2)), size)
-        found = [self._pitch(frames[i : i + FRAMES_AT_ONCE])
-                 for i in range(0, len(frames), FRAMES_AT_ONCE)]  # fmt: skip
+        found = [
+            self._pitch(frames[i : i + FRAMES_AT_ONCE])
+            for i in range(0, len(frames), FRAMES_AT_ONCE)
+        ]
         f0, harmonicity = np.concatenate(found, axis=1)
         return 12 * np.log2(f0 / F0_REFERENCE), harmonicity
 
@@ -83,9 +89,14 @@ class Listener:
         """(T, size) -> (T,) Hz, (T,): see `pitch`. Frames side by side, as YIN then cuts them."""
         size = frames.shape[1]
         f0 = self.yin(
-            frames.ravel(), fmin=F0_MIN, fmax=F0_MAX, sr=self.rate, frame_length=size,
-            hop_length=size, center=False,
-        )  # fmt: skip
+            frames.ravel(),
+            fmin=F0_MIN,
+            fmax=F0_MAX,
+            sr=self.rate,
+            frame_length=size,
+            hop_length=size,
+            center=False,
+        )
         lag = np.clip(np.rint(self.rate / f0).astype(int), 1, size // 2)
         at = (size - size // 2 - lag)[:, None] // 2 + np.arange(size // 2)  # both in the middle
         now, later = (np.take_along_axis(frames, i, axis=1) for i in (at, at + lag[:, None]))
@@ -107,8 +118,10 @@ class Listener:
     def _power(self, wave: np.ndarray) -> np.ndarray:
         """(N,) -> (T, bins) power; white noise of power p has p in each bin, whatever the rate."""
         frames = self._frames(wave, self.window)
-        power = [abs(scipy.fft.rfft(frames[i : i + FRAMES_AT_ONCE] * self.hann, self.n_fft)) ** 2
-                 for i in range(0, len(frames), FRAMES_AT_ONCE)]  # fmt: skip
+        power = [
+            abs(scipy.fft.rfft(frames[i : i + FRAMES_AT_ONCE] * self.hann, self.n_fft)) ** 2
+            for i in range(0, len(frames), FRAMES_AT_ONCE)
+        ]
         return np.concatenate(power) / (self.hann**2).sum()
 
     def _spectral(self, power: np.ndarray) -> np.ndarray:

@@ -16,8 +16,13 @@ from constants import SAMPLE_RATE
 COEFFICIENTS, BANDS = 32, 128  # of seed 004, librosa's number
 N_FFT, HOP = 2048, 512  # samples: 128 ms, 32 ms
 AMIN, TOP_DB = 1e-10, 80.0  # power floor, and dB below the loudest band: librosa's defaults
-PARAMETERS = {"sample_rate": SAMPLE_RATE, "n_mfcc": COEFFICIENTS, "bands": BANDS, "n_fft": N_FFT,
-              "hop": HOP}  # fmt: skip
+PARAMETERS = {
+    "sample_rate": SAMPLE_RATE,
+    "n_mfcc": COEFFICIENTS,
+    "bands": BANDS,
+    "n_fft": N_FFT,
+    "hop": HOP,
+}
 
 
 class Means:

@@ -36,12 +36,23 @@ def read_vectors(path: Path) -> dict[str, np.ndarray]:
         _check(file.getvalue()[file.tell() :])
         held = _Unpickler(file).load().item()
         return {name: vector.numbers(name) for name, vector in held.items()}
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, EOFError, MemoryError,
-            ArithmeticError, RecursionError, TokenError,
-            pickle.UnpicklingError) as error:  # fmt: skip
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        EOFError,
+        MemoryError,
+        ArithmeticError,
+        RecursionError,
+        TokenError,
+        pickle.UnpicklingError,
+    ) as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"{path} should hold a dict of vectors, <segment>.txt: array; it does not: "
-                        f"{reason}") from error  # fmt: skip
+        raise UserError(
+            f"{path} should hold a dict of vectors, <segment>.txt: array; it does not: {reason}"
+        ) from error
 
 
 def _check(pickled: bytes) -> None:

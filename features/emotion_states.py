@@ -57,16 +57,20 @@ def _run(name: str, place: Path) -> dict:
     """A finished run, `NAME`, `exp/NAME` or a folder anywhere: where, what, how wide its states."""
     import model as models
 
-    folder = next((f for f in (Path(name), place / name) if (f / models.CONFIGURATION).is_file()),
-                  None)  # fmt: skip
+    folder = next(
+        (f for f in (Path(name), place / name) if (f / models.CONFIGURATION).is_file()), None
+    )
     if folder is None:
         there = sorted(path.parent.name for path in place.glob(f"*/{models.CONFIGURATION}"))
-        raise UserError(f"--emotion_run: no run {name!r}; in {place} there are: "
-                        f"{', '.join(there) or 'none'}")  # fmt: skip
+        raise UserError(
+            f"--emotion_run: no run {name!r}; in {place} there are: {', '.join(there) or 'none'}"
+        )
     said = utils.read_json(folder / models.CONFIGURATION)
     if said.get("model") != MODEL:
-        raise UserError(f"--emotion_run needs runs of {MODEL}, {folder} is one of "
-                        f"{said.get('model', 'the system of 2022')}")  # fmt: skip
+        raise UserError(
+            f"--emotion_run needs runs of {MODEL}, {folder} is one of "
+            f"{said.get('model', 'the system of 2022')}"
+        )
     if not (folder / WEIGHTS).exists():
         raise UserError(f"--emotion_run: {folder} has no {WEIGHTS}: its training did not end")
     content = utils.checksum(utils.read_sealed(folder / WEIGHTS))[:32]
@@ -94,12 +98,12 @@ class Extractor:
         """The sound is decoded once. Raises Unusable where there is none at all."""
         states, there = self.states(source, [round(row.start) for row in rows])
         together = np.concatenate(states, 1)
-        return [array if yes else Unusable("no sound in this second")
-                for array, yes in zip(together, there, strict=True)]  # fmt: skip
+        return [
+            array if yes else Unusable("no sound in this second")
+            for array, yes in zip(together, there, strict=True)
+        ]
 
-    def states(
-        self, source: Path, seconds: Sequence[int]
-    ) -> tuple[list[np.ndarray], np.ndarray]:  # fmt: skip
+    def states(self, source: Path, seconds: Sequence[int]) -> tuple[list[np.ndarray], np.ndarray]:
         """Of each run the state at each of `seconds` (N,), (N, size) float32; and (N,) bool,
         whether there is sound in it. Raises Unusable."""
         means, there = self._means(source, max(seconds) + 1)
@@ -151,16 +155,14 @@ def _states(model: Any, seconds: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def readings(
-    source: Path, settings: Any, seconds: Sequence[int]
-) -> dict[str, np.ndarray]:  # fmt: skip
+def readings(source: Path, settings: Any, seconds: Sequence[int]) -> dict[str, np.ndarray]:
     """See `Extractor.readings`, with the runs of `settings.emotion_run`: a timeline of a video."""
     return Extractor(parameters(settings)).readings(source, seconds)
 
 
 def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:  # fmt: skip
+) -> None:
     """Stored states -> (N, E) float32 in `out`; zeros where there is nothing."""
     for array, block in zip(arrays, out, strict=True):
         block[...] = 0 if array is None else array

@@ -33,15 +33,25 @@ AT_ONCE = 32  # frames in one forward pass
 TYPES = ("vit",)
 PREPROCESSING = "preprocessor_config.json"
 # how transformers 5 calls what checkpoints call otherwise
-RENAMED = (("encoder.layer.", "layers."), ("attention.attention.query", "attention.q_proj"),
-           ("attention.attention.key", "attention.k_proj"),
-           ("attention.attention.value", "attention.v_proj"),
-           ("attention.output.dense", "attention.o_proj"),
-           ("intermediate.dense", "mlp.fc1"), ("output.dense", "mlp.fc2"))  # fmt: skip
+RENAMED = (
+    ("encoder.layer.", "layers."),
+    ("attention.attention.query", "attention.q_proj"),
+    ("attention.attention.key", "attention.k_proj"),
+    ("attention.attention.value", "attention.v_proj"),
+    ("attention.output.dense", "attention.o_proj"),
+    ("intermediate.dense", "mlp.fc1"),
+    ("output.dense", "mlp.fc2"),
+)
 POOLER = ("pooler.dense.weight", "pooler.dense.bias")  # a classifier's checkpoint has none
-KIND = Kind("vision encoder", "ViT", "--vision_encoder", (PREPROCESSING,),
-            ("hidden_size", "image_size", "num_attention_heads", "intermediate_size"),
-            spare=POOLER, renamed=RENAMED)  # fmt: skip
+KIND = Kind(
+    "vision encoder",
+    "ViT",
+    "--vision_encoder",
+    (PREPROCESSING,),
+    ("hidden_size", "image_size", "num_attention_heads", "intermediate_size"),
+    spare=POOLER,
+    renamed=RENAMED,
+)
 
 
 # --- which encoder -------------------------------------------------------------------------------
@@ -60,8 +70,10 @@ def parameters(settings: Any) -> dict:
 def _config(folder: Path) -> dict:
     about = pretrained.config(folder, KIND)
     if about["model_type"] not in TYPES:
-        raise UserError(f"no {KIND.like} in {folder}: model_type is {about['model_type']!r}; "
-                        f"those there are: {', '.join(TYPES)}")  # fmt: skip
+        raise UserError(
+            f"no {KIND.like} in {folder}: model_type is {about['model_type']!r}; "
+            f"those there are: {', '.join(TYPES)}"
+        )
     return about
 
 
@@ -79,9 +91,11 @@ def _pixels(folder: Path) -> dict:
     except (LookupError, TypeError, ValueError):
         right = False
     if not right:
-        raise UserError(f"{folder / PREPROCESSING} should say how pictures are resized to "
-                        f"{own} x {own} pixels, rescaled, and normalised by image_mean and "
-                        "image_std")  # fmt: skip
+        raise UserError(
+            f"{folder / PREPROCESSING} should say how pictures are resized to "
+            f"{own} x {own} pixels, rescaled, and normalised by image_mean and "
+            "image_std"
+        )
     return {"side": own, "scale": scale, "mean": mean, "sd": sd, "resample": resample}
 
 
@@ -156,7 +170,7 @@ def prepared(picture: np.ndarray, pixels: dict) -> np.ndarray:
 
 def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:  # fmt: skip
+) -> None:
     """Stored seconds -> (N, D) float32 in `out`; zeros where there is nothing."""
     for array, block in zip(arrays, out, strict=True):
         block[...] = 0 if array is None else array

@@ -67,11 +67,16 @@ class Extractor:
         c = self.listener(wave)
         delta = _change(c.mfcc) / HOP  # a second
         parts = [
-            _contour(c.mfcc).T, np.stack([delta.std(0), abs(delta).mean(0)], 1),
-            np.stack([c.bands.mean(0), c.bands.std(0)], 1), _contour(c.shapes)[:5].T,
-            _moving(c.level, np.ones(len(c.level), bool)), _moving(c.f0, c.voiced),
-            _contour(c.harmonicity[:, None])[:5], _stretches(c.voiced), [np.log(c.duration)],
-        ]  # fmt: skip
+            _contour(c.mfcc).T,
+            np.stack([delta.std(0), abs(delta).mean(0)], 1),
+            np.stack([c.bands.mean(0), c.bands.std(0)], 1),
+            _contour(c.shapes)[:5].T,
+            _moving(c.level, np.ones(len(c.level), bool)),
+            _moving(c.f0, c.voiced),
+            _contour(c.harmonicity[:, None])[:5],
+            _stretches(c.voiced),
+            [np.log(c.duration)],
+        ]
         return np.concatenate([np.ravel(part) for part in parts]).astype(np.float32)
 
 
@@ -129,8 +134,12 @@ def settle(
     known = np.array([array is not None for array in arrays], bool)
     rows = {speaker: np.flatnonzero(known & (speakers == speaker)) for speaker in set(speakers)}
     if single := sum(len(own) == 1 for own in rows.values()):
-        log.warning("%d of %d speakers have a single utterance: normalised by speaker, all its "
-                    "functionals are 0", single, len(rows))  # fmt: skip
+        log.warning(
+            "%d of %d speakers have a single utterance: normalised by speaker, all its "
+            "functionals are 0",
+            single,
+            len(rows),
+        )
     of = {who: _spread([arrays[row] for row in own]) for who, own in rows.items() if len(own)}
     return [of.get(speaker) for speaker in speakers]
 
@@ -144,9 +153,12 @@ def _spread(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def gather(
-    arrays: list[np.ndarray | None], stats: list[tuple | None], parameters: dict,
-    cut: np.ndarray | None, out: np.ndarray,
-) -> None:  # fmt: skip
+    arrays: list[np.ndarray | None],
+    stats: list[tuple | None],
+    parameters: dict,
+    cut: np.ndarray | None,
+    out: np.ndarray,
+) -> None:
     """Functionals -> (N, D) float32 in `out`, as z-scores where `settle` gave them."""
     for array, known, block in zip(arrays, stats, out, strict=True):
         if array is None:

@@ -25,11 +25,15 @@ FRAMES_AT_ONCE = 512  # bounds the memory of a long clip: 4 MB of spectrum
 def parameters(settings: Any) -> dict:
     """Rates in Hz, sizes in samples; `settings.sr` is the rate everything is resampled to."""
     return {
-        "sample_rate": settings.sr, "n_fft": constants.N_FFT, "hop": constants.HOP,
-        "n_mels": constants.N_MELS, "f_min": constants.F_MIN,
-        "f_max": min(constants.F_MAX, settings.sr / 2), "amin": constants.AMIN,
+        "sample_rate": settings.sr,
+        "n_fft": constants.N_FFT,
+        "hop": constants.HOP,
+        "n_mels": constants.N_MELS,
+        "f_min": constants.F_MIN,
+        "f_max": min(constants.F_MAX, settings.sr / 2),
+        "amin": constants.AMIN,
         "samples": constants.CLIP_SECONDS * settings.sr,
-    }  # fmt: skip
+    }
 
 
 def shape(parameters: dict) -> tuple[int, int]:
@@ -109,9 +113,12 @@ def extent(stored: tuple[int, int], parameters: dict) -> int:
 
 
 def gather(
-    arrays: list[np.ndarray | None], stats: list[list[float] | None], parameters: dict,
-    cut: np.ndarray | None, out: np.ndarray,
-) -> None:  # fmt: skip
+    arrays: list[np.ndarray | None],
+    stats: list[list[float] | None],
+    parameters: dict,
+    cut: np.ndarray | None,
+    out: np.ndarray,
+) -> None:
     """Stored dB -> standardised (N, 229, 313) float32 in `out`; zeros where there is nothing."""
     frames = shape(parameters)[1]
     for i, (array, known, block) in enumerate(zip(arrays, stats, out, strict=True)):

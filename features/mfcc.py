@@ -99,9 +99,8 @@ def standard(coefficients: np.ndarray) -> np.ndarray:
 
 
 def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict,
-    cut: None, out: np.ndarray,
-) -> None:  # fmt: skip
+    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
+) -> None:
     """Stored frames -> (N, T, n_mfcc) float32 in `out`, zeros before; the first T at most."""
     for array, block in zip(arrays, out, strict=True):
         if array is not None:

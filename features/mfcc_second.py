@@ -50,7 +50,7 @@ class Extractor:
 
 def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:  # fmt: skip
+) -> None:
     """Stored seconds -> (N, 34) float32 in `out`; zeros where there is nothing."""
     for array, block in zip(arrays, out, strict=True):
         block[...] = 0 if array is None else array

@@ -50,7 +50,7 @@ class Extractor:
 
 def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:  # fmt: skip
+) -> None:
     """Stored seconds -> (N, T, 32) float32 in `out`, zeros before; the first T at most."""
     for array, block in zip(arrays, out, strict=True):
         if array is not None:

@@ -76,9 +76,8 @@ class Extractor:
 
 
 def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict,
-    cut: None, out: np.ndarray,
-) -> None:  # fmt: skip
+    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
+) -> None:
     """Stored vectors -> (N, text_dim) float32 in `out`; zeros where there is nothing."""
     for array, block in zip(arrays, out, strict=True):
         block[...] = 0 if array is None else array
@@ -109,8 +108,10 @@ class Pieces:
 
 def _check_dim(config: dict, dim: int, folder: Path) -> None:
     if config["hidden_size"] != dim:
-        raise UserError(f"needed sentence vectors of {dim} numbers (--text_dim), the encoder "
-                        f"in {folder} makes {config['hidden_size']}")  # fmt: skip
+        raise UserError(
+            f"needed sentence vectors of {dim} numbers (--text_dim), the encoder "
+            f"in {folder} makes {config['hidden_size']}"
+        )
 
 
 class Exported(exported.Sentences, Pieces):
@@ -152,9 +153,13 @@ class CharNgram:
         from sklearn.feature_extraction.text import HashingVectorizer
 
         self.hashed = HashingVectorizer(
-            analyzer="char", ngram_range=(1, 3), lowercase=False, n_features=dim, norm="l2",
+            analyzer="char",
+            ngram_range=(1, 3),
+            lowercase=False,
+            n_features=dim,
+            norm="l2",
             dtype=np.float32,
-        )  # fmt: skip
+        )
         self.scale = np.float32(np.sqrt(dim))
 
     def __call__(self, texts: list[str]) -> Vectors:
@@ -169,8 +174,10 @@ class EmbeddingFile:
         self.vectors = read_vectors(path)
         for name, vector in self.vectors.items():
             if vector.size != dim:
-                raise UserError(f"needed vectors of {dim} numbers (--text_dim), {path} holds "
-                                f"{vector.size} for {name}")  # fmt: skip
+                raise UserError(
+                    f"needed vectors of {dim} numbers (--text_dim), {path} holds "
+                    f"{vector.size} for {name}"
+                )
 
     def __call__(self, segments: list[str]) -> Vectors:
         nothing = Unusable("no vector in the embedding file")

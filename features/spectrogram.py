@@ -35,10 +35,12 @@ def parameters(settings: Any) -> dict:
     """Rate in Hz, sizes in samples; `settings.sr` is the rate everything is resampled to, and
     `settings.seconds`, if there is such a flag, how much of a clip is seen at most."""
     return {
-        "sample_rate": settings.sr, "window": round(WINDOW * settings.sr),
-        "hop": round(HOP * settings.sr), "eps": EPS,
+        "sample_rate": settings.sr,
+        "window": round(WINDOW * settings.sr),
+        "hop": round(HOP * settings.sr),
+        "eps": EPS,
         "samples": round(getattr(settings, "seconds", SECONDS) * settings.sr),
-    }  # fmt: skip
+    }
 
 
 def shape(parameters: dict) -> tuple[None, int]:
@@ -91,9 +93,12 @@ def is_cut(stored: tuple[int, int], parameters: dict) -> bool:
 
 
 def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: np.ndarray | None,
+    arrays: list[np.ndarray | None],
+    stats: list,
+    parameters: dict,
+    cut: np.ndarray | None,
     out: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     """Stored frames -> `out` (N, T, 321) float32; zeros, silence, where there is nothing."""
     most = longest(parameters)
     for i, (array, block) in enumerate(zip(arrays, out, strict=True)):

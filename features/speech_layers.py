@@ -37,10 +37,11 @@ def parameters(settings: Any) -> dict:
     found = speech.identify(settings.speech_encoder)
     about = getattr(settings, "speech", None) or speech.config(speech.find(found["encoder"]))
     return found | {
-        "layers": about["num_hidden_layers"] + 1, "dim": about["hidden_size"],
+        "layers": about["num_hidden_layers"] + 1,
+        "dim": about["hidden_size"],
         "reverse": bool(getattr(settings, "reverse", False)),
         "samples": round(seconds * SAMPLE_RATE),
-    }  # fmt: skip
+    }
 
 
 def shape(parameters: dict) -> tuple[int, int]:
@@ -60,8 +61,10 @@ class Extractor(batched.Batched):
         config = speech.config(folder)
         came = config["num_hidden_layers"] + 1, config["hidden_size"]
         if came != shape(parameters):
-            raise UserError(f"needed {shape(parameters)} layers and numbers of each, the encoder "
-                            f"in {folder} has {came}")  # fmt: skip
+            raise UserError(
+                f"needed {shape(parameters)} layers and numbers of each, the encoder "
+                f"in {folder} has {came}"
+            )
         self.torch, self.config = torch, config
         self.reverse, self.samples = parameters["reverse"], parameters["samples"]
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -89,7 +92,7 @@ class Extractor(batched.Batched):
 
 def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:  # fmt: skip
+) -> None:
     """Stored means -> (N, L + 1, D) float32 in `out`; zeros where there is nothing."""
     for array, block in zip(arrays, out, strict=True):
         block[...] = 0 if array is None else array

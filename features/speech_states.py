@@ -58,8 +58,10 @@ class Extractor(batched.Batched):
         folder = speech.find(parameters["encoder"])
         config = speech.config(folder)
         if config["hidden_size"] != parameters["dim"]:
-            raise UserError(f"needed states of {parameters['dim']} numbers, the encoder in "
-                            f"{folder} makes {config['hidden_size']}")  # fmt: skip
+            raise UserError(
+                f"needed states of {parameters['dim']} numbers, the encoder in "
+                f"{folder} makes {config['hidden_size']}"
+            )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = speech.encoder(config)
         speech.load(self.model, folder)

@@ -55,8 +55,10 @@ class Extractor(batched.Batched):
         folder = pretrained.find(parameters["encoder"])
         config = pretrained.config(folder)
         if config["hidden_size"] != parameters["dim"]:
-            raise UserError(f"needed states of {parameters['dim']} numbers, the encoder in "
-                            f"{folder} makes {config['hidden_size']}")  # fmt: skip
+            raise UserError(
+                f"needed states of {parameters['dim']} numbers, the encoder in "
+                f"{folder} makes {config['hidden_size']}"
+            )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.model = pretrained.encoder(config, pooler=False)
         pretrained.load(self.model, folder)

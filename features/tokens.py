@@ -59,8 +59,10 @@ class Extractor:
         config = pretrained.config(folder)
         self.longest, places = parameters["max_length"], pretrained.positions(config)
         if not 3 <= self.longest <= places:
-            raise UserError(f"--max_length needs 3 to {places}, the places of the encoder in "
-                            f"{folder}; it is {self.longest}")  # fmt: skip
+            raise UserError(
+                f"--max_length needs 3 to {places}, the places of the encoder in "
+                f"{folder}; it is {self.longest}"
+            )
         self.tokenizer = pretrained.tokenizer(folder, config)
         self.clean = hangul if parameters["clean"] == "hangul" else str
 

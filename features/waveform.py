@@ -59,9 +59,12 @@ def is_cut(stored: tuple[int], parameters: dict) -> bool:
 
 
 def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: np.ndarray | None,
+    arrays: list[np.ndarray | None],
+    stats: list,
+    parameters: dict,
+    cut: np.ndarray | None,
     out: np.ndarray,
-) -> None:  # fmt: skip
+) -> None:
     """Stored samples -> (N, T) float32 in [-1, 1) in `out`, zeros behind their end."""
     for i, (array, block) in enumerate(zip(arrays, out, strict=True)):
         block[...] = 0

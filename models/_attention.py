@@ -72,8 +72,9 @@ class MultimodalAttention(nn.Module):
     weights, which softmax does not see.
     """
 
-    def __init__(self, width: int, sound: int, size: int, dropout: tuple[float, float],
-                 legacy: bool) -> None:  # fmt: skip
+    def __init__(
+        self, width: int, sound: int, size: int, dropout: tuple[float, float], legacy: bool
+    ) -> None:
         super().__init__()
         self.text = nn.Linear(width, size, bias=False)
         self.sound = nn.Linear(sound, size, bias=not legacy)

@@ -137,8 +137,10 @@ class CrossAttention(nn.Module):
     def __init__(self, text: int, sound: int, settings: Any) -> None:
         super().__init__()
         if text % ATTENTION_HEADS:
-            raise UserError(f"--fusion cross needs a text encoder whose hidden_size is a multiple "
-                            f"of {ATTENTION_HEADS}, its heads; it is {text}")  # fmt: skip
+            raise UserError(
+                f"--fusion cross needs a text encoder whose hidden_size is a multiple "
+                f"of {ATTENTION_HEADS}, its heads; it is {text}"
+            )
         self.size = 2 * text
         self.sound = nn.Conv1d(sound, text, kernel_size=1, bias=False)
         self.to_text, self.to_sound = CrossModal(text), CrossModal(text)

@@ -46,9 +46,15 @@ POOL, POOL_STRIDE = 3, 2
 DROPOUT = 0.5
 LEAST = 100  # frames: 2 s
 DEFAULTS = {
-    "optim": "adamw", "lr": 2e-4, "weight_decay": 0.0, "batch_size": 16, "epochs": 16,
-    "schedule": "linear", "warmup": 0.0, "clip": 1.0,
-}  # fmt: skip
+    "optim": "adamw",
+    "lr": 2e-4,
+    "weight_decay": 0.0,
+    "batch_size": 16,
+    "epochs": 16,
+    "schedule": "linear",
+    "warmup": 0.0,
+    "clip": 1.0,
+}
 
 
 @dataclass

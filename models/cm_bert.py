@@ -32,9 +32,16 @@ from models._attention import MultimodalAttention, average, equal_rate, timed, t
 from utils import UserError
 
 DEFAULTS = {
-    "optim": "adamw", "lr": 2e-5, "weight_decay": 0.01, "batch_size": 24, "epochs": 3,
-    "schedule": "linear", "warmup": 0.1, "clip": 1.0, "text_encoder": constants.TEXT_ENCODER,
-}  # fmt: skip
+    "optim": "adamw",
+    "lr": 2e-5,
+    "weight_decay": 0.01,
+    "batch_size": 24,
+    "epochs": 3,
+    "schedule": "linear",
+    "warmup": 0.1,
+    "clip": 1.0,
+    "text_encoder": constants.TEXT_ENCODER,
+}
 LEGACY_FRAMES = 465  # 4.65 s: what was kept of an utterance in 2022
 LEGACY_SD = 0.02  # of the weights of its head: BERT's
 

@@ -69,12 +69,16 @@ class Model(nn.Module):
         self.settings = settings
         size, pairs = width(settings), len(PAIRS)
         blank = {
-            "mean": torch.zeros(size), "scale": torch.ones(size), "support": torch.zeros(0, size),
-            "pairs": torch.zeros(pairs, 0), "intercept": torch.zeros(pairs),
-            "gamma": torch.ones(()), "present": torch.zeros(len(EMOTIONS), dtype=torch.bool),
+            "mean": torch.zeros(size),
+            "scale": torch.ones(size),
+            "support": torch.zeros(0, size),
+            "pairs": torch.zeros(pairs, 0),
+            "intercept": torch.zeros(pairs),
+            "gamma": torch.ones(()),
+            "present": torch.zeros(len(EMOTIONS), dtype=torch.bool),
             "ridge": torch.zeros(len(SCALES), size),
             "middle": torch.full((len(SCALES),), sum(SCALE) / 2),
-        }  # fmt: skip
+        }
         for name, tensor in blank.items():
             self.register_buffer(name, tensor)
 

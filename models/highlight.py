@@ -32,8 +32,13 @@ SEQUENCE = True
 MODALITIES = ("both", "audio", "video")
 SIZE = 128  # numbers of a block, as it goes into the LSTM
 DEFAULTS = {
-    "optim": "adam", "lr": 1e-3, "weight_decay": 1e-5, "batch_size": 8, "epochs": 30, "clip": 1.0,
-}  # fmt: skip
+    "optim": "adam",
+    "lr": 1e-3,
+    "weight_decay": 1e-5,
+    "batch_size": 8,
+    "epochs": 30,
+    "clip": 1.0,
+}
 
 
 @dataclass
@@ -80,10 +85,13 @@ def complete(settings: Any) -> dict:
 
 def _files(parameters: dict) -> str:
     """Digest of the parameters of a feature, but for where files of known content lie."""
-    return utils.digest({
-        name: [run["content"] for run in value] if name == "runs" else value
-        for name, value in parameters.items() if name != "encoder" or "content" not in parameters
-    })  # fmt: skip
+    return utils.digest(
+        {
+            name: [run["content"] for run in value] if name == "runs" else value
+            for name, value in parameters.items()
+            if name != "encoder" or "content" not in parameters
+        }
+    )
 
 
 class Model(nn.Module):
@@ -104,9 +112,13 @@ class Model(nn.Module):
         self.absent = nn.ParameterDict({n: torch.zeros(SIZE) for n in self.features})
         size, layers = settings.hidden_size, settings.layers
         self.recurrent = nn.LSTM(
-            SIZE * len(self.features), size, layers, batch_first=True,
-            bidirectional=settings.bidirectional, dropout=settings.dropout if layers > 1 else 0.0,
-        )  # fmt: skip
+            SIZE * len(self.features),
+            size,
+            layers,
+            batch_first=True,
+            bidirectional=settings.bidirectional,
+            dropout=settings.dropout if layers > 1 else 0.0,
+        )
         self.dropout = nn.Dropout(settings.dropout)
         self.output = nn.Linear(size * (2 if settings.bidirectional else 1), 1)
 

@@ -26,9 +26,16 @@ from utils import UserError
 
 # of the system of 2022 (KoBERT + ModifiedAlexNet + CM-BERT), its text model
 DEFAULTS = {
-    "text_encoder": constants.TEXT_ENCODER, "optim": "adamw", "lr": 5e-5, "weight_decay": 0.01,
-    "schedule": "cosine", "warmup": 0.1, "clip": 1.0, "batch_size": 16, "epochs": 16,
-}  # fmt: skip
+    "text_encoder": constants.TEXT_ENCODER,
+    "optim": "adamw",
+    "lr": 5e-5,
+    "weight_decay": 0.01,
+    "schedule": "cosine",
+    "warmup": 0.1,
+    "clip": 1.0,
+    "batch_size": 16,
+    "epochs": 16,
+}
 
 
 @dataclass

@@ -33,9 +33,7 @@ from utils import UserError
 FEATURE = "mfcc_seconds"
 COEFFICIENTS = 32  # of a second
 BALANCES = ("none", "oversample", "undersample", "smote")
-DEFAULTS = {
-    "optim": "adam", "lr": 1e-3, "weight_decay": 1e-5, "batch_size": 64, "epochs": 30,
-}  # fmt: skip
+DEFAULTS = {"optim": "adam", "lr": 1e-3, "weight_decay": 1e-5, "batch_size": 64, "epochs": 30}
 
 
 @dataclass
@@ -61,8 +59,10 @@ def inputs(settings: Settings) -> tuple[str, ...]:
 def complete(settings: Any) -> dict:
     """Nothing to fill in; a UserError, before hours of extraction, for what cannot be balanced."""
     if settings.balance == "smote" and not settings.legacy:
-        raise UserError("--balance smote makes up mean vectors, so it needs --legacy; sequences "
-                        "take oversample or undersample")  # fmt: skip
+        raise UserError(
+            "--balance smote makes up mean vectors, so it needs --legacy; sequences "
+            "take oversample or undersample"
+        )
     return {}
 
 

@@ -171,10 +171,16 @@ def _perceptron(width: int, hidden: tuple[int, ...], out: int | None = None) -> 
 # --- folders of 2022 ---------------------------------------------------------------------------
 
 LEGACY_NAMES = (
-    ("audio_embedding.", "audio."), (".conv.", ".0."), (".bn.", ".1."), (".fc.", "."),
-    ("lstm.", "recurrent."), ("mlp_emotion.", "emotion."), ("mlp_av.", "affect."),
-    ("mlp_arousal.", "scales.arousal."), ("mlp_valence.", "scales.valence."),
-)  # fmt: skip
+    ("audio_embedding.", "audio."),
+    (".conv.", ".0."),
+    (".bn.", ".1."),
+    (".fc.", "."),
+    ("lstm.", "recurrent."),
+    ("mlp_emotion.", "emotion."),
+    ("mlp_av.", "affect."),
+    ("mlp_arousal.", "scales.arousal."),
+    ("mlp_valence.", "scales.valence."),
+)
 LEGACY_KEYS = ("backbone", "hidden_size", "text_dim", "bidirectional", "ws", "SorL", "test_split")
 # of no use to a trained model
 LEGACY_DROPPED = ("embed_d", "save_path", "test_only", "test_path", "gpu_id")

@@ -39,9 +39,14 @@ from models._mixer_fusions import FUSIONS
 from utils import UserError
 
 DEFAULTS = {  # as published, but for the batches, which were added up 8 by 8
-    "text_encoder": "beomi/KcELECTRA-base", "optim": "adamw", "lr": 5e-5, "weight_decay": 0.01,
-    "lr_decay": 1.0, "batch_size": 64, "epochs": 30,
-}  # fmt: skip
+    "text_encoder": "beomi/KcELECTRA-base",
+    "optim": "adamw",
+    "lr": 5e-5,
+    "weight_decay": 0.01,
+    "lr_decay": 1.0,
+    "batch_size": 64,
+    "epochs": 30,
+}
 HIDDEN = 512  # numbers between a fusion and the heads
 
 
@@ -109,8 +114,9 @@ class Model(nn.Module):
                     encoder.activation_checkpointing_enable({"use_reentrant": False})
         self.fusion = FUSIONS[settings.fusion](*widths, settings)
         dropout = settings.dropout
-        self.hidden = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.fusion.size, HIDDEN),
-                                    nn.GELU(), nn.Dropout(dropout))  # fmt: skip
+        self.hidden = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(self.fusion.size, HIDDEN), nn.GELU(), nn.Dropout(dropout)
+        )
         self.outputs = nn.ModuleDict({n: nn.Linear(HIDDEN, HEADS[n].size) for n in self.heads})
 
     def load_pretrained(self, settings: Any) -> None:

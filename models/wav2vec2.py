@@ -33,9 +33,16 @@ from utils import UserError
 # of the system of 2023 (two wav2vec2 and three KoBERT): batches of 4 by accumulation, else the
 # defaults of transformers' Trainer
 DEFAULTS = {
-    "speech_encoder": constants.SPEECH_ENCODER, "optim": "adamw", "lr": 2e-4, "weight_decay": 0.0,
-    "schedule": "linear", "warmup": 0.0, "clip": 1.0, "batch_size": 4, "epochs": 1,
-}  # fmt: skip
+    "speech_encoder": constants.SPEECH_ENCODER,
+    "optim": "adamw",
+    "lr": 2e-4,
+    "weight_decay": 0.0,
+    "schedule": "linear",
+    "warmup": 0.0,
+    "clip": 1.0,
+    "batch_size": 4,
+    "epochs": 1,
+}
 AS_SAVED = -1.0  # of --dropout: what the checkpoint's config says
 
 
@@ -50,9 +57,7 @@ class Settings:
     checkpointing: bool = setting(False, "compute states again for the gradient: less memory")
     max_seconds: float = setting(0.0, "s of a clip that are heard at most; 0: all", least=0)
     dropout: float = setting(
-        AS_SAVED,
-        "share of the pooled numbers dropped in training; -1: as it was saved",
-        least=-1,
+        AS_SAVED, "share of the pooled numbers dropped in training; -1: as it was saved", least=-1
     )
     ws: int = setting(1, "utterances in a window; the last one is judged", least=1)
     speech: dict | None = setting(None, "its config.json", flag=False)

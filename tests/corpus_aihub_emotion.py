@@ -12,17 +12,22 @@ HEADER = (
     "4번 감정,4번감정세기,5번 감정,5번 감정세기,나이,성별"
 )
 FIRST, SECOND, THIRD = (
-    "5e258fd1305bcf3ad153a6a4", "5e258fe2305bcf3ad153a6a5", "5e258ff5305bcf3ad153a6a6"
-)  # fmt: skip
+    "5e258fd1305bcf3ad153a6a4",
+    "5e258fe2305bcf3ad153a6a5",
+    "5e258ff5305bcf3ad153a6a6",
+)
 IDS = (FIRST, SECOND, THIRD, "0123456789abcdef01234567")
 RELEASE = "5차년도_2차"
 ID, WORDS, SITUATION, RATED, AGE = 0, 1, 2, 3, 13  # columns
 
 
 def row(
-    name: str, words: str = "", situation: str = "happiness",
-    raters: str = "Happiness Happiness Happiness Neutral Sadness", intensities: str = "21102",
-) -> list[str]:  # fmt: skip
+    name: str,
+    words: str = "",
+    situation: str = "happiness",
+    raters: str = "Happiness Happiness Happiness Neutral Sadness",
+    intensities: str = "21102",
+) -> list[str]:
     """Cells of one wav."""
     rated = [cell for pair in zip(raters.split(), intensities, strict=True) for cell in pair]
     return [name, words or f"어, 청소 {name[-3:]} 네가 해!", situation, *rated, "27", "male"]
@@ -71,9 +76,12 @@ def edit(folder: Path, change: Callable[[list[list[str]]], object]) -> None:
 
 
 def download(
-    folder: Path, release: str = RELEASE, cells: list[list[str]] | None = None,
-    inside: str = "{}_wav/", first: int = 1,
-) -> Path:  # fmt: skip
+    folder: Path,
+    release: str = RELEASE,
+    cells: list[list[str]] | None = None,
+    inside: str = "{}_wav/",
+    first: int = 1,
+) -> Path:
     """As AI Hub gives one release: X.csv, and X.zip with its wavs in a folder `inside`."""
     cells = rows() if cells is None else cells
     write(folder / f"{release}.csv", table_bytes(cells))

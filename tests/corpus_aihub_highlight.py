@@ -24,14 +24,20 @@ def label(video: str, annotator: str, spans: list[tuple[int, int]], length: floa
     codes = {"place": 1, "action": 65, "emotion": 7, "relationship": 12}
     return {
         "metadata": {
-            "file_name": f"{video}.mp4", "type": "유튜브", "length": length, "quality": "FHD",
-            "date": "2021-11-30", "license": "CC BY", "class_code": 6, "annotator_id": annotator,
+            "file_name": f"{video}.mp4",
+            "type": "유튜브",
+            "length": length,
+            "quality": "FHD",
+            "date": "2021-11-30",
+            "license": "CC BY",
+            "class_code": 6,
+            "annotator_id": annotator,
         },
         "timelines": [
             {"id": number, "start": start, "end": end, "attributes": codes}
             for number, (start, end) in enumerate(spans, 1)
         ],
-    }  # fmt: skip
+    }
 
 
 def write(path: Path, data: bytes | str | dict) -> Path:

@@ -8,7 +8,7 @@ HEADER = (
     "Numb,Wav,,ECG,,E4-EDA,,E4-TEMP,,Segment ID,Total Evaluation,,,Eval01F,,,Eval02M,,,Eval03F,,,"
     "Eval04F,,,Eval05M,,,Eval06M,,,Eval07M,,,Eval08F,,,Eval09M,,,Eval10F,,",
     ",start,end,start,end,start,end,start,end," + ",Emotion,Valence,Arousal" * 11,
-)  # fmt: skip
+)
 SEGMENTS = [
     *(f"Sess01_script01_{turn}" for turn in ("F001", "M001", "F002", "M002", "F003", "M003")),
     *(f"Sess01_impro02_{turn}" for turn in ("M001", "F001", "M002", "F002", "M003", "F003")),
@@ -18,8 +18,21 @@ SEGMENTS = [
 def row(segment: str, emotion: str = "neutral", valence: str = "3", arousal: str = "3") -> list:
     """Cells of one segment, all raters of one mind; the numbers in front come with `lay`."""
     rated = [emotion.split(";")[0], valence, arousal]
-    return ["", "", "", "0.5", "0.25", "3.125", "3.25", "32.5", "33", segment,
-            emotion, valence, arousal] + rated * 10  # fmt: skip
+    return [
+        "",
+        "",
+        "",
+        "0.5",
+        "0.25",
+        "3.125",
+        "3.25",
+        "32.5",
+        "33",
+        segment,
+        emotion,
+        valence,
+        arousal,
+    ] + rated * 10
 
 
 def lay(folder: Path, session: int = 1, segments: list[str] | None = None) -> Path:

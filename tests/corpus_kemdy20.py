@@ -8,7 +8,7 @@ HEADER = (
     "Numb,WAV, ,Segment ID,Total Evaluation, , ,Eval01F, , ,Eval02M, , ,Eval03M, , ,Eval04F, , ,"
     "Eval05M, , ,Eval06F, , ,Eval07F, , ,Eval08M, , ,Eval09F, , ,Eval10M, , ",
     " ,start,end, " + ",Emotion,Valence,Arousal" * 11,
-)  # fmt: skip
+)
 TURNS = ("User001F_001", "User002F_001", "User001F_002", "User002F_002")  # two women
 SEGMENTS = [f"Sess01_script{topic}_{turn}" for topic in ("01", "05") for turn in TURNS]
 

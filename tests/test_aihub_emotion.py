@@ -88,7 +88,10 @@ def test_utterances_come_in_order_with_every_column_of_the_contract(folder):
     assert utterances["segment"].tolist() == list(IDS)
     first = one(utterances, FIRST)
     assert (first["corpus"], first["role"], first["kind"]) == (
-        "aihub_emotion", "speaker", "prompted")  # fmt: skip
+        "aihub_emotion",
+        "speaker",
+        "prompted",
+    )
     assert (first["dialogue"], first["speaker"]) == (FIRST, "")
     assert utterances[["start", "end", "valence", "arousal"]].isna().all(axis=None)
     assert first["wav"] == f"wav/{FIRST}.wav"
@@ -114,10 +117,18 @@ def test_sources_are_the_files_the_tables_depend_on_and_reading_changes_none(fol
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
-@pytest.mark.parametrize(("place", "inside"), [
-    ("{0}.zip", "{0}_wav/"), ("{0}.zip", ""), ("{0}.zip", "a/b/"), ("{0}/", ""), ("{0}_wav/", ""),
-    ("{0}/{0}_wav/", ""), ("wav/", ""),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("place", "inside"),
+    [
+        ("{0}.zip", "{0}_wav/"),
+        ("{0}.zip", ""),
+        ("{0}.zip", "a/b/"),
+        ("{0}/", ""),
+        ("{0}_wav/", ""),
+        ("{0}/{0}_wav/", ""),
+        ("wav/", ""),
+    ],
+)
 @pytest.mark.parametrize("release", ["4차년도", "5차년도", "5차년도_2차"])
 def test_the_wavs_of_a_download_are_found_in_its_zip_and_in_folders(
     place, inside, release, tmp_path
@@ -156,7 +167,10 @@ def test_releases_follow_one_another_and_an_id_of_two_is_read_from_the_first(tmp
     assert utterances["segment"].tolist() == [SECOND, FIRST, IDS[3]]
     assert utterances["release"].tolist() == ["4차년도", "4차년도", "5차년도_2차"]
     assert utterances["wav"].str.partition("/")[0].tolist() == [
-        "4차년도.zip", "4차년도.zip", "5차년도_2차.zip"]  # fmt: skip
+        "4차년도.zip",
+        "4차년도.zip",
+        "5차년도_2차.zip",
+    ]
     assert where(troubles, "repeated row left out") == [FIRST, SECOND]
     assert unexpected(troubles)["detail"].tolist() == [
         "5차년도_2차.csv row 1, unlike 4차년도.csv row 2",
@@ -171,7 +185,8 @@ def test_a_wav_that_only_another_release_has_is_taken_from_there(tmp_path):
     utterances, troubles = aihub_emotion.read(tmp_path)
     assert one(utterances, THIRD)["wav"] == f"4차년도/{THIRD}.wav"
     assert unexpected(troubles)[["treatment", "reason", "segment"]].values.tolist() == [
-        ["masked", "wav missing", IDS[3]]]  # fmt: skip
+        ["masked", "wav missing", IDS[3]]
+    ]
 
 
 def test_of_a_wav_that_two_releases_have_a_row_takes_that_of_its_own(tmp_path):
@@ -205,9 +220,10 @@ def test_names_of_either_normal_form_are_found(form, tmp_path):
 
 def test_the_three_corpora_are_told_apart_by_their_trees(folder, tmp_path):
     trees = {
-        "aihub_emotion": folder, "kemdy19": corpus_kemdy19.lay(tmp_path / "a"),
+        "aihub_emotion": folder,
+        "kemdy19": corpus_kemdy19.lay(tmp_path / "a"),
         "kemdy20": corpus_kemdy20.lay(tmp_path / "b"),
-    }  # fmt: skip
+    }
     for name, tree in trees.items():
         assert preparation.recognise(str(tree)) == (name, tree)
         fits = [leaf.matches(tree) for leaf in (aihub_emotion, kemdy19, kemdy20)]
@@ -231,9 +247,12 @@ def test_it_is_prepared_and_every_label_rule_can_be_asked_for(folder, monkeypatc
         for rule in (None, *aihub_emotion.LABELS)
     }
     assert emotions == {
-        None: "happy", "majority": "happy", "situation": "fear", "intensity": "happy",
+        None: "happy",
+        "majority": "happy",
+        "situation": "fear",
+        "intensity": "happy",
         "consensus3": "happy",
-    }  # fmt: skip
+    }
     corpus = preparation.open_corpus(str(folder))
     assert set(corpus.utterances["session"]) <= {*range(1, 21)}
     with pytest.raises(UserError, match="aihub_emotion has no 'listener' labels; it has: speaker"):
@@ -299,13 +318,20 @@ def test_labels_in_any_case_and_both_aliases_are_ours(folder):
     ]
 
 
-@pytest.mark.parametrize(("column", "value", "reason"), [
-    (SITUATION, "bored", "unknown emotion"), (SITUATION, "", "unknown emotion"),
-    (RATED, "happy", "unknown emotion"), (RATED + 8, "disqust", "unknown emotion"),
-    (RATED + 1, "3", "intensity is not 0, 1 or 2"), (RATED + 9, "-1", "intensity is not 0, 1 or 2"),
-    (RATED + 7, "", "intensity is not 0, 1 or 2"), (RATED + 3, "1.5", "intensity is not 0, 1 or 2"),
-    (RATED + 1, "nan", "intensity is not 0, 1 or 2"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        (SITUATION, "bored", "unknown emotion"),
+        (SITUATION, "", "unknown emotion"),
+        (RATED, "happy", "unknown emotion"),
+        (RATED + 8, "disqust", "unknown emotion"),
+        (RATED + 1, "3", "intensity is not 0, 1 or 2"),
+        (RATED + 9, "-1", "intensity is not 0, 1 or 2"),
+        (RATED + 7, "", "intensity is not 0, 1 or 2"),
+        (RATED + 3, "1.5", "intensity is not 0, 1 or 2"),
+        (RATED + 1, "nan", "intensity is not 0, 1 or 2"),
+    ],
+)
 def test_an_impossible_rating_is_quarantined_and_keeps_its_slot(folder, column, value, reason):
     edit(folder, replace(SECOND, column, value))
     utterances, troubles = aihub_emotion.read(folder)
@@ -387,21 +413,29 @@ def test_each_rule_counts_as_it_says(ratings, tmp_path_factory):
 
 
 def test_a_tie_names_its_labels_as_the_raters_first_do(folder):
-    edit(folder, lambda cells: cells.__setitem__(
-        0, row(FIRST, raters="Sadness Angry Fear Angry Sadness")))  # fmt: skip
+    edit(
+        folder,
+        lambda cells: cells.__setitem__(0, row(FIRST, raters="Sadness Angry Fear Angry Sadness")),
+    )
     utterances, _ = aihub_emotion.read(folder)
     assert one(utterances, FIRST)["emotion"] == "sad;angry"
 
 
 def test_rules_can_follow_one_another_and_rows_without_a_label_are_no_targets(folder):
-    edit(folder, lambda cells: cells.__setitem__(
-        0, row(FIRST, "", "fear", "Sadness Angry Fear Angry Sadness", "00000")))  # fmt: skip
+    edit(
+        folder,
+        lambda cells: cells.__setitem__(
+            0, row(FIRST, "", "fear", "Sadness Angry Fear Angry Sadness", "00000")
+        ),
+    )
     utterances, _ = aihub_emotion.read(folder)
     for one_rule, other in itertools.permutations(aihub_emotion.LABELS, 2):
         twice = aihub_emotion.labelled(aihub_emotion.labelled(utterances, one_rule), other)
         assert twice.equals(aihub_emotion.labelled(utterances, other))
-    targets = {rule: protocol.is_target(aihub_emotion.labelled(utterances, rule)).tolist()
-               for rule in aihub_emotion.LABELS}  # fmt: skip
+    targets = {
+        rule: protocol.is_target(aihub_emotion.labelled(utterances, rule)).tolist()
+        for rule in aihub_emotion.LABELS
+    }
     nothing = aihub_emotion.labelled(utterances, "consensus3").loc[0, annotation.VOTES]
     assert nothing.isna().all()
     yes, no = [True] * 4, [False, True, True, True]
@@ -462,11 +496,20 @@ def test_the_row_that_is_known_to_be_bad_is_quarantined(folder):
     assert (utterances["quarantine"] != "").sum() == len(unexpected(troubles)) == 2
 
 
-@pytest.mark.parametrize("odd", [
-    "5E258FD1305BCF3AD153A6A4", "5e258fd1305bcf3ad153a6a", "5e258fd1305bcf3ad153a6a4.wav",
-    "../../../etc/passwd", "", "세그먼트", "5e258fd1305bcf3ad153a6a４", "/dev/zero",
-    "\x1b[2J" + "x" * 200,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "5E258FD1305BCF3AD153A6A4",
+        "5e258fd1305bcf3ad153a6a",
+        "5e258fd1305bcf3ad153a6a4.wav",
+        "../../../etc/passwd",
+        "",
+        "세그먼트",
+        "5e258fd1305bcf3ad153a6a４",
+        "/dev/zero",
+        "\x1b[2J" + "x" * 200,
+    ],
+)
 def test_an_id_that_fits_no_pattern_is_quarantined_and_keeps_its_slot(folder, odd):
     edit(folder, replace(SECOND, ID, odd))
     edit(folder, lambda cells: cells.append(row(odd)))
@@ -484,10 +527,15 @@ def test_an_id_that_fits_no_pattern_is_quarantined_and_keeps_its_slot(folder, od
 
 def heard(texts, hashes, silent=None, names=None):
     n = len(texts)
-    return pd.DataFrame({
-        "segment": names or [f"{i:024x}" for i in range(n)], "text": texts, "wav_hash": hashes,
-        "silent": silent or [False] * n, "quarantine": [""] * n,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "segment": names or [f"{i:024x}" for i in range(n)],
+            "text": texts,
+            "wav_hash": hashes,
+            "silent": silent or [False] * n,
+            "quarantine": [""] * n,
+        }
+    )
 
 
 def test_rows_of_one_text_or_one_audio_are_one_groups():
@@ -578,8 +626,9 @@ def test_groups_cross_no_split_of_the_guard(folder):
 def test_a_corpus_of_43_991_rows_is_grouped_and_labelled_in_seconds():
     n = 43_991
     table = heard([f"말 {i // 3}" for i in range(n)], [str(i // 2) for i in range(n)])
-    table = table.assign(situation="sad", rater_emotion="sad;sad;angry;fear;sad",
-                         rater_intensity="0;1;2;2;0")  # fmt: skip
+    table = table.assign(
+        situation="sad", rater_emotion="sad;sad;angry;fear;sad", rater_intensity="0;1;2;2;0"
+    )
     begun = time.perf_counter()
     aihub_emotion.grouped(table)
     aihub_emotion.labelled(table, "intensity")
@@ -599,10 +648,22 @@ def test_names_of_its_zip_in_another_code_page_are_found(tmp_path):
     assert heard[["quarantine", "duration"]].values.tolist() == [["", 0.1]]
 
 
-@pytest.mark.parametrize("name", [
-    "../{}", "/{}", "a/../../{}", "a\\{}/{}", "C:/{}", "./{}", "a//{}", "a\n/{}", "\x1b[2J/{}",
-    " /{}", ".../{}",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../{}",
+        "/{}",
+        "a/../../{}",
+        "a\\{}/{}",
+        "C:/{}",
+        "./{}",
+        "a//{}",
+        "a\n/{}",
+        "\x1b[2J/{}",
+        " /{}",
+        ".../{}",
+    ],
+)
 def test_a_member_at_a_path_that_leads_elsewhere_is_quarantined(name, tmp_path):
     download(tmp_path, "4차년도", rows(IDS[:2]))
     with zipfile.ZipFile(tmp_path / "4차년도.zip", "w") as archive:
@@ -651,10 +712,15 @@ def test_a_member_packed_as_nobody_packs_wavs_is_quarantined(tmp_path):
     assert utterances["quarantine"].tolist() == ["wav packed in another way than deflate", ""]
 
 
-@pytest.mark.parametrize(("size", "packed", "bad"), [
-    (layout.LARGEST, zipfile.ZIP_STORED, False), (layout.LARGEST + 1, zipfile.ZIP_STORED, True),
-    (layout.SPARE, zipfile.ZIP_DEFLATED, False), (4 * layout.SPARE, zipfile.ZIP_DEFLATED, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("size", "packed", "bad"),
+    [
+        (layout.LARGEST, zipfile.ZIP_STORED, False),
+        (layout.LARGEST + 1, zipfile.ZIP_STORED, True),
+        (layout.SPARE, zipfile.ZIP_DEFLATED, False),
+        (4 * layout.SPARE, zipfile.ZIP_DEFLATED, True),
+    ],
+)
 def test_an_absurd_size_is_refused_and_a_large_or_silent_wav_is_not(size, packed, bad, tmp_path):
     write(tmp_path / "4차년도.csv", table_bytes(rows(IDS[:1])))
     with zipfile.ZipFile(tmp_path / "4차년도.zip", "w", packed) as archive:

@@ -44,12 +44,18 @@ def table_of(folder, name=TABLE):
 @pytest.fixture
 def frame():
     """Nine rows of which one is of another release."""
-    return pd.DataFrame({
-        "segment": [f"{n:024x}" for n in range(9)], "text": ["아, 정말?"] * 9,
-        "situation": ["sad"] * 9, "rater_emotion": ["happy;sad;angry;neutral;fear"] * 9,
-        "rater_intensity": ["0;1;2;0;1"] * 9, "age": ["31"] * 9, "gender": ["female"] * 9,
-        "release": [RELEASE] * 8 + ["4차년도"],
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "segment": [f"{n:024x}" for n in range(9)],
+            "text": ["아, 정말?"] * 9,
+            "situation": ["sad"] * 9,
+            "rater_emotion": ["happy;sad;angry;neutral;fear"] * 9,
+            "rater_intensity": ["0;1;2;0;1"] * 9,
+            "age": ["31"] * 9,
+            "gender": ["female"] * 9,
+            "release": [RELEASE] * 8 + ["4차년도"],
+        }
+    )
 
 
 def test_a_sample_lies_on_disk_cell_for_cell_as_the_corpus(frame, tmp_path):
@@ -63,7 +69,13 @@ def test_a_sample_lies_on_disk_cell_for_cell_as_the_corpus(frame, tmp_path):
     )
     assert lines[8].split(",")[3:9] == ["sadness", "happiness", "0", "sadness", "1", "angry"]
     assert table_of(tmp_path, "annotation/4차년도.csv")[1][2:8] == [
-        "sad", "Happiness", "0", "Sad", "1", "Anger"]  # fmt: skip
+        "sad",
+        "Happiness",
+        "0",
+        "Sad",
+        "1",
+        "Anger",
+    ]
     with wave.open(str(tmp_path / f"wav/{0:024x}.wav")) as file:
         assert file.getparams()[:4] == (1, 2, 48_000, 4800)
     names = {path.name for path in (tmp_path / "wav").iterdir()}
@@ -194,9 +206,10 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path):
 def test_no_recording_is_that_of_another_layout_of_the_same_seed():
     """What is said, by whom, and the noise of it, are drawn anew: see corpora/sample.py."""
     plans = {
-        "aihub_emotion": _aihub_emotion_plan.plan, "kemdy19": sample._plan,
+        "aihub_emotion": _aihub_emotion_plan.plan,
+        "kemdy19": sample._plan,
         "kemdy20": preparation.leaf("corpora", "kemdy20").plan_sample,
-    }  # fmt: skip
+    }
     spoken = {name: plan(2, 2, 3, seed=0)[0] for name, plan in plans.items()}
     mine = spoken.pop("aihub_emotion")
     for other in spoken.values():
@@ -235,8 +248,13 @@ def test_a_sample_packed_as_the_download_is_reads_alike(small, tmp_path):
 def test_prepare_sample_writes_the_layout_into_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write = sample.write
-    monkeypatch.setattr(sample, "write", lambda folder, layout="kemdy19": write(
-        folder, layout, sessions=1, dialogues=1, utterances=3))  # fmt: skip
+    monkeypatch.setattr(
+        sample,
+        "write",
+        lambda folder, layout="kemdy19": write(
+            folder, layout, sessions=1, dialogues=1, utterances=3
+        ),
+    )
     assert main.main(["prepare", "sample", "--layout", "aihub_emotion"]) == 0
     out = capsys.readouterr().out
     assert "aihub_emotion in data/sample_aihub_emotion (synthetic corpus)" in out

@@ -78,8 +78,15 @@ def test_seconds_come_in_order_with_every_column_of_the_contract(folder):
     assert utterances["segment"].is_unique and troubles.empty
     assert of(utterances, TRAVEL)["start"].tolist() == [*map(float, range(10))]
     assert (utterances["end"] - utterances["start"] == 1).all()
-    for name, value in {"corpus": "aihub_highlight", "role": "speaker", "speaker": "", "text": "",
-                        "emotion": "", "quarantine": "", "class_code": "6"}.items():  # fmt: skip
+    for name, value in {
+        "corpus": "aihub_highlight",
+        "role": "speaker",
+        "speaker": "",
+        "text": "",
+        "emotion": "",
+        "quarantine": "",
+        "class_code": "6",
+    }.items():
         assert set(utterances[name]) == {value}
     assert utterances[[*annotation.VOTES, "valence", "arousal"]].isna().all(axis=None)
     assert set(of(utterances, FOOD)["wav"]) == {f"{VIDEOS}/{FOOD}.mp4"}
@@ -91,8 +98,17 @@ def test_seconds_come_in_order_with_every_column_of_the_contract(folder):
 def test_marks_are_in_the_order_of_annotators_and_ends_are_inclusive(folder):
     utterances, _ = aihub_highlight.read(folder)
     assert of(utterances, FOOD)["marks"].tolist() == [
-        "0;0;0", "0;0;0", "1;0;1", "0;1;1", "0;0;0", "0;0;0", "0;0;0", "0;0;0", "1;0;0", "0;0;0",
-    ]  # fmt: skip
+        "0;0;0",
+        "0;0;0",
+        "1;0;1",
+        "0;1;1",
+        "0;0;0",
+        "0;0;0",
+        "0;0;0",
+        "0;0;0",
+        "1;0;0",
+        "0;0;0",
+    ]
 
 
 @pytest.mark.parametrize("rule", aihub_highlight.LABELS)
@@ -109,8 +125,11 @@ def test_the_first_rule_is_the_union_and_another_name_is_refused(folder):
         aihub_highlight.labelled(utterances, "any")
 
 
-@given(st.integers(1, 5).flatmap(lambda n: st.lists(
-    st.lists(st.booleans(), min_size=n, max_size=n), min_size=1, max_size=30)))  # fmt: skip
+@given(
+    st.integers(1, 5).flatmap(
+        lambda n: st.lists(st.lists(st.booleans(), min_size=n, max_size=n), min_size=1, max_size=30)
+    )
+)
 @settings(deadline=None, derandomize=True)
 def test_rules_agree_with_counting_by_hand(seconds):
     marks = [np.array(mark) for mark in zip(*seconds, strict=True)]
@@ -132,7 +151,8 @@ def test_sources_are_the_files_the_tables_depend_on_and_reading_changes_none(fol
     write(folder / "readme.txt", "")
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
     assert set(aihub_highlight.sources(folder)) == {
-        path for path in before if path.suffix in (".mp4", ".json")}  # fmt: skip
+        path for path in before if path.suffix in (".mp4", ".json")
+    }
     aihub_highlight.read(folder)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
@@ -140,11 +160,18 @@ def test_sources_are_the_files_the_tables_depend_on_and_reading_changes_none(fol
 # --- trees ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("videos", "beside"), [
-    (VIDEOS, LABELS), ("videos", "labels"), ("원천데이터", "라벨링데이터"), (".", "."),
-    ("my films/2023", "my films/2023"), ("VS_유튜브_04", "VL_youtube/a/b"),
-    ("1.Training/원천데이터/TS_유튜브_01", "1.Training/라벨링데이터/TL_유튜브"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("videos", "beside"),
+    [
+        (VIDEOS, LABELS),
+        ("videos", "labels"),
+        ("원천데이터", "라벨링데이터"),
+        (".", "."),
+        ("my films/2023", "my films/2023"),
+        ("VS_유튜브_04", "VL_youtube/a/b"),
+        ("1.Training/원천데이터/TS_유튜브_01", "1.Training/라벨링데이터/TL_유튜브"),
+    ],
+)
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 def test_any_tree_of_either_normal_form_reads_alike(videos, beside, form, folder, tmp_path):
     def named(path):
@@ -164,20 +191,29 @@ def test_any_tree_of_either_normal_form_reads_alike(videos, beside, form, folder
 
 def test_corpora_are_told_apart_by_their_trees(folder, tmp_path):
     trees = {
-        "aihub_highlight": folder, "kemdy19": corpus_kemdy19.lay(tmp_path / "a"),
+        "aihub_highlight": folder,
+        "kemdy19": corpus_kemdy19.lay(tmp_path / "a"),
         "kemdy20": corpus_kemdy20.lay(tmp_path / "b"),
         "aihub_emotion": corpus_aihub_emotion.lay(tmp_path / "c"),
-    }  # fmt: skip
+    }
     for name, tree in trees.items():
         assert preparation.recognise(str(tree)) == (name, tree)
         leaves = (aihub_highlight, aihub_emotion, kemdy19, kemdy19_2022, kemdy20)
         assert sum(leaf.matches(tree) for leaf in leaves) == 1
 
 
-@pytest.mark.parametrize("names", [
-    ["a_b.json"], ["a.mp4"], ["a.mp4", "a.json"], ["a.mp4", "_1.json"], ["a.mp4", "a_.json"],
-    [".a.mp4", "a_1.json"], [".hidden/a.mp4", "a_1.json"],
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a_b.json"],
+        ["a.mp4"],
+        ["a.mp4", "a.json"],
+        ["a.mp4", "_1.json"],
+        ["a.mp4", "a_.json"],
+        [".a.mp4", "a_1.json"],
+        [".hidden/a.mp4", "a_1.json"],
+    ],
+)
 def test_videos_without_a_label_file_or_the_other_way_round_are_no_corpus(names, tmp_path):
     for name in names:
         write(tmp_path / name, "")
@@ -186,9 +222,10 @@ def test_videos_without_a_label_file_or_the_other_way_round_are_no_corpus(names,
         aihub_highlight.read(tmp_path)
 
 
-@pytest.mark.parametrize("name", [
-    "[KBS]뉴스_9 [광장]_01", "news_footage_12", "my film", "a_b_c_d", "a#00001", "=1+1", "..",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name",
+    ["[KBS]뉴스_9 [광장]_01", "news_footage_12", "my film", "a_b_c_d", "a#00001", "=1+1", ".."],
+)
 def test_a_video_is_all_of_a_label_s_name_up_to_its_last_line(name, tmp_path):
     write(tmp_path / f"{name}.mp4", "")
     write(tmp_path / f"{name}_7.json", label(name, "7", [(1, 1)]))
@@ -226,7 +263,9 @@ def test_videos_and_labels_without_the_other_are_reported_by_name(folder):
     assert set(utterances["dialogue"]) == {FOOD}
     assert set(troubles["treatment"]) == {"reported"}
     assert dict(zip(troubles["reason"], troubles["segment"], strict=True)) == {
-        "video without labels": "other", "labels without video": TRAVEL}  # fmt: skip
+        "video without labels": "other",
+        "labels without video": TRAVEL,
+    }
     (folder / VIDEOS / f"{FOOD}.mp4").unlink()
     with pytest.raises(
         UserError, match=f"no video in .* has labels; .* such as other, .* {TRAVEL}"
@@ -271,15 +310,20 @@ BROKEN = {
         lambda v: v["timelines"].append([0, 1]),
     ],
     "length is no number of seconds": [
-        lambda v: v["metadata"].update(length=0), lambda v: v["metadata"].update(length="9.5"),
-        lambda v: v["metadata"].update(length=1e9), lambda v: v["metadata"].update(length=True),
-        lambda v: v["metadata"].update(length=float("nan")), lambda v: v["metadata"].clear(),
+        lambda v: v["metadata"].update(length=0),
+        lambda v: v["metadata"].update(length="9.5"),
+        lambda v: v["metadata"].update(length=1e9),
+        lambda v: v["metadata"].update(length=True),
+        lambda v: v["metadata"].update(length=float("nan")),
+        lambda v: v["metadata"].clear(),
         lambda v: v["metadata"].update(length=float("inf")),
         lambda v: v["metadata"].update(length=-(10**400)),
     ],
     "needs an object with metadata": [lambda v: v.pop("metadata"), lambda v: v.update(metadata=[])],
     "needs an object with timelines": [
-        lambda v: v.pop("timelines"), lambda v: v.update(timelines={"id": 1})],
+        lambda v: v.pop("timelines"),
+        lambda v: v.update(timelines={"id": 1}),
+    ],
     "annotator id is no word": [
         lambda v: v["metadata"].update(annotator_id="a;b"),
         lambda v: v["metadata"].update(annotator_id="a\nb"),
@@ -287,7 +331,7 @@ BROKEN = {
         lambda v: v["metadata"].update(annotator_id="x" * 41),
     ],
     "another one of this annotator is used": [lambda v: v["metadata"].update(annotator_id="0002")],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(
@@ -307,11 +351,23 @@ def test_a_label_file_that_cannot_be_is_left_out_and_reported(reason, change, fo
     assert of(utterances, FOOD)["marks"].str.len().eq(3).all()  # two are left: "0;1"
 
 
-@pytest.mark.parametrize("data", [
-    b"", b"[]", b"3", b"null", b"{", b"\xff\xfe{\x00", b"[" * 100_000, b'{"a":' * 100_000,
-    b"9" * 10_000, b"\x00" * 100,
-    '{"metadata": "한글", "timelines": []}'.encode("cp949"),
-], ids=lambda data: repr(data[:12]))  # fmt: skip
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"3",
+        b"null",
+        b"{",
+        b"\xff\xfe{\x00",
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b"9" * 10_000,
+        b"\x00" * 100,
+        '{"metadata": "한글", "timelines": []}'.encode("cp949"),
+    ],
+    ids=lambda data: repr(data[:12]),
+)
 def test_what_is_no_json_of_the_corpus_is_left_out_and_reported(data, folder):
     path = folder / LABELS / f"{FOOD}_0001.json"
     path.write_bytes(data)
@@ -340,7 +396,8 @@ def test_a_video_without_any_usable_annotator_is_in_quarantine(folder):
     utterances, troubles = aihub_highlight.read(folder)
     bad = of(utterances, FOOD)
     assert bad[["start", "quarantine", "marks", "annotators"]].values.tolist() == [
-        [0.0, "no usable annotator", "", ""]]  # fmt: skip
+        [0.0, "no usable annotator", "", ""]
+    ]
     assert troubles.loc[troubles["treatment"] == "quarantined", "segment"].tolist() == [FOOD]
     highlight = aihub_highlight.labelled(utterances, "union")["highlight"]
     assert highlight.isna().sum() == 1 and len(of(utterances, TRAVEL)) == 10
@@ -377,9 +434,11 @@ def test_what_metadata_says_otherwise_is_reported(folder):
     edit(folder, f"{TRAVEL}_0001", lambda v: v["metadata"].update(class_code=1))
     utterances, troubles = aihub_highlight.read(folder)
     assert reasons(troubles) == {
-        "label names another video": 1, "annotator id differs from the file name": 1,
-        "class_code is not 1 to 8": 1, "annotators differ on class_code": 1,
-    }  # fmt: skip
+        "label names another video": 1,
+        "annotator id differs from the file name": 1,
+        "class_code is not 1 to 8": 1,
+        "annotators differ on class_code": 1,
+    }
     assert of(utterances, FOOD)["annotators"][0] == "0001;0003;9"
     assert of(utterances, FOOD)["marks"][3] == "0;1;1"
     assert of(utterances, FOOD)["class_code"][0] == "6"
@@ -470,7 +529,7 @@ def test_a_pipe_a_device_or_nothing_in_place_of_a_file_is_never_waited_for(name,
         annotation.NO_FILE: os.mkfifo,
         annotation.OUTSIDE: lambda path: path.symlink_to("/dev/zero"),
         "unreadable: No such file or directory": lambda path: path.symlink_to("nowhere"),
-    }  # fmt: skip
+    }
     for fault, make in makes.items():
         (folder / name).unlink()
         make(folder / name)
@@ -545,25 +604,49 @@ def test_names_that_cannot_be_printed_are_left_out_and_named_in_ascii(folder):
     utterances, troubles = aihub_highlight.read(folder)
     assert len(utterances) == 20
     assert reasons(troubles) == {
-        "video left out: name is not printable": 2, "label left out: name is not printable": 1,
-    }  # fmt: skip
+        "video left out: name is not printable": 2,
+        "label left out: name is not printable": 1,
+    }
     assert all(cell.isascii() and cell.isprintable() for cell in troubles["detail"])
 
 
-@given(st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(
-        st.sampled_from(["metadata", "timelines", "start", "end", "id", "length", "annotator_id",
-                         "file_name", "class_code"]), inner, max_size=6),
-    max_leaves=20,
-))  # fmt: skip
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=4)
+            | st.dictionaries(
+                st.sampled_from(
+                    [
+                        "metadata",
+                        "timelines",
+                        "start",
+                        "end",
+                        "id",
+                        "length",
+                        "annotator_id",
+                        "file_name",
+                        "class_code",
+                    ]
+                ),
+                inner,
+                max_size=6,
+            )
+        ),
+        max_leaves=20,
+    )
+)
 @settings(deadline=None, derandomize=True, max_examples=300)
 def test_any_json_is_marks_or_left_out(tmp_path_factory, value):
     path = tmp_path_factory.getbasetemp() / "any.json"
     good = label("v", "1", [(1, 2)])
-    for data in (value, good | {"timelines": value}, good | {"metadata": value},
-                 good | {"timelines": [value]}, good | {"metadata": good["metadata"] | value
-                 if isinstance(value, dict) else value}):  # fmt: skip
+    for data in (
+        value,
+        good | {"timelines": value},
+        good | {"metadata": value},
+        good | {"timelines": [value]},
+        good | {"metadata": good["metadata"] | value if isinstance(value, dict) else value},
+    ):
         path.write_text(json.dumps(data))
         with contextlib.suppress(labels.Unusable):
             marks = labels.read(path, "v", "1")

@@ -167,8 +167,10 @@ def test_it_lies_on_disk_as_the_download_unpacked(small):
     for name, video in plan_of(small).groupby("dialogue"):
         part = ("2.Validation", "V") if layout.group(name) <= 4 else ("1.Training", "T")
         wanted.add(f"{top}/{part[0]}/원천데이터/{part[1]}S_유튜브_01/{name}.mp4")
-        wanted |= {f"{top}/{part[0]}/라벨링데이터/{part[1]}L_유튜브/{name}_{who}.json"
-                   for who in video["annotators"].iloc[0].split(";")}  # fmt: skip
+        wanted |= {
+            f"{top}/{part[0]}/라벨링데이터/{part[1]}L_유튜브/{name}_{who}.json"
+            for who in video["annotators"].iloc[0].split(";")
+        }
     assert paths == wanted
     assert preparation.recognise(str(small)) == ("aihub_highlight", small)
 
@@ -187,8 +189,16 @@ def test_a_label_file_is_as_in_the_corpus(small):
     path = sorted(small.rglob("라벨링데이터/*/*.json"))[0]
     value = json.loads(path.read_text("utf-8"))
     about, span = value["metadata"], value["timelines"][0]
-    assert set(about) == {"file_name", "type", "length", "quality", "date", "license",
-                          "class_code", "annotator_id"}  # fmt: skip
+    assert set(about) == {
+        "file_name",
+        "type",
+        "length",
+        "quality",
+        "date",
+        "license",
+        "class_code",
+        "annotator_id",
+    }
     assert path.stem == f"{about['file_name'].removesuffix('.mp4')}_{about['annotator_id']}"
     assert type(about["length"]) is float and set(span) == {"id", "start", "end", "attributes"}
     assert set(span["attributes"]) == {"place", "action", "emotion", "relationship"}
@@ -295,8 +305,10 @@ def features(path, seconds):
 def measured(small):
     """Features, highlights by the union, what was planted, and the group of each second."""
     utterances = aihub_highlight.labelled(aihub_highlight.read(small)[0], "union")
-    parts = [features(small / rows["wav"].iloc[0], len(rows))
-             for _, rows in utterances.groupby("dialogue")]  # fmt: skip
+    parts = [
+        features(small / rows["wav"].iloc[0], len(rows))
+        for _, rows in utterances.groupby("dialogue")
+    ]
     planted = plan_of(small).sort_values(["dialogue", "start"])
     return np.concatenate(parts), utterances, planted.reset_index(drop=True)
 
@@ -340,8 +352,13 @@ def test_sound_tells_a_part_picture_tells_a_part_and_both_tell_more(measured):
 def test_prepare_sample_writes_the_layout_into_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write = sample.write
-    monkeypatch.setattr(sample, "write", lambda folder, layout="kemdy19": write(
-        folder, layout, sessions=2, dialogues=1, utterances=2))  # fmt: skip
+    monkeypatch.setattr(
+        sample,
+        "write",
+        lambda folder, layout="kemdy19": write(
+            folder, layout, sessions=2, dialogues=1, utterances=2
+        ),
+    )
     assert main.main(["prepare", "sample", "--layout", "aihub_highlight"]) == 0
     out = capsys.readouterr().out
     assert "aihub_highlight in data/sample_aihub_highlight (synthetic corpus)" in out

@@ -77,15 +77,20 @@ def assert_same(ours: torch.Tensor, others: torch.Tensor) -> None:
 def published(state: dict) -> list[nn.Module]:
     """`features` of torchvision.models.AlexNet as its source has it, with the weights of ours."""
     layers = [
-        nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2), nn.ReLU(),
+        nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2),
+        nn.ReLU(),
         nn.MaxPool2d(kernel_size=3, stride=2),
-        nn.Conv2d(64, 192, kernel_size=5, padding=2), nn.ReLU(),
+        nn.Conv2d(64, 192, kernel_size=5, padding=2),
+        nn.ReLU(),
         nn.MaxPool2d(kernel_size=3, stride=2),
-        nn.Conv2d(192, 384, kernel_size=3, padding=1), nn.ReLU(),
-        nn.Conv2d(384, 256, kernel_size=3, padding=1), nn.ReLU(),
-        nn.Conv2d(256, 256, kernel_size=3, padding=1), nn.ReLU(),
+        nn.Conv2d(192, 384, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(384, 256, kernel_size=3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(256, 256, kernel_size=3, padding=1),
+        nn.ReLU(),
         nn.MaxPool2d(kernel_size=3, stride=2),
-    ]  # fmt: skip
+    ]
     convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
     for n, layer in enumerate(convolutions):
         parts = {part: state[f"convolutions.{n}.{part}"] for part in ("weight", "bias")}
@@ -100,8 +105,10 @@ def mapped(state: dict, x: np.ndarray, frames: int) -> torch.Tensor:
         maps = layer(maps)
         if isinstance(layer, nn.ReLU):
             continue
-        kernel, stride, padding = (v if isinstance(v, int) else v[0] for v in
-                                   (layer.kernel_size, layer.stride, layer.padding))  # fmt: skip
+        kernel, stride, padding = (
+            v if isinstance(v, int) else v[0]
+            for v in (layer.kernel_size, layer.stride, layer.padding)
+        )
         starts = [i * stride - padding for i in range(maps.shape[2])]
         seen = [any(seen[max(0, start) : start + kernel]) for start in starts]
         maps = maps * torch.tensor(seen)[:, None]
@@ -134,11 +141,16 @@ def reference(made: nn.Module, values: np.ndarray, flags: dict) -> torch.Tensor:
     maps = mapped(state, stack, len(values))
     pooled = maps.sum(1) if flags.get("pool") == "sum" else maps.mean(1)
     if "normalise.weight" in state:
-        mean, var, weight, bias = (state[f"normalise.{part}"].double() for part in
-                                   ("running_mean", "running_var", "weight", "bias"))  # fmt: skip
+        mean, var, weight, bias = (
+            state[f"normalise.{part}"].double()
+            for part in ("running_mean", "running_var", "weight", "bias")
+        )
         pooled = (pooled - mean) / (var + 1e-5).sqrt() * weight + bias
-    outputs = {name: state[f"outputs.{name}.weight"].double() @ pooled
-               + state[f"outputs.{name}.bias"].double() for name in HEADS}  # fmt: skip
+    outputs = {
+        name: state[f"outputs.{name}.weight"].double() @ pooled
+        + state[f"outputs.{name}.bias"].double()
+        for name in HEADS
+    }
     scales = [4 / (1 + torch.exp(-outputs[name])) + 1 for name in ("arousal", "valence")]
     return torch.cat([outputs["emotion"].softmax(0), *scales])
 
@@ -172,8 +184,16 @@ def test_the_map_of_100_by_321_is_2_by_9():
 
 
 def test_it_has_the_numbers_of_alexnets_features():
-    counts = [out * (width * k * k + 1) for width, out, k in
-              ((3, 64, 11), (64, 192, 5), (192, 384, 3), (384, 256, 3), (256, 256, 3))]  # fmt: skip
+    counts = [
+        out * (width * k * k + 1)
+        for width, out, k in (
+            (3, 64, 11),
+            (64, 192, 5),
+            (192, 384, 3),
+            (384, 256, 3),
+            (256, 256, 3),
+        )
+    ]
     assert sum(counts) == 2_469_696  # torchvision.models.alexnet().features
     assert model.count(model.build("alexnet", PUBLISHED)) == sum(counts) + 256 * 7 + 7
 
@@ -299,8 +319,15 @@ def test_what_is_pooled_and_judged_is_float32_under_autocast():
 
 def test_the_defaults_of_training_are_those_of_seed_003():
     settings, *_ = arguments.parse(["--model", "alexnet", "--data", "sample"])
-    wanted = {"optim": "adamw", "lr": 2e-4, "epochs": 16, "schedule": "linear", "warmup": 0,
-              "clip": 1, "weight_decay": 0}  # fmt: skip
+    wanted = {
+        "optim": "adamw",
+        "lr": 2e-4,
+        "epochs": 16,
+        "schedule": "linear",
+        "warmup": 0,
+        "clip": 1,
+        "weight_decay": 0,
+    }
     assert {name: getattr(settings, name) for name in wanted} == wanted
     assert arguments.parse(["--model", "alexnet", "--lr", "0.1"])[0].lr == 0.1
 

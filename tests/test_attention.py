@@ -57,9 +57,11 @@ def test_no_words_and_no_frames_give_zeros():
 
 @examples(max_examples=40, deadline=None)
 @given(
-    start=st.integers(-40, 200), length=st.integers(1, 80), frames=st.integers(1, 12),
+    start=st.integers(-40, 200),
+    length=st.integers(1, 80),
+    frames=st.integers(1, 12),
     seed=st.integers(0, 99),
-)  # fmt: skip
+)
 def test_a_timed_word_hears_the_frames_that_are_centred_around_it(start, length, frames, seed):
     # frame i lasts from 10 i - 5 ms to 10 i + 5 ms; the word, whole milliseconds
     sound = np.random.default_rng(seed).standard_normal((frames, 2))

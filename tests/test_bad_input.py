@@ -32,9 +32,26 @@ SEGMENT, EMOTION, VALENCE, AROUSAL, RATER = 9, 10, 11, 12, 13  # columns, from 0
 SPOILT = "Sess01_script01_M001"  # its speaker row is in MALE; it has a neighbour on either side
 RECORDING = f"wav/Session01/Sess01_script01/{SPOILT}"
 ROW = 1  # of SPOILT, in both annotation files
-TEXT = ["--data", "corpus", "--test_split", "[1,2]", "--text_encoder", "char-ngram",
-        "--modality", "text", "--hidden_size", "8", "--epochs", "1", "--batch_size", "8",
-        "--precision", "float32", "--gpu_id", "-1"]  # fmt: skip
+TEXT = [
+    "--data",
+    "corpus",
+    "--test_split",
+    "[1,2]",
+    "--text_encoder",
+    "char-ngram",
+    "--modality",
+    "text",
+    "--hidden_size",
+    "8",
+    "--epochs",
+    "1",
+    "--batch_size",
+    "8",
+    "--precision",
+    "float32",
+    "--gpu_id",
+    "-1",
+]
 BAR = re.compile(r"\d+%\||\b0it \[")
 
 
@@ -241,7 +258,7 @@ QUARANTINED = {  # what happens to SPOILT: how, the reason, in which roles
     "id is absolute": (segment("/etc/passwd"), "Segment ID fits no pattern", "speaker"),
     "id in NFD Hangul": (segment(NFD), "Segment ID fits no pattern", "speaker"),
     "no id": (segment(""), "Segment ID fits no pattern", "speaker"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", QUARANTINED)
@@ -286,8 +303,10 @@ def test_a_quarantined_utterance_is_no_prediction_and_all_others_are(say, place)
         assert found == [segment for segment in segments if segment not in missing]
         result = json.loads((path.parent / "result.json").read_text())
         assert result["rows"] == {"read": 24, "kept": 24 - len(missing)}
-        assert sum(row["count"] for row in result["preparation"]
-                   if row["treatment"] == "quarantined") == 4  # fmt: skip
+        assert (
+            sum(row["count"] for row in result["preparation"] if row["treatment"] == "quarantined")
+            == 4
+        )
 
 
 @pytest.mark.parametrize("fault", ["wav empty", "valence 7", "id goes up"])
@@ -545,8 +564,18 @@ def test_a_configuration_that_is_something_else_is_refused(data, match, run, unt
     untestable(match, run)
 
 
-@pytest.mark.parametrize("flag", ["--lr 0.1", "--epochs 2", "--ws 4", "--SorL listener",
-                                  "--hidden_size 8", "--val_split [1]", "--seed 1"])  # fmt: skip
+@pytest.mark.parametrize(
+    "flag",
+    [
+        "--lr 0.1",
+        "--epochs 2",
+        "--ws 4",
+        "--SorL listener",
+        "--hidden_size 8",
+        "--val_split [1]",
+        "--seed 1",
+    ],
+)
 def test_a_flag_of_training_is_refused_when_testing(flag, run, untestable):
     name = flag.split()[0]
     untestable(rf"{name} was settled when run was trained; .*--data", run, *flag.split())
@@ -554,8 +583,12 @@ def test_a_flag_of_training_is_refused_when_testing(flag, run, untestable):
 
 @pytest.mark.parametrize("split", ["[1]", "[2,3]", "[1,2,3,4]"])
 def test_a_test_split_that_touches_trained_sessions_is_refused(split, run, untestable):
-    untestable(r"test rows were used in training \(e.g. Sess0\d_.*sessions \[1, 2\]", run,
-               "--test_split", split)  # fmt: skip
+    untestable(
+        r"test rows were used in training \(e.g. Sess0\d_.*sessions \[1, 2\]",
+        run,
+        "--test_split",
+        split,
+    )
 
 
 def test_trained_sessions_are_known_without_their_sound(say, refused, place):
@@ -564,8 +597,15 @@ def test_trained_sessions_are_known_without_their_sound(say, refused, place):
     say(*TEXT, "--test_split", "[3,4]")
     [run] = place.glob("exp/*")
     before = files(run)
-    refused("test rows were used in training", "--test_only", run.name, "--data", "corpus",
-            "--test_split", "[1]")  # fmt: skip
+    refused(
+        "test rows were used in training",
+        "--test_only",
+        run.name,
+        "--data",
+        "corpus",
+        "--test_split",
+        "[1]",
+    )
     assert files(run) == before
 
 
@@ -573,8 +613,13 @@ def test_trained_sessions_are_known_without_their_sound(say, refused, place):
 def test_a_run_outside_save_path_is_refused(name, run, refused, tmp_path):
     outside = shutil.copytree(run, tmp_path / "run")
     Path("exp/link").symlink_to(outside)
-    refused(rf"'{re.escape(name)}' lies outside --save_path ./exp", "--test_only", name,
-            "--data", "corpus")  # fmt: skip
+    refused(
+        rf"'{re.escape(name)}' lies outside --save_path ./exp",
+        "--test_only",
+        name,
+        "--data",
+        "corpus",
+    )
     assert not list(outside.glob("test_*"))
 
 
@@ -651,8 +696,12 @@ def test_a_file_where_a_folder_should_be_is_refused(name, place, refused):
 @pytest.mark.parametrize("path", ["runs", "runs/of/mine"])
 def test_a_save_path_that_is_no_folder_is_known_before_the_corpus_is_read(path, place, refused):
     Path("runs").write_text("mine\n")
-    refused(rf"cannot make a folder for runs, --save_path {path}: .*runs is no folder", *TEXT,
-            "--save_path", path)  # fmt: skip
+    refused(
+        rf"cannot make a folder for runs, --save_path {path}: .*runs is no folder",
+        *TEXT,
+        "--save_path",
+        path,
+    )
     assert Path("runs").read_text() == "mine\n"
     assert not list(place.glob("data/prepared/*"))
 
@@ -664,9 +713,20 @@ def test_a_read_only_save_path_is_known_before_the_corpus_is_read(place, refused
     assert not list(place.glob("data/prepared/*"))
 
 
-DESTINATIONS = ["quarantine.csv", "annotation.csv", "troubles.csv", "fingerprint.json",
-                "parameters.json", "complete.json", "configuration.json", "training.csv",
-                "model.pth", "predictions.csv", "result.json", "report.html"]  # fmt: skip
+DESTINATIONS = [
+    "quarantine.csv",
+    "annotation.csv",
+    "troubles.csv",
+    "fingerprint.json",
+    "parameters.json",
+    "complete.json",
+    "configuration.json",
+    "training.csv",
+    "model.pth",
+    "predictions.csv",
+    "result.json",
+    "report.html",
+]
 LATER = {  # what is there only when it and all before it were written
     "fingerprint.json": "data/prepared/*/fingerprint.json",
     "complete.json": "data/prepared/*/features/*/complete.json",

@@ -36,8 +36,9 @@ class Sounds:
         self.lengths = rng.integers(1, 6, n)
         self.lengths[list(silent)] = 0
         self.available = self.lengths > 0
-        self.values = [rng.normal(-300, 50, (length, D)).astype(np.float32)
-                       for length in self.lengths]  # fmt: skip
+        self.values = [
+            rng.normal(-300, 50, (length, D)).astype(np.float32) for length in self.lengths
+        ]
 
     def mask(self, rows):
         lengths = np.where(rows >= 0, self.lengths[rows], 0)
@@ -59,10 +60,20 @@ def material(labels=LABELS, tested: int = 5, silent: tuple[int, ...] = ()) -> Ma
         named = [EMOTIONS.index(part) for part in label.split(";") if part]
         row[named or slice(None)] = RATERS / len(named) if named else np.nan
     table = pd.DataFrame(votes, columns=VOTES).assign(
-        corpus="c", role="speaker", segment=[f"s{i}" for i in range(n)], emotion=labels,
-        session=[1] * (n - tested) + [2] * tested, dialogue=[f"d{i // 4}" for i in range(n)],
-        speaker="m", quarantine="", arousal=3.0, valence=2.0, wav_hash="", silent=False, kind="",
-    )  # fmt: skip
+        corpus="c",
+        role="speaker",
+        segment=[f"s{i}" for i in range(n)],
+        emotion=labels,
+        session=[1] * (n - tested) + [2] * tested,
+        dialogue=[f"d{i // 4}" for i in range(n)],
+        speaker="m",
+        quarantine="",
+        arousal=3.0,
+        valence=2.0,
+        wav_hash="",
+        silent=False,
+        kind="",
+    )
     return Material(None, table, {FEATURE: Sounds(n, silent)}, Split((1,), (), (2,)))
 
 
@@ -227,9 +238,11 @@ def test_made_up_vectors_lie_between_two_of_their_class_and_have_no_other_truth(
         own = real[known == c].astype(float)
         off = [
             np.linalg.norm(vector - a - t.clip(0, 1) * (b - a))
-            for a in own for b in own if (a != b).any()
+            for a in own
+            for b in own
+            if (a != b).any()
             for t in [(vector - a) @ (b - a) / ((b - a) @ (b - a))]
-        ]  # fmt: skip
+        ]
         assert min(off) < 1e-2
 
 

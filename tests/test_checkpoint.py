@@ -14,8 +14,10 @@ from utils import UserError
 
 def state(value: float) -> dict:
     weights = torch.full((50,), value)
-    return {"model": {"w": weights}, "progress": {"epoch": 2, "history": [{"loss": value}],
-                                                  "kept": None, "best": -float("inf")}}  # fmt: skip
+    return {
+        "model": {"w": weights},
+        "progress": {"epoch": 2, "history": [{"loss": value}], "kept": None, "best": -float("inf")},
+    }
 
 
 def write(folder, epochs: int, steps: int, value: float) -> None:

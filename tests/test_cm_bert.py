@@ -29,14 +29,23 @@ from utils import UserError
 
 CLS, SEP, PAD, PIECES, COEFFICIENTS = 2, 3, 1, 40, 5
 CONFIG = {
-    "model_type": "bert", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 32, "vocab_size": PIECES, "max_position_embeddings": 64,
+    "model_type": "bert",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": PIECES,
+    "max_position_embeddings": 64,
     "pad_token_id": PAD,
-}  # fmt: skip
+}
 FLAGS = {
-    "encoder": CONFIG, "special": {"cls": CLS, "sep": SEP, "pad": PAD}, "max_length": 64,
-    "n_mfcc": COEFFICIENTS, "attention_size": 6, "heads": ",".join(HEADS),
-}  # fmt: skip
+    "encoder": CONFIG,
+    "special": {"cls": CLS, "sep": SEP, "pad": PAD},
+    "max_length": 64,
+    "n_mfcc": COEFFICIENTS,
+    "attention_size": 6,
+    "heads": ",".join(HEADS),
+}
 VARIANTS = pytest.mark.parametrize("legacy", [False, True], ids=["ours", "legacy"])
 
 
@@ -124,8 +133,9 @@ def test_a_prediction_has_its_heads_in_their_ranges(legacy):
 @examples(max_examples=25, deadline=None)
 @given(
     sizes=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 40)), min_size=1, max_size=5),
-    more=st.tuples(st.integers(0, 5), st.integers(0, 50)), seed=st.integers(0, 1000),
-)  # fmt: skip
+    more=st.tuples(st.integers(0, 5), st.integers(0, 50)),
+    seed=st.integers(0, 1000),
+)
 def test_an_utterance_alone_is_the_same_in_any_batch(legacy, sizes, more, seed):
     built = build(legacy=legacy)
     utterances = [utterance(seed + i, *size) for i, size in enumerate(sizes)]
@@ -421,9 +431,27 @@ def test_the_encoder_is_completed_and_loaded_from_its_folder(tiny):
 
 def run(place, *flags):
     """A run on the synthetic corpus, in `place`/exp/run."""
-    words = ["--model", "cm_bert", "--data", "corpus", "--text_encoder", "kobert", "--epochs", "1",
-             "--test_split", "[3,4]", "--batch_size", "8", "--gpu_id", "-1", "--precision",
-             "float32", "--save_name", "run", *flags]  # fmt: skip
+    words = [
+        "--model",
+        "cm_bert",
+        "--data",
+        "corpus",
+        "--text_encoder",
+        "kobert",
+        "--epochs",
+        "1",
+        "--test_split",
+        "[3,4]",
+        "--batch_size",
+        "8",
+        "--gpu_id",
+        "-1",
+        "--precision",
+        "float32",
+        "--save_name",
+        "run",
+        *flags,
+    ]
     with contextlib.chdir(place):
         assert main.main(words) == 0
     return place / "exp" / "run"
@@ -439,8 +467,17 @@ def place(tiny, workplace, tmp_path):
 def test_a_run_is_trained_and_tested_again_without_the_checkpoint(place):
     folder = run(place)
     loaded, configuration = model.load(folder)
-    wanted = {"optim": "adamw", "lr": 2e-5, "schedule": "linear", "warmup": 0.1, "clip": 1.0,
-              "max_length": 100, "n_mfcc": 100, "ws": 1, "clean": "hangul"}  # fmt: skip
+    wanted = {
+        "optim": "adamw",
+        "lr": 2e-5,
+        "schedule": "linear",
+        "warmup": 0.1,
+        "clip": 1.0,
+        "max_length": 100,
+        "n_mfcc": 100,
+        "ws": 1,
+        "clean": "hangul",
+    }
     assert configuration.items() >= wanted.items()
     assert loaded.heads == ("emotion",)
     before = transformers.BertModel.from_pretrained(place / "kobert", add_pooling_layer=False)

@@ -34,8 +34,10 @@ def table(
     sessions=(1, 2), model=0, dialogues=3, rows=40, skill=0.3, world=0, role="speaker"
 ) -> pd.DataFrame:
     """Test rows: truth drawn from `world` and session, predictions from `model` and session."""
-    return pd.concat([_session(s, model, dialogues, rows, skill, world, role) for s in sessions],
-                     ignore_index=True)  # fmt: skip
+    return pd.concat(
+        [_session(s, model, dialogues, rows, skill, world, role) for s in sessions],
+        ignore_index=True,
+    )
 
 
 def _session(session, model, dialogues, rows, skill, world, role) -> pd.DataFrame:
@@ -83,8 +85,13 @@ def kept(frame: pd.DataFrame) -> pd.DataFrame:
 
 def sklearn_macro_f1(frame: pd.DataFrame) -> float:
     rows = kept(frame)
-    return sk.f1_score(rows.emotion_true, rows.emotion, labels=sorted(set(rows.emotion_true)),
-                       average="macro", zero_division=0)  # fmt: skip
+    return sk.f1_score(
+        rows.emotion_true,
+        rows.emotion,
+        labels=sorted(set(rows.emotion_true)),
+        average="macro",
+        zero_division=0,
+    )
 
 
 def pooled(row: list[Trial]) -> pd.DataFrame:
@@ -193,8 +200,11 @@ def test_a_row_says_what_it_is_made_of_and_can_be_written_as_json():
     found = json.loads(json.dumps(comparison.row("mate", row, "any", 20), allow_nan=False))
     assert found["name"] == "mate" and found["ties"] == "any" and not found["complete"]
     assert found["trials"][0] == {
-        "folder": "exp/m0_s1_10_9", "seed": 1, "sessions": [9, 10], "n": 80,
-    }  # fmt: skip
+        "folder": "exp/m0_s1_10_9",
+        "seed": 1,
+        "sessions": [9, 10],
+        "n": 80,
+    }
     assert found["n"] == {"trials": 3, "rows": 120, "dialogues": 9, "sessions": 3}
     assert list(found["scores"]) == list(metric.SCORES)
     assert found["scores"]["ccc_arousal"]["values"][2] is None
@@ -218,9 +228,11 @@ def test_two_trials_that_test_the_same_row_with_the_same_seed_are_refused_by_nam
 def test_trials_that_disagree_on_the_truth_are_refused():
     row = [trial(), trial(seed=2)]
     for column, value in (
-        ("arousal_true", 1.0), ("votes_sad", 99.0), ("emotion_true", "fear;sad"),
+        ("arousal_true", 1.0),
+        ("votes_sad", 99.0),
+        ("emotion_true", "fear;sad"),
         ("dialogue", "other"),
-    ):  # fmt: skip
+    ):
         other = row[1].predictions.copy()
         other.loc[3, column] = value
         with pytest.raises(UserError, match=r"the same truth; it differs in 1 rows \(kemdy19 spea"):
@@ -236,8 +248,9 @@ def test_a_row_without_trials_is_refused():
 
 
 def test_each_session_keeps_its_number_of_dialogues_in_every_resample():
-    names = tuple(("kemdy19", s, f"d{i}") for s, n in (("1", 2), ("2", 5), ("3", 1))
-                  for i in range(n))  # fmt: skip
+    names = tuple(
+        ("kemdy19", s, f"d{i}") for s, n in (("1", 2), ("2", 5), ("3", 1)) for i in range(n)
+    )
     counts = core.draws(names, 4000, 3)
     sums = [counts[:, part].sum(1) for part in (slice(0, 2), slice(2, 7), slice(7, 8))]
     assert [set(s.tolist()) for s in sums] == [{2}, {5}, {1}]
@@ -369,8 +382,9 @@ def test_the_prior_baseline_is_the_mean_of_drawing_answers_from_the_training_lab
 
 
 def test_the_prior_of_several_folds_is_the_sum_of_their_confusion_matrices():
-    row = [changed(one, class_counts={e: 1}) for one, e in zip(folds(), ("sad", "happy"),
-                                                               strict=True)]  # fmt: skip
+    row = [
+        changed(one, class_counts={e: 1}) for one, e in zip(folds(), ("sad", "happy"), strict=True)
+    ]
     found = comparison.row("x", row, resamples=20)["scores"]
     frame = pooled(row)
     frame["emotion"] = np.repeat(["sad", "happy"], 80)
@@ -459,9 +473,13 @@ def test_the_paired_interval_is_scipys_when_each_dialogue_is_one_row_of_one_sess
         return ccc(x) - ccc(y)
 
     oracle = scipy.stats.bootstrap(
-        (x.to_numpy(), y.to_numpy(), truth.to_numpy()), difference, paired=True,
-        method="percentile", n_resamples=4000, rng=np.random.default_rng(1),
-    )  # fmt: skip
+        (x.to_numpy(), y.to_numpy(), truth.to_numpy()),
+        difference,
+        paired=True,
+        method="percentile",
+        n_resamples=4000,
+        rng=np.random.default_rng(1),
+    )
     assert [found["low"], found["high"]] == pytest.approx([*oracle.confidence_interval], abs=0.02)
     d = oracle.bootstrap_distribution
     p = 2 * (1 + min((d <= 0).sum(), (d >= 0).sum())) / 4001
@@ -480,8 +498,12 @@ def test_a_row_does_not_differ_from_itself():
     found = comparison.compare(folds(), folds(), resamples=50)
     for test in found["scores"].values():
         assert [test[k] for k in ("difference", "low", "high", "p")] == [0, 0, 0, 1]
-    assert found["mcnemar"] == {"n": len(kept(pooled(folds()))), "a_better": 0, "b_better": 0,
-                                "p": 1.0}  # fmt: skip
+    assert found["mcnemar"] == {
+        "n": len(kept(pooled(folds()))),
+        "a_better": 0,
+        "b_better": 0,
+        "p": 1.0,
+    }
 
 
 @settings(deadline=None, max_examples=15)
@@ -661,9 +683,12 @@ def test_mcnemar_judges_the_rows_and_answers_that_ties_says(ties):
     better = [0, 0]
     n = 0
     for x, y, modal, *votes in zip(
-        frames[0].emotion, frames[1].emotion, frames[0].emotion_true.str.split(";"),
-        *(frames[0][name] for name in metric.VOTES), strict=True,
-    ):  # fmt: skip
+        frames[0].emotion,
+        frames[1].emotion,
+        frames[0].emotion_true.str.split(";"),
+        *(frames[0][name] for name in metric.VOTES),
+        strict=True,
+    ):
         if ties == "drop" and len(modal) > 1:
             continue
         n += 1
@@ -713,18 +738,26 @@ def test_every_pair_is_compared_and_corrected_over_the_whole_table():
 def test_numbers_come_without_warnings_and_again_the_same():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        first = [comparison.row("x", folds(), resamples=50), comparison.by(folds(), "kind"),
-                 comparison.pairs({"a": folds(), "b": folds(1)}, resamples=50)]  # fmt: skip
+        first = [
+            comparison.row("x", folds(), resamples=50),
+            comparison.by(folds(), "kind"),
+            comparison.pairs({"a": folds(), "b": folds(1)}, resamples=50),
+        ]
     core.draws.cache_clear()
-    again = [comparison.row("x", folds(), resamples=50), comparison.by(folds(), "kind"),
-             comparison.pairs({"a": folds(), "b": folds(1)}, resamples=50)]  # fmt: skip
+    again = [
+        comparison.row("x", folds(), resamples=50),
+        comparison.by(folds(), "kind"),
+        comparison.pairs({"a": folds(), "b": folds(1)}, resamples=50),
+    ]
     assert json.dumps(first) == json.dumps(again)
 
 
 # --- several corpora -------------------------------------------------------------------------
 
-BY_CORPUS = {"a": dict(zip(EMOTIONS, (9, 80, 1, 3, 0, 20, 7), strict=True)),
-             "b": dict(zip(EMOTIONS, (0, 4, 5, 6, 40, 30, 2), strict=True))}  # fmt: skip
+BY_CORPUS = {
+    "a": dict(zip(EMOTIONS, (9, 80, 1, 3, 0, 20, 7), strict=True)),
+    "b": dict(zip(EMOTIONS, (0, 4, 5, 6, 40, 30, 2), strict=True)),
+}
 TWO = {
     "majority": MAJORITY | {"by_corpus": {"a": "sad", "b": "happy"}},
     "class_counts_by_corpus": BY_CORPUS,
@@ -748,8 +781,14 @@ def guessed(frame: pd.DataFrame, counts: dict[str, int]) -> tuple[pd.Series, np.
 
 def guessed_macro_f1(frame: pd.DataFrame, counts: dict[str, int]) -> float:
     truth, answers, weights = guessed(frame, counts)
-    return sk.f1_score(truth, answers, labels=sorted(set(truth)), average="macro",
-                       sample_weight=weights, zero_division=0)  # fmt: skip
+    return sk.f1_score(
+        truth,
+        answers,
+        labels=sorted(set(truth)),
+        average="macro",
+        sample_weight=weights,
+        zero_division=0,
+    )
 
 
 def test_the_baselines_of_a_trial_of_one_corpus_know_the_training_rows_of_that_corpus():
@@ -793,8 +832,12 @@ def test_a_corpus_by_itself_has_its_rows_scores_and_its_own_baselines():
             assert scores[score]["baseline"] == pytest.approx(of(truth, constant))
         assert scores["macro_f1"]["n"] == len(truth) and found[name]["majority"] == [answer]
         sessions = 2 if name == "a" else 1
-        assert found[name]["n"] == {"trials": 2, "rows": len(frames[0]), "sessions": sessions,
-                                    "dialogues": 3 * sessions}  # fmt: skip
+        assert found[name]["n"] == {
+            "trials": 2,
+            "rows": len(frames[0]),
+            "sessions": sessions,
+            "dialogues": 3 * sessions,
+        }
         wanted = guessed_macro_f1(frames[0], BY_CORPUS[name])
         assert scores["macro_f1"]["prior"] == pytest.approx(wanted)
         assert scores["macro_f1"]["low"] < scores["macro_f1"]["high"]
@@ -828,8 +871,10 @@ def test_an_edited_configuration_of_several_corpora_is_refused(tmp_path, configu
 def laid_out(tmp_path: Path, rows: dict[str, list[Trial]]) -> dict:
     placed = {}
     for name, row in rows.items():
-        row = [changed(one, SorL="speaker")._replace(folder=tmp_path / f"{name}{i}")
-               for i, one in enumerate(row)]  # fmt: skip
+        row = [
+            changed(one, SorL="speaker")._replace(folder=tmp_path / f"{name}{i}")
+            for i, one in enumerate(row)
+        ]
         placed[name] = [comparison.read(written(one.folder, one)) for one in row]
     return tables.compared("Two", placed, "drop", tmp_path, resamples=20)
 
@@ -881,8 +926,9 @@ def test_rows_that_test_one_corpus_each_are_told_apart_by_it_too(tmp_path):
     rows = {"one": [of_corpora(corpora=("a",) * 3)], "two": [of_corpora(corpora=("a", "a", "b"))]}
     parts = tables.lines_by_corpus(laid_out(tmp_path, rows)["rows"])
     assert {name: [line["label"] for line in lines] for name, lines in parts.items()} == {
-        "a": ["one", "majority (sad)", "two", "majority (sad)"], "b": ["two", "majority (happy)"],
-    }  # fmt: skip
+        "a": ["one", "majority (sad)", "two", "majority (sad)"],
+        "b": ["two", "majority (happy)"],
+    }
 
 
 def test_a_table_of_one_corpus_says_nothing_of_corpora(tmp_path):

@@ -27,11 +27,22 @@ from utils import UserError
 ROOT = Path(__file__).resolve().parents[1]
 SIZE = {"sessions": 3, "dialogues": 1, "utterances": 4}
 SETTINGS = {
-    "data": "corpus", "tables": "raw", "max_bad": 0.5, "SorL": "speaker", "val_split": (2,),
-    "test_split": (3,), "text_encoder": "char-ngram", "text_dim": 32, "sr": 16_000,
-    "disjoint": None, "leave_out": (), "target": "votes", "train_extra": (), "test_extra": (),
+    "data": "corpus",
+    "tables": "raw",
+    "max_bad": 0.5,
+    "SorL": "speaker",
+    "val_split": (2,),
+    "test_split": (3,),
+    "text_encoder": "char-ngram",
+    "text_dim": 32,
+    "sr": 16_000,
+    "disjoint": None,
+    "leave_out": (),
+    "target": "votes",
+    "train_extra": (),
+    "test_extra": (),
     "labels": None,
-}  # fmt: skip
+}
 INPUTS = ("log_mel", "sentence")
 CPU = torch.device("cpu")
 
@@ -70,8 +81,10 @@ def written(place: Path) -> dict[str, bytes]:
     """Every prepared file, but for what an interrupted write leaves: index lines in any order."""
     files = [p for p in place.glob("data/prepared/*/**/*") if p.is_file() and p.name[0] != "."]
     data = {str(p.relative_to(place)): p.read_bytes() for p in files}
-    return {n: b"".join(sorted(d.splitlines(True))) if n.endswith("index.jsonl") else d
-            for n, d in data.items()}  # fmt: skip
+    return {
+        n: b"".join(sorted(d.splitlines(True))) if n.endswith("index.jsonl") else d
+        for n, d in data.items()
+    }
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -175,9 +188,16 @@ def riff(rate: int, samples: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     ("rate", "bad"),
-    [(1, "not audio: 1 Hz"), (1999, "not audio: 1999 Hz"), (2000, ""), (16_000, ""),
-     (768_000, ""), (768_001, "not audio: 768001 Hz"), (2**31 - 1, f"not audio: {2**31 - 1} Hz")],
-)  # fmt: skip
+    [
+        (1, "not audio: 1 Hz"),
+        (1999, "not audio: 1999 Hz"),
+        (2000, ""),
+        (16_000, ""),
+        (768_000, ""),
+        (768_001, "not audio: 768001 Hz"),
+        (2**31 - 1, f"not audio: {2**31 - 1} Hz"),
+    ],
+)
 def test_a_rate_that_no_recorder_has_is_no_sound(tmp_path, rate, bad):
     path = tmp_path / "a.wav"
     path.write_bytes(riff(rate, b"\1\2" * 1000))
@@ -290,8 +310,9 @@ def places(tmp_path_factory) -> Path:
     settings = SETTINGS | {"data": "sample:corpus"}
     code = PROCESSES.format(root=str(ROOT), size=SIZE, settings=settings, inputs=INPUTS)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=place, timeout=240,
-                   env=environment)  # fmt: skip
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=place, timeout=240, env=environment
+    )
     return place
 
 
@@ -361,8 +382,12 @@ def test_a_cut_that_is_none_is_an_error(opened):
 def test_batches_of_a_device_are_those_of_the_cache(opened, monkeypatch, chunk):
     monkeypatch.setattr(resident, "CHUNK", chunk)
     rows = opened.utterances
-    kinds = [rows["quarantine"] != "", rows["silent"], rows["text"] == "",
-             opened.stores["log_mel"].is_cut]  # fmt: skip
+    kinds = [
+        rows["quarantine"] != "",
+        rows["silent"],
+        rows["text"] == "",
+        opened.stores["log_mel"].is_cut,
+    ]
     assert [int(np.sum(kind)) for kind in kinds] == [1, 1, 2, 2]
     draw, seen = np.random.default_rng(4), set()
     for name in ("train", "val", "test"):
@@ -452,10 +477,12 @@ def test_sessions_that_are_left_out_are_in_no_set(place):
 
 @pytest.mark.parametrize(
     "changes, said",
-    [({"leave_out": (9,)}, r"--leave_out names sessions \[9\] that do not exist"),
-     ({"leave_out": (3,)}, r"sessions \[3\] are in --leave_out and in --test_split"),
-     ({"leave_out": (1,)}, "leaves no session to train on")],
-)  # fmt: skip
+    [
+        ({"leave_out": (9,)}, r"--leave_out names sessions \[9\] that do not exist"),
+        ({"leave_out": (3,)}, r"sessions \[3\] are in --leave_out and in --test_split"),
+        ({"leave_out": (1,)}, "leaves no session to train on"),
+    ],
+)
 def test_sessions_that_cannot_be_left_out_are_named(place, changes, said):
     with pytest.raises(UserError, match=said):
         material(**changes)

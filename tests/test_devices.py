@@ -17,10 +17,31 @@ from devices import GlobalBatchNorm, Processes, pick_device, use_bf16
 from utils import UserError, leaf
 
 HERE = Path(__file__).resolve().parent
-TWO = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2",
-       "--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]  # fmt: skip
-FLAGS = ["--data", "corpus", "--test_split", "[2]", "--text_encoder", "char-ngram",
-         "--hidden_size", "8", "--gpu_id", "-1", "--precision", "float32"]  # fmt: skip
+TWO = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--nproc_per_node",
+    "2",
+    "--rdzv_backend",
+    "c10d",
+    "--rdzv_endpoint",
+    "127.0.0.1:0",
+]
+FLAGS = [
+    "--data",
+    "corpus",
+    "--test_split",
+    "[2]",
+    "--text_encoder",
+    "char-ngram",
+    "--hidden_size",
+    "8",
+    "--gpu_id",
+    "-1",
+    "--precision",
+    "float32",
+]
 # 3 kHz: a fifth of the frames; batches of 7 are shared as 3 and 4
 STEPS = ["--sr", "3000", "--ws", "2", "--batch_size", "7", "--modality_dropout", "0.5"]
 
@@ -28,8 +49,9 @@ STEPS = ["--sr", "3000", "--ws", "2", "--batch_size", "7", "--modality_dropout",
 def start(command: list[str], place: Path, **variables: str) -> subprocess.CompletedProcess:
     """Run it in `place` with one thread a process."""
     known = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)} | variables
-    return subprocess.run(command, cwd=place, env=known, capture_output=True, text=True,
-                          timeout=240)  # fmt: skip
+    return subprocess.run(
+        command, cwd=place, env=known, capture_output=True, text=True, timeout=240
+    )
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +107,18 @@ def test_two_processes_predict_what_one_predicts(found):
 
 
 def test_a_run_by_two_processes_is_written_once_and_tested_alike_by_one(place):
-    words = [str(HERE.parent / "main.py"), *FLAGS, "--modality", "text", "--epochs", "2",
-             "--batch_size", "7", "--save_name", "two"]  # fmt: skip
+    words = [
+        str(HERE.parent / "main.py"),
+        *FLAGS,
+        "--modality",
+        "text",
+        "--epochs",
+        "2",
+        "--batch_size",
+        "7",
+        "--save_name",
+        "two",
+    ]
     done = start([*TWO, *words], place)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("report: exp/two/report.html") == 1
@@ -155,8 +187,9 @@ def test_shares_are_even_and_whole(count, rows):
 
 def alone_in_a_group(function):
     """Run it in a process group of one."""
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0,
-                                         world_size=1)  # fmt: skip
+    torch.distributed.init_process_group(
+        "gloo", store=torch.distributed.HashStore(), rank=0, world_size=1
+    )
     try:
         return function()
     finally:
@@ -178,8 +211,15 @@ def test_global_batchnorm_is_torchs_when_alone(shape, momentum):
         seen = [x.clone().requires_grad_() for x in inputs]
         outputs = [module(x) for x in seen]
         sum((y**3).sum() for y in outputs).backward()
-        return [*outputs, *(x.grad for x in seen), module.weight.grad, module.bias.grad,
-                module.running_mean, module.running_var, module.eval()(inputs[0])]  # fmt: skip
+        return [
+            *outputs,
+            *(x.grad for x in seen),
+            module.weight.grad,
+            module.bias.grad,
+            module.running_mean,
+            module.running_var,
+            module.eval()(inputs[0]),
+        ]
 
     pairs = zip(passed(plain), alone_in_a_group(lambda: passed(ours)), strict=True)
     assert all(torch.allclose(one, two, atol=1e-9) for one, two in pairs)

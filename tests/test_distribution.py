@@ -30,8 +30,9 @@ def corpus(name: str, emotions: list[str], synthetic: bool = False) -> SimpleNam
 
 
 def test_rows_are_counted_by_emotion_and_corpus():
-    table = _distribution.counts([corpus("a", ["sad", "sad", "sad;angry", ""]),
-                                  corpus("b", ["happy"])])  # fmt: skip
+    table = _distribution.counts(
+        [corpus("a", ["sad", "sad", "sad;angry", ""]), corpus("b", ["happy"])]
+    )
     assert list(table.index) == ["a", "b"] and list(table.columns) == [*EMOTIONS, "tie"]
     assert table.loc["a"][["sad", "tie", "happy"]].tolist() == [2, 1, 0]
     assert table.loc["b"]["happy"] == 1 and table.to_numpy().sum() == 4
@@ -65,8 +66,10 @@ def test_a_synthetic_corpus_is_marked_on_the_picture(monkeypatch):
     table = _distribution.counts([corpus("a", ["sad", "happy"])])
     for synthetic in (True, False):
         _distribution.picture(table, synthetic)
-    assert titles == ["Emotion of 2 utterances (synthetic corpus: not a result)",
-                      "Emotion of 2 utterances"]  # fmt: skip
+    assert titles == [
+        "Emotion of 2 utterances (synthetic corpus: not a result)",
+        "Emotion of 2 utterances",
+    ]
 
 
 def test_a_label_rule_that_no_corpus_has_is_refused(place, capsys):

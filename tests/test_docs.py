@@ -30,9 +30,11 @@ NAMES = [f"{page}{language}" for page in PAGES for language in ("", ".en")]
 SESSIONS, CALLS, TURNS = 5, 5, 4  # calls a session, utterances a call
 SOUNDS = "혐오 분노 슬픔 공포 놀람 중립 기쁨".split()
 QUARANTINED = {  # rows that are spoilt below, as the reader names them
-    "s1_c03_2": "unknown emotion", "s2_c08_1": "score outside 1..5",
-    "s2_c07_3": "truncated wav", "s3 c12 2": annotation.NO_PATTERN,
-}  # fmt: skip
+    "s1_c03_2": "unknown emotion",
+    "s2_c08_1": "score outside 1..5",
+    "s2_c07_3": "truncated wav",
+    "s3 c12 2": annotation.NO_PATTERN,
+}
 # what `python` does with each line; starting it anew would cost ten seconds of imports a line
 RUNNER = """
 import contextlib, io, json, runpy, shlex, sys
@@ -75,9 +77,10 @@ def block(name: str, language: str, *words: str) -> str:
 def file_of(name: str) -> tuple[str, str]:
     """(path, code) of the file that a page adds."""
     [found] = re.findall(
-        r"^`((?:corpora|models)/\w+\.py)`[^\n]*\n\n```python\n(.*?)^```", text(name),
+        r"^`((?:corpora|models)/\w+\.py)`[^\n]*\n\n```python\n(.*?)^```",
+        text(name),
         re.MULTILINE | re.DOTALL,
-    )  # fmt: skip
+    )
     return found
 
 
@@ -89,8 +92,10 @@ def commands(name: str) -> list[str]:
 def tables(name: str) -> list[list[list[str]]]:
     """Cells of each table of a page, without its header."""
     found = re.findall(r"^\|[-|]+\|\n((?:\|.*\n)+)", text(name), re.MULTILINE)
-    return [[[cell.strip() for cell in line.strip("|").split(" | ")] for line in rows.splitlines()]
-            for rows in found]  # fmt: skip
+    return [
+        [[cell.strip() for cell in line.strip("|").split(" | ")] for line in rows.splitlines()]
+        for rows in found
+    ]
 
 
 def code(part: str) -> list[str]:
@@ -154,8 +159,9 @@ def project(place: Path) -> Path:
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {p.name: hashlib.sha256(p.read_bytes()).hexdigest()
-            for p in folder.rglob("*") if p.is_file()}  # fmt: skip
+    return {
+        p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -177,11 +183,21 @@ def outcomes(place) -> dict[str, dict]:
     lines = [line for page in PAGES for line in commands(page)]
     said = [f"{line} -rA" if " pytest " in line else line for line in lines]  # names what passed
     env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    env |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
-            "TQDM_DISABLE": "1"}  # fmt: skip
+    env |= {
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "TQDM_DISABLE": "1",
+    }
     before = digests(place / "data/calls")
-    run = subprocess.run([sys.executable, "-c", RUNNER, *said], cwd=place, env=env,
-                         capture_output=True, text=True, timeout=300)  # fmt: skip
+    run = subprocess.run(
+        [sys.executable, "-c", RUNNER, *said],
+        cwd=place,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert run.returncode == 0, run.stderr
     found = json.loads(run.stdout.splitlines()[-1])
     answers = dict(zip(lines, found, strict=True))
@@ -233,8 +249,12 @@ def test_a_page_adds_one_file_and_names_only_files_that_are_there(name):
 def test_the_files_are_in_the_style_of_the_project(place):
     files = [place / path for path in PAGES.values()]
     for words in (["check"], ["format", "--check"]):
-        run = subprocess.run([sys.executable, "-m", "ruff", *words, "--no-cache", *files],
-                             cwd=place, capture_output=True, text=True)  # fmt: skip
+        run = subprocess.run(
+            [sys.executable, "-m", "ruff", *words, "--no-cache", *files],
+            cwd=place,
+            capture_output=True,
+            text=True,
+        )
         assert run.returncode == 0, run.stdout + run.stderr
 
 
@@ -340,8 +360,10 @@ def test_the_tests_of_every_leaf_pass_and_are_named(name, outcomes):
     [line] = [line for line in commands(name) if " pytest " in line]
     out = outcomes[line]["out"]
     passed = re.findall(r"^PASSED tests/test_model\.py::(test_\w+)\[pooled\]", out, re.MULTILINE)
-    assert {"test_a_row_alone_is_the_same_row_in_a_batch",
-            "test_every_parameter_gets_a_finite_gradient"} <= set(passed)  # fmt: skip
+    assert {
+        "test_a_row_alone_is_the_same_row_in_a_batch",
+        "test_every_parameter_gets_a_finite_gradient",
+    } <= set(passed)
     assert "FAILED" not in out
     rows = [row for table in tables(name) for row in table]
     assert sorted(code(row[0])[0] for row in rows if row[0].startswith("`test_")) == sorted(passed)

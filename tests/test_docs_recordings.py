@@ -33,8 +33,23 @@ def place(tmp_path_factory, workplace):
         next(found for kind, found in blocks(PAGE) if kind == "csv"), encoding="utf-8"
     )
     (place / "corpus").symlink_to(workplace / "corpus")
-    flags = ("--data", "corpus", "--test_split", 3, 4, "--text_encoder", "char-ngram", "--sr", 8000,
-             "--ws", 3, "--hidden_size", 8, "--modality_dropout", 0.15)  # fmt: skip
+    flags = (
+        "--data",
+        "corpus",
+        "--test_split",
+        3,
+        4,
+        "--text_encoder",
+        "char-ngram",
+        "--sr",
+        8000,
+        "--ws",
+        3,
+        "--hidden_size",
+        8,
+        "--modality_dropout",
+        0.15,
+    )
     untrained(place / "exp/demo", "mate", *flags)
     return place
 

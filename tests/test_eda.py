@@ -14,10 +14,20 @@ from constants import EMOTIONS
 
 # Ten subjects, five classes, fourteen raters: the worked example of Fleiss' kappa in textbooks,
 # there with kappa 0.210, observed agreement 0.378 and chance 0.213.
-TEXTBOOK = np.array([
-    [0, 0, 0, 0, 14], [0, 2, 6, 4, 2], [0, 0, 3, 5, 6], [0, 3, 9, 2, 0], [2, 2, 8, 1, 1],
-    [7, 7, 0, 0, 0], [3, 2, 6, 3, 0], [2, 5, 3, 2, 2], [6, 5, 2, 1, 0], [0, 2, 2, 3, 7],
-])  # fmt: skip
+TEXTBOOK = np.array(
+    [
+        [0, 0, 0, 0, 14],
+        [0, 2, 6, 4, 2],
+        [0, 0, 3, 5, 6],
+        [0, 3, 9, 2, 0],
+        [2, 2, 8, 1, 1],
+        [7, 7, 0, 0, 0],
+        [3, 2, 6, 3, 0],
+        [2, 5, 3, 2, 2],
+        [6, 5, 2, 1, 0],
+        [0, 2, 2, 3, 7],
+    ]
+)
 
 
 def table(emotions: str, role: str = "speaker", dialogue: str = "d1") -> pd.DataFrame:
@@ -34,9 +44,18 @@ def table(emotions: str, role: str = "speaker", dialogue: str = "d1") -> pd.Data
         if len(labels) == 1:
             following = EMOTIONS[(EMOTIONS.index(labels[0]) + 1) % len(EMOTIONS)]
             votes[f"votes_{following}"] = 4.0
-        rows.append({"role": role, "dialogue": dialogue, "session": 1, "speaker": "FM"[n % 2],
-                     "segment": f"{dialogue}_{n}", "emotion": ";".join(labels), "quarantine": "",
-                     **votes})  # fmt: skip
+        rows.append(
+            {
+                "role": role,
+                "dialogue": dialogue,
+                "session": 1,
+                "speaker": "FM"[n % 2],
+                "segment": f"{dialogue}_{n}",
+                "emotion": ";".join(labels),
+                "quarantine": "",
+                **votes,
+            }
+        )
     return pd.DataFrame(rows)
 
 

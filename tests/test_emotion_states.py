@@ -29,8 +29,9 @@ def save(folder: Path, seed: int = 0, **more) -> Path:
     built = models.build("lstm_audio", said, seed)
     for parameter in built.parameters():
         parameter.data.mul_(3)
-    built.standardised(torch.randn(1, 99, 32, generator=torch.Generator()) * 50 - 90,
-                       torch.ones(1, 99).bool())  # fmt: skip
+    built.standardised(
+        torch.randn(1, 99, 32, generator=torch.Generator()) * 50 - 90, torch.ones(1, 99).bool()
+    )
     models.save(folder, built, said)
     return folder
 
@@ -47,8 +48,15 @@ def place(tmp_path_factory) -> Path:
 
 
 def write(path: Path, seconds: float, first: int = 0) -> Path:
-    return videos.write(path, np.arange(0, seconds, 0.5), sound(seconds, first), RATE, audio="flac",
-                        fps=2, options={"strict": "-2"})  # fmt: skip
+    return videos.write(
+        path,
+        np.arange(0, seconds, 0.5),
+        sound(seconds, first),
+        RATE,
+        audio="flac",
+        fps=2,
+        options={"strict": "-2"},
+    )
 
 
 def sound(seconds: float, first: int = 0) -> np.ndarray:
@@ -207,9 +215,14 @@ def test_a_run_is_found_by_its_name_in_save_path_too(place):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("a", ["a"]), ("exp/a,exp/b", ["exp/a", "exp/b"]), ("a b  c", ["a", "b", "c"]),
-     ("a, b c", ["a", "b c"]), ("a,", ["a"])],
-)  # fmt: skip
+    [
+        ("a", ["a"]),
+        ("exp/a,exp/b", ["exp/a", "exp/b"]),
+        ("a b  c", ["a", "b", "c"]),
+        ("a, b c", ["a", "b c"]),
+        ("a,", ["a"]),
+    ],
+)
 def test_runs_are_named_with_commas_or_spaces(text, expected):
     assert emotion_states.names(text) == expected
 
@@ -221,10 +234,12 @@ def test_a_folder_with_a_space_in_its_name_is_one_run(tmp_path):
 
 def test_what_is_no_finished_run_of_an_emotion_model_is_named(place, tmp_path):
     save(tmp_path / "whole")
-    utils.write_json(utils.make_folder(tmp_path / "begun") / "configuration.json",
-                     {"model": "lstm_audio"})  # fmt: skip
-    utils.write_json(utils.make_folder(tmp_path / "other") / "configuration.json",
-                     {"model": "mate"})  # fmt: skip
+    utils.write_json(
+        utils.make_folder(tmp_path / "begun") / "configuration.json", {"model": "lstm_audio"}
+    )
+    utils.write_json(
+        utils.make_folder(tmp_path / "other") / "configuration.json", {"model": "mate"}
+    )
     utils.write_json(utils.make_folder(tmp_path / "old") / "configuration.json", {})
     messages = {
         "other": "needs runs of lstm_audio, .*other is one of mate",
@@ -251,8 +266,13 @@ def test_damaged_weights_are_noticed(tmp_path):
 
 
 def test_a_highlight_run_is_not_tested_with_other_emotion_runs(place, tmp_path):
-    said = {"model": "highlight", "modality": "audio", "vision_encoder": "colour-motion",
-            "widths": None, "computed_by": None}  # fmt: skip
+    said = {
+        "model": "highlight",
+        "modality": "audio",
+        "vision_encoder": "colour-motion",
+        "widths": None,
+        "computed_by": None,
+    }
     trained = settings(place, "a", **said)
     models.complete(trained)
     assert trained.widths == {"mfcc_second": 34, "emotion_states": 6}

@@ -43,11 +43,18 @@ def table(truth, p, name="test", sessions=6, prefix="", role="speaker") -> pd.Da
     n, labels = len(truth), np.array(EMOTIONS)
     number = np.arange(n) // 5
     session = [str(1 + i % sessions) for i in number]
-    frame = pd.DataFrame({
-        "corpus": "made", "role": role, "segment": [f"{prefix}{name}{i}" for i in range(n)],
-        "session": session, "dialogue": [f"{name}_{i}" for i in number],
-        "speaker": session, "kind": "impro", "set": name,
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "corpus": "made",
+            "role": role,
+            "segment": [f"{prefix}{name}{i}" for i in range(n)],
+            "session": session,
+            "dialogue": [f"{name}_{i}" for i in number],
+            "speaker": session,
+            "kind": "impro",
+            "set": name,
+        }
+    )
     frame[P] = p
     frame["arousal"], frame["valence"] = np.linspace(1, 5, n), np.linspace(2, 4, n)
     frame["emotion"] = labels[np.argmax(p, 1)]
@@ -97,10 +104,15 @@ def test_rows_are_joined_by_their_names_whatever_their_order():
 @pytest.mark.parametrize(
     "change, told",
     [
-        (lambda t: t.iloc[4:], r"a has 12, b 8: 4 rows \(made speaker test0, made speaker test1, "
-                               r"made speaker test2, \.\.\.\) only in a$"),
-        (lambda t: t.assign(segment=["x", *t["segment"][1:]]),
-         r"1 rows \(made speaker test0\) only in a; 1 rows \(made speaker x\) only in b"),
+        (
+            lambda t: t.iloc[4:],
+            r"a has 12, b 8: 4 rows \(made speaker test0, made speaker test1, "
+            r"made speaker test2, \.\.\.\) only in a$",
+        ),
+        (
+            lambda t: t.assign(segment=["x", *t["segment"][1:]]),
+            r"1 rows \(made speaker test0\) only in a; 1 rows \(made speaker x\) only in b",
+        ),
         (lambda t: t.assign(role="listener"), r"same role.*\(a: speaker; b: listener\)"),
         (lambda t: pd.concat([t, t.iloc[:1]]), r"judge a row once; b judges again 1 rows"),
         (lambda t: t.assign(emotion_true="sad"), r"truth; that of a and b differs in 10 rows"),
@@ -110,7 +122,7 @@ def test_rows_are_joined_by_their_names_whatever_their_order():
         (lambda t: t.assign(p_0=-1.0), r"b must predict a probability of each emotion"),
         (lambda t: t.assign(valence=[np.nan, *t["valence"][1:]]), r"b must predict valence in ev"),
     ],
-)  # fmt: skip
+)
 def test_members_that_do_not_fit_together_are_refused_in_one_line(change, told):
     made = table(np.arange(12) % C, np.tile(EQUAL, (12, 1)))
     with pytest.raises(UserError, match=told) as caught:
@@ -225,8 +237,10 @@ def test_a_member_that_predicts_no_emotion_has_no_say_in_it(method):
     silent = table(truth, np.tile(EQUAL, (60, 1))).assign(emotion="", **dict.fromkeys(P, np.nan))
     tables = {"a": table(truth, p[0]), "b": table(truth, p[1])}
     with_it, without = combination.join(tables | {"c": silent}), combination.join(tables)
-    found = [combination.combine(r, combination.learn(method, None, r, "logistic", 0).how)
-             for r in (with_it, without)]  # fmt: skip
+    found = [
+        combination.combine(r, combination.learn(method, None, r, "logistic", 0).how)
+        for r in (with_it, without)
+    ]
     np.testing.assert_allclose(found[0][P], found[1][P], atol=1e-9)
 
 
@@ -240,8 +254,9 @@ def test_fitted_weights_are_where_a_search_of_the_whole_range_finds_the_least_en
     rows = joined(*p, truth=truth)
     fitted = combination.learn("weighted", None, rows, "logistic", 0).how.weights
     grid = [(a, b, 100 - a - b) for a, b in itertools.product(range(101), repeat=2) if a + b <= 100]
-    losses = [-np.log(np.tensordot(np.array(w) / 100, p, 1)[range(400), truth]).mean()
-              for w in grid]  # fmt: skip
+    losses = [
+        -np.log(np.tensordot(np.array(w) / 100, p, 1)[range(400), truth]).mean() for w in grid
+    ]
     np.testing.assert_allclose(fitted, np.array(grid[int(np.argmin(losses))]) / 100, atol=0.015)
     assert sum(fitted) == pytest.approx(1) and fitted[0] > fitted[1] > fitted[2]
 
@@ -293,8 +308,10 @@ def planted(rng, share_oof: float, share_test: float) -> tuple:
 def test_stacking_gains_nothing_from_signal_that_only_the_test_has():
     oof, tested = planted(np.random.default_rng(11), share_oof=0.0, share_test=1.0)
     stacked = combination.learn("stack", None, oof, "logistic", 0)
-    best = max(accuracy(tested.table.assign(emotion=np.array(EMOTIONS)[label]))
-               for label in tested.label[:2])  # fmt: skip
+    best = max(
+        accuracy(tested.table.assign(emotion=np.array(EMOTIONS)[label]))
+        for label in tested.label[:2]
+    )
     assert accuracy(combination.combine(tested, stacked.how)) <= best + 0.1
     leaking = combination.learn("stack", None, tested, "logistic", 0)  # what the notebook did
     assert accuracy(combination.combine(tested, leaking.how)) > 0.95
@@ -309,9 +326,25 @@ def test_weights_gain_nothing_from_signal_that_only_the_test_has():
 def test_stacking_finds_what_an_average_cannot():
     rng = np.random.default_rng(13)
     oof, tested = planted(rng, 0.3, 0.3)
-    wrong = [rows._replace(p=np.concatenate([rows.p[:2], np.roll(sure(
-        partly(rows.table["emotion_true"].map(EMOTIONS.index).to_numpy(), 0.9, rng)
-    ), 3, axis=1)[None]])) for rows in (oof, tested)]  # right, three classes on  # fmt: skip
+    wrong = [
+        rows._replace(
+            p=np.concatenate(
+                [
+                    rows.p[:2],
+                    np.roll(
+                        sure(
+                            partly(
+                                rows.table["emotion_true"].map(EMOTIONS.index).to_numpy(), 0.9, rng
+                            )
+                        ),
+                        3,
+                        axis=1,
+                    )[None],
+                ]
+            )
+        )
+        for rows in (oof, tested)
+    ]  # right, three classes on
     stacked = combination.learn("stack", None, wrong[0], "logistic", 0)
     assert accuracy(combination.combine(wrong[1], stacked.how)) > 0.85
     assert accuracy(combination.combine(wrong[1], Combination("soft"))) < 0.6
@@ -397,12 +430,16 @@ def written(folder: Path, *tables: pd.DataFrame, model="mate", **said) -> Path:
     """A finished run with these predictions."""
     folder.mkdir(parents=True)
     configuration = {
-        "model": model, "SorL": "speaker", "seed": 1, "command": "by hand",
-        "split": {"train": [7, 8], "val": [], "test": [1, 2]}, "test_split": [1, 2],
+        "model": model,
+        "SorL": "speaker",
+        "seed": 1,
+        "command": "by hand",
+        "split": {"train": [7, 8], "val": [], "test": [1, 2]},
+        "test_split": [1, 2],
         "class_counts": dict.fromkeys(EMOTIONS, 5),
         "majority": {"emotion": "neutral", "arousal": 3.0, "valence": 3.0},
         "corpus": {"name": "made", "folder": "corpus", "fingerprint": "f", "synthetic": False},
-    }  # fmt: skip
+    }
     write_json(folder / "configuration.json", configuration | said)
     write_json(
         folder / "result.json",
@@ -448,7 +485,11 @@ def test_an_ensemble_is_a_run_like_any_other(exp, capsys):
     assert [m["folder"] for m in said["members"]] == ["a", "b"]
     assert said["command"].startswith("python main.py ensemble a b --method soft")
     assert {p.name for p in (folder / "comparison").iterdir()} == {
-        "comparison.json", "table.md", "table.csv", "report.html"}  # fmt: skip
+        "comparison.json",
+        "table.md",
+        "table.csv",
+        "report.html",
+    }
     assert (folder / "report.html").exists()
     pairs = read_json(folder / "comparison" / "comparison.json")["pairs"]
     assert ("ensemble (soft)", "a") in [(pair["a"], pair["b"]) for pair in pairs]
@@ -464,8 +505,11 @@ def test_the_table_in_the_layout_of_2022_has_the_scores_of_scikit_learn(exp, cap
     truth = ensemble.read("a", exp / "a").predictions["emotion_true"]
     for name, place in (("a", exp / "a"), ("ensemble (soft)", folder)):
         said = ensemble.read(name, place).predictions["emotion"]
-        for title, score in (("F1", f1_score), ("Precision", precision_score),
-                             ("Recall", recall_score)):  # fmt: skip
+        for title, score in (
+            ("F1", f1_score),
+            ("Precision", precision_score),
+            ("Recall", recall_score),
+        ):
             wanted = score(truth, said, average="weighted", zero_division=0)
             assert scores.loc[name, title] == pytest.approx(wanted, rel=1e-6)
         assert scores.loc[name, "UAR"] == pytest.approx(recall_score(truth, said, average="macro"))
@@ -697,8 +741,11 @@ def of_2022(folder: Path, n=21, **changed) -> dict[str, np.ndarray]:
     truth, logits = rng.integers(7, size=n), {}
     for kind in _members.MODELS:
         logits[kind] = rng.normal(size=(n, 7)) * 3
-        arrays = {"truth": truth.astype(float if kind == "cmbert" else int),
-                  "pred": logits[kind].argmax(1), "output": logits[kind]}  # fmt: skip
+        arrays = {
+            "truth": truth.astype(float if kind == "cmbert" else int),
+            "pred": logits[kind].argmax(1),
+            "output": logits[kind],
+        }
         for what, array in (arrays | changed).items():
             np.save(folder / f"{kind}_{what}.npy", array)
     return logits | {"truth": truth}
@@ -711,8 +758,10 @@ def test_files_of_2022_are_read_in_their_order_of_emotions(exp):
     made = of_2022(Path("old"))
     folder = combined(*NAMED, "--method", "weighted", "--weights", "seed003")
     frame = ensemble.read("e", folder).rows("test")
-    mean = sum(w * scipy.special.softmax(made[k], axis=1)
-               for k, w in (("text", 0.67), ("audio", 0.10), ("cmbert", 0.23)))  # fmt: skip
+    mean = sum(
+        w * scipy.special.softmax(made[k], axis=1)
+        for k, w in (("text", 0.67), ("audio", 0.10), ("cmbert", 0.23))
+    )
     order = ["neutral", "angry", "happy", "surprise", "sad", "fear", "disgust"]
     assert list(frame["emotion"]) == [order[i] for i in mean.argmax(1)]
     assert list(frame["emotion_true"]) == [order[i] for i in made["truth"]]
@@ -827,9 +876,11 @@ def test_folds_need_a_session_each(place, capsys, k, told):
 
 @pytest.mark.parametrize(
     "words, told",
-    [(["--leave_out", "3"], "needs members that were trained on the same sessions"),
-     (["--disjoint", "text"], "rows that --disjoint took out of the training of other")],
-)  # fmt: skip
+    [
+        (["--leave_out", "3"], "needs members that were trained on the same sessions"),
+        (["--disjoint", "text"], "rows that --disjoint took out of the training of other"),
+    ],
+)
 def test_members_that_cannot_be_trained_out_of_fold_are_named_at_once(place, capsys, words, told):
     assert main.main([*MEMBER, "--modality", "text", "--save_name", "other", *words]) == 0
     before = set(Path("exp/oof").iterdir())
@@ -858,8 +909,11 @@ def test_a_member_trains_again_with_the_flags_it_was_trained_with(place):
     member = ensemble.read("audio", Path("exp/audio"))
     said = read_json("exp/audio/configuration.json")
     for trial in _oof.folds(member, 2):
-        other = {n for n, v in vars(trial.settings).items() if n in said
-                 and json.loads(json.dumps(v)) != said[n]}  # fmt: skip
+        other = {
+            n
+            for n, v in vars(trial.settings).items()
+            if n in said and json.loads(json.dumps(v)) != said[n]
+        }
         assert other == {"test_split", "leave_out", "save_name"}
 
 

@@ -166,11 +166,13 @@ def test_a_dict_of_arrays_is_a_table_too_and_is_not_changed():
 
 
 def test_a_video_in_which_a_score_is_undefined_is_named_and_not_counted():
-    frame = pd.concat([
-        table([0.2, 0.9, 0.4], [0, 1, 0], ["0;0", "1;1", "0;1"], "good"),
-        table([0.1, 0.2], [0, 0], "0;0", "nothing"),
-        table([0.3, 0.4], [1, 1], "1;1", "everything"),
-    ])  # fmt: skip
+    frame = pd.concat(
+        [
+            table([0.2, 0.9, 0.4], [0, 1, 0], ["0;0", "1;1", "0;1"], "good"),
+            table([0.1, 0.2], [0, 0], "0;0", "nothing"),
+            table([0.3, 0.4], [1, 1], "1;1", "everything"),
+        ]
+    )
     found = events.scores(frame, threshold=0.25)
     assert found["roc_auc"]["undefined"] == ["everything", "nothing"]
     assert found["average_precision"]["undefined"] == ["nothing"]
@@ -545,10 +547,12 @@ def test_videos_with_fewer_than_two_annotators_are_named_and_left_out():
 
 
 def test_videos_may_have_different_numbers_of_annotators():
-    frame = pd.concat([
-        table([0.1, 0.2, 0.3], [1, 0, 1], ["1;1;0", "0;0;0", "1;0;1"], "three"),
-        table([0.4, 0.5], [0, 1], ["0;0", "0;1"], "two"),
-    ])  # fmt: skip
+    frame = pd.concat(
+        [
+            table([0.1, 0.2, 0.3], [1, 0, 1], ["1;1;0", "0;0;0", "1;0;1"], "three"),
+            table([0.4, 0.5], [0, 1], ["0;0", "0;1"], "two"),
+        ]
+    )
     found = events.human(frame)
     first = sk.f1_score([1, 0, 1, 0, 1], [1, 0, 1, 0, 0])
     second = sk.f1_score([1, 0, 1, 0, 0], [1, 0, 0, 0, 1])

@@ -41,8 +41,23 @@ def small(workplace):
     """An untrained MATE of two utterances at 8 kHz, with a BERT of random weights."""
     with contextlib.chdir(workplace):
         tiny_bert.write(Path("bert"), LINES)
-        flags = ["--data", "corpus", "--test_split", "3", "4", "--text_encoder", "bert",
-                 "--text_dim", 64, "--hidden_size", 8, "--sr", 8000, "--ws", 2]  # fmt: skip
+        flags = [
+            "--data",
+            "corpus",
+            "--test_split",
+            "3",
+            "4",
+            "--text_encoder",
+            "bert",
+            "--text_dim",
+            64,
+            "--hidden_size",
+            8,
+            "--sr",
+            8000,
+            "--ws",
+            2,
+        ]
         return workplace / untrained(Path("exp/small"), "mate", *flags)
 
 
@@ -75,8 +90,13 @@ def talk(tmp_path_factory):
 
 def test_the_folder_holds_the_graphs_the_tokenizer_and_the_description(export):
     names = {path.name for path in export.folder.iterdir()}
-    assert names == {"model.onnx", "model.int8.onnx", "sentence.onnx", "tokenizer.model",
-                     "model.json"}  # fmt: skip
+    assert names == {
+        "model.onnx",
+        "model.int8.onnx",
+        "sentence.onnx",
+        "tokenizer.model",
+        "model.json",
+    }
     about = utils.read_json(export.folder / "model.json")
     graph = onnx.load(export.folder / "model.onnx")
     assert about["opset"] == graph.opset_import[0].version
@@ -138,9 +158,24 @@ def test_sentence_vectors_are_those_of_torch_at_every_length(export, workplace):
 @pytest.fixture(scope="module")
 def light(workplace):
     """An untrained model of text alone, whose graph is written in a moment."""
-    flags = ("--data", "corpus", "--test_split", "3", "4", "--backbone", "gru", "--bidirectional",
-             "--modality", "text", "--text_encoder", "char-ngram", "--hidden_size", 8,
-             "--ws", 3)  # fmt: skip
+    flags = (
+        "--data",
+        "corpus",
+        "--test_split",
+        "3",
+        "4",
+        "--backbone",
+        "gru",
+        "--bidirectional",
+        "--modality",
+        "text",
+        "--text_encoder",
+        "char-ngram",
+        "--hidden_size",
+        8,
+        "--ws",
+        3,
+    )
     return untrained(workplace / "exp/light", "mate", *flags)
 
 
@@ -206,13 +241,28 @@ def without_torch(place: Path, *words: str, cwd: Path) -> subprocess.CompletedPr
         f"sys.argv = {['main.py', *map(str, words)]!r}\n"
         f"runpy.run_path({str(ROOT / 'main.py')!r}, run_name='__main__')"
     )
-    return subprocess.run([sys.executable, "-I", "-S", "-c", code], cwd=cwd, capture_output=True,
-                          text=True, timeout=300)  # fmt: skip
+    return subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 def test_predict_works_where_no_torch_is_installed(export, torchless, talk, tmp_path):
-    done = without_torch(torchless, "predict", export.folder, talk, "--onnx", "--out", "o",
-                         "--force", "--explain", cwd=tmp_path)  # fmt: skip
+    done = without_torch(
+        torchless,
+        "predict",
+        export.folder,
+        talk,
+        "--onnx",
+        "--out",
+        "o",
+        "--force",
+        "--explain",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0, done.stderr
     found = pd.read_csv(tmp_path / "o/predictions.csv", keep_default_na=False)
     wanted = said(predictor.of_export(export.folder), listed(talk))
@@ -297,8 +347,9 @@ def test_export_refuses_in_a_line_and_leaves_nothing(workplace, small, export, c
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_export_that_differs_from_torch_is_not_kept(workplace, light, capsys, tmp_path,
-                                                       monkeypatch):  # fmt: skip
+def test_an_export_that_differs_from_torch_is_not_kept(
+    workplace, light, capsys, tmp_path, monkeypatch
+):
     monkeypatch.setattr("commands.export.CLOSE", -1.0)
     with contextlib.chdir(workplace):
         err = refused(capsys, "export", "light", "--onnx", "--out", tmp_path / "o")

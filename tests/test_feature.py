@@ -52,10 +52,16 @@ def counting(calls: list, **more) -> SimpleNamespace:
             block[...] = 0 if array is None else [array.shape[1], array.sum(), *known]
 
     leaf = SimpleNamespace(
-        __name__="features.bytes", VERSION=1, DTYPE="float16", SOURCE="wav", Extractor=Extractor,
-        parameters=lambda settings: {"factor": settings.factor}, shape=lambda parameters: (3,),
-        stats=lambda array, parameters: [float(array.max())], gather=gather,
-    )  # fmt: skip
+        __name__="features.bytes",
+        VERSION=1,
+        DTYPE="float16",
+        SOURCE="wav",
+        Extractor=Extractor,
+        parameters=lambda settings: {"factor": settings.factor},
+        shape=lambda parameters: (3,),
+        stats=lambda array, parameters: [float(array.max())],
+        gather=gather,
+    )
     return SimpleNamespace(**{**vars(leaf), **more})
 
 
@@ -76,10 +82,17 @@ def table(folder: Path, contents: list[bytes]) -> pd.DataFrame:
         if not path.exists() or path.read_bytes() != content:  # another process may be reading it
             path.write_bytes(content)
         rows.append(
-            {"role": "speaker", "segment": f"Sess01_F{i:03}", "wav": f"{i}.wav",
-             "text": f"line {i}", "quarantine": "", "silent": False, "wav_size": len(content),
-             "wav_hash": hashlib.blake2b(content, digest_size=16).hexdigest()}
-        )  # fmt: skip
+            {
+                "role": "speaker",
+                "segment": f"Sess01_F{i:03}",
+                "wav": f"{i}.wav",
+                "text": f"line {i}",
+                "quarantine": "",
+                "silent": False,
+                "wav_size": len(content),
+                "wav_hash": hashlib.blake2b(content, digest_size=16).hexdigest(),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -169,8 +182,15 @@ def test_the_number_of_workers_does_not_change_a_byte(tmp_path, calls):
     files = {}
     for workers in (1, 4):
         (tmp_path / str(workers)).mkdir()
-        store = feature.extract("bytes", utterances, tmp_path / "corpus", tmp_path / str(workers),
-                                SETTINGS, workers, progress=False)  # fmt: skip
+        store = feature.extract(
+            "bytes",
+            utterances,
+            tmp_path / "corpus",
+            tmp_path / str(workers),
+            SETTINGS,
+            workers,
+            progress=False,
+        )
         files[workers] = [(store.folder / f).read_bytes() for f in ("data.bin", "index.jsonl")]
     assert files[1] == files[4]
 
@@ -184,15 +204,25 @@ def test_a_leaf_may_take_many_sources_at_once(tmp_path, monkeypatch):
 
         def many(self, sources):
             sizes.append(len(sources))
-            return [feature.Unusable("a seven") if s == "line 7" else np.array([int(s[5:])])
-                    for s in sources]  # fmt: skip
+            return [
+                feature.Unusable("a seven") if s == "line 7" else np.array([int(s[5:])])
+                for s in sources
+            ]
 
     leaf = counting([], SOURCE="text", Extractor=Extractor, DTYPE="int32")
     monkeypatch.setattr(utils, "leaf", lambda folder, name: leaf)
     store = extract(table(tmp_path / "corpus", [b""] * 510), tmp_path)
     assert [None if (a := store.array(i)) is None else int(a[0]) for i in range(9)] == [
-        0, 1, 2, 3, 4, 5, 6, None, 8
-    ]  # fmt: skip
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+        6,
+        None,
+        8,
+    ]
     assert store.troubles == [("Sess01_F007", "a seven")]
     assert sizes == [256, 254]
 
@@ -253,8 +283,10 @@ def test_rows_of_any_shape_are_gathered_with_zeros_for_padding(tmp_path, calls):
     held = several(5)
     store = extract(table(tmp_path / "corpus", held), tmp_path)
     rows = np.array([[-1, 0, 3], [3, 3, 4]])
-    expected = [[[0, 0, 0] if r < 0 else [len(held[r]), sum(held[r]), max(held[r])] for r in line]
-                for line in rows]  # fmt: skip
+    expected = [
+        [[0, 0, 0] if r < 0 else [len(held[r]), sum(held[r]), max(held[r])] for r in line]
+        for line in rows
+    ]
     got = store.gather(rows)
     assert got.dtype == np.float32
     np.testing.assert_array_equal(got, np.array(expected, np.float32))
@@ -362,8 +394,14 @@ feature.extract("bytes", utterances, work / "corpus", work, SimpleNamespace(fact
 
 def start(work: Path, pause: float, rows: int, ready: str = "ready") -> subprocess.Popen:
     """Another process that extracts, `pause` seconds a row, and logs each row in work/calls."""
-    code = SLOW.format(root=str(ROOT), tests=str(ROOT / "tests"), work=str(work), pause=pause,
-                       rows=rows, ready=ready)  # fmt: skip
+    code = SLOW.format(
+        root=str(ROOT),
+        tests=str(ROOT / "tests"),
+        work=str(work),
+        pause=pause,
+        rows=rows,
+        ready=ready,
+    )
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE)
 
 
@@ -474,27 +512,74 @@ def test_no_single_flipped_bit_is_ever_read(tmp_path, calls, position, name):
 
 FUZZ_EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 100))  # more: 3000 take two minutes
 NONSENSE = [  # in place of a value of an index line
-    -1, 0, 1, 1.5, 7.0, 10**30, -(10**30), 2**63, True, None, "", "x", "\ud800", [], {}, {"a": 1},
-    [0], [-1], [1.5], [True], [None], ["1"], [[1]], [10**12] * 9, math.nan, math.inf, [math.nan],
-]  # fmt: skip
+    -1,
+    0,
+    1,
+    1.5,
+    7.0,
+    10**30,
+    -(10**30),
+    2**63,
+    True,
+    None,
+    "",
+    "x",
+    "\ud800",
+    [],
+    {},
+    {"a": 1},
+    [0],
+    [-1],
+    [1.5],
+    [True],
+    [None],
+    ["1"],
+    [[1]],
+    [10**12] * 9,
+    math.nan,
+    math.inf,
+    [math.nan],
+]
 LINES = [  # in place of an index line
-    b"", b"\n", b"\r", b"{}\n", b"[]\n", b"null\n", b"5\n", b'"key"\n', b"NaN\n", b"{\n", b"\xff\n",
-    b"[" * 100_000 + b"\n", b'{"key":' * 100_000 + b"\n", b"9" * 5000 + b"\n", b"\0" * 200,
+    b"",
+    b"\n",
+    b"\r",
+    b"{}\n",
+    b"[]\n",
+    b"null\n",
+    b"5\n",
+    b'"key"\n',
+    b"NaN\n",
+    b"{\n",
+    b"\xff\n",
+    b"[" * 100_000 + b"\n",
+    b'{"key":' * 100_000 + b"\n",
+    b"9" * 5000 + b"\n",
+    b"\0" * 200,
     b'{"key": "a", "offset": 0, "shape": [1], "crc32": 0, "stats": [], "unusable": ""}\n',
     b'{"key": "a", "offset": 0, "shape": [], "crc32": 0, "stats": [], "unusable": "x"}\n',
-]  # fmt: skip
+]
 
 
 @st.composite
 def damages(draw) -> tuple[str, tuple]:
     """A file of a cache and what happens to it: see `damaged`."""
     name = draw(st.sampled_from(["data.bin", "index.jsonl", "complete.json", "parameters.json"]))
-    kinds = {"cut": st.none(), "flip": st.integers(1, 255), "all": st.sampled_from(LINES),
-             "insert": st.binary(min_size=1, max_size=40)}  # fmt: skip
+    kinds = {
+        "cut": st.none(),
+        "flip": st.integers(1, 255),
+        "all": st.sampled_from(LINES),
+        "insert": st.binary(min_size=1, max_size=40),
+    }
     if name == "index.jsonl":
         field = st.sampled_from(["key", "offset", "shape", "crc32", "stats", "unusable", "more"])
-        kinds |= {"field": st.tuples(field, st.sampled_from(NONSENSE)), "again": st.none(),
-                  "line": st.sampled_from(LINES), "swap": field, "without": field}  # fmt: skip
+        kinds |= {
+            "field": st.tuples(field, st.sampled_from(NONSENSE)),
+            "again": st.none(),
+            "line": st.sampled_from(LINES),
+            "swap": field,
+            "without": field,
+        }
     kind = draw(st.sampled_from(sorted(kinds)))
     return name, (kind, draw(st.floats(0, 0.9999)), draw(kinds[kind]))
 
@@ -554,8 +639,9 @@ def test_a_cache_damaged_in_any_way_is_named_mended_and_read_as_before(tmp_path,
             (store.folder / name).write_bytes(data)
         for name, change in dict(changes).items():
             (store.folder / name).write_bytes(damaged(pristine[name], *change))
-        wrong = {n for n, data in pristine.items()
-                 if not same(n, (store.folder / n).read_bytes(), data)}  # fmt: skip
+        wrong = {
+            n for n, data in pristine.items() if not same(n, (store.folder / n).read_bytes(), data)
+        }
         caplog.clear()
         again = extract(utterances, tmp_path)
         assert contents(again) == several()
@@ -681,8 +767,9 @@ def test_log_mel_of_wavs_on_disk_comes_back_standardised(tmp_path):
     for i, wave in enumerate(waves):
         soundfile.write(corpus / f"{i}.wav", wave, 16_000)
     files = [(corpus / f"{i}.wav").read_bytes() for i in range(3)]
-    store = feature.extract("log_mel", table(corpus, files), corpus, tmp_path, SETTINGS,
-                            progress=False)  # fmt: skip
+    store = feature.extract(
+        "log_mel", table(corpus, files), corpus, tmp_path, SETTINGS, progress=False
+    )
     blocks = store.gather(np.array([0, 1, 2, -1]))
     assert blocks.shape == (4, 229, 313) and store.shape == (229, 313)
     np.testing.assert_allclose(blocks[:3].mean((1, 2)), 0, atol=1e-4)
@@ -748,6 +835,7 @@ def test_a_ragged_block_has_at_least_one_step_and_at_most_the_longest_allowed(ra
 
 def test_ragged_integers_come_out_as_int64(ragged):
     _, open_store = ragged
-    assert open_store(DTYPE="int32", stats=lambda array, parameters: []).gather(
-        np.array([0])
-    ).dtype == np.int64  # fmt: skip
+    assert (
+        open_store(DTYPE="int32", stats=lambda array, parameters: []).gather(np.array([0])).dtype
+        == np.int64
+    )

@@ -74,9 +74,12 @@ def processors(picture: np.ndarray, about: dict) -> np.ndarray:
     """(3, S, S) of transformers' processor."""
     size = {"height": about["side"], "width": about["side"]}
     made = ViTImageProcessorPil(
-        size=size, resample=about["resample"], rescale_factor=about["scale"],
-        image_mean=about["mean"], image_std=about["sd"],
-    )  # fmt: skip
+        size=size,
+        resample=about["resample"],
+        rescale_factor=about["scale"],
+        image_mean=about["mean"],
+        image_std=about["sd"],
+    )
     return made(picture, input_data_format="channels_last", return_tensors="np").pixel_values[0]
 
 
@@ -93,9 +96,13 @@ def expected(folder: Path, path: Path, seconds: list[int]) -> np.ndarray:
 
 @examples(max_examples=25, deadline=None)
 @given(
-    width=st.integers(1, 200), height=st.integers(1, 200), resample=st.sampled_from(RESAMPLES),
-    side=st.sampled_from([16, 32, 224]), mean=st.floats(0, 1), seed=st.integers(0, 999),
-)  # fmt: skip
+    width=st.integers(1, 200),
+    height=st.integers(1, 200),
+    resample=st.sampled_from(RESAMPLES),
+    side=st.sampled_from([16, 32, 224]),
+    mean=st.floats(0, 1),
+    seed=st.integers(0, 999),
+)
 def test_a_picture_is_prepared_as_by_transformers(width, height, resample, side, mean, seed):
     picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     about = pixels(side=side, resample=resample, mean=[mean, 0.5, 0.4], sd=[0.2, 0.3, mean + 0.1])
@@ -127,8 +134,11 @@ def test_a_checkpoint_by_the_names_of_transformers_five_is_the_same(folder, own,
 def test_a_classifier_without_pooler_gives_the_state_of_its_first_token(folder, own, clip):
     saved = load_file(folder / "model.safetensors")
     bare = {f"vit.{k}": v for k, v in saved.items() if not k.startswith("pooler")}
-    save_file(bare | {"classifier.weight": torch.zeros(7, 32)}, own / "model.safetensors",
-              metadata={"format": "pt"})  # fmt: skip
+    save_file(
+        bare | {"classifier.weight": torch.zeros(7, 32)},
+        own / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     module = transformers.AutoModel.from_pretrained(folder).eval()
     [(_, picture)] = video.frames(clip, [2.5])
     with torch.no_grad():
@@ -139,8 +149,11 @@ def test_a_classifier_without_pooler_gives_the_state_of_its_first_token(folder, 
 
 def test_weights_that_lack_more_are_refused(own, clip):
     saved = load_file(own / "model.safetensors")
-    save_file({k: v for k, v in saved.items() if "layer.1.output" not in k},
-              own / "model.safetensors", metadata={"format": "pt"})  # fmt: skip
+    save_file(
+        {k: v for k, v in saved.items() if "layer.1.output" not in k},
+        own / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     with pytest.raises(UserError, match="lack 2 of the encoder's tensors: layers.1.mlp.fc2"):
         of_video(own, clip, 2)
 
@@ -191,10 +204,20 @@ def test_a_size_may_be_a_number_as_in_older_files(own):
 
 @pytest.mark.parametrize(
     "changed",
-    [{"size": 48}, {"size": {"shortest_edge": 32}}, {"size": {"height": 32, "width": 16}},
-     {"image_mean": [0.5]}, {"image_std": [0.5, 0, 0.5]}, {"image_mean": None}, {"size": None},
-     {"do_normalize": False}, {"do_center_crop": True}, {"resample": 9}, {"image_std": ["a"] * 3}],
-)  # fmt: skip
+    [
+        {"size": 48},
+        {"size": {"shortest_edge": 32}},
+        {"size": {"height": 32, "width": 16}},
+        {"image_mean": [0.5]},
+        {"image_std": [0.5, 0, 0.5]},
+        {"image_mean": None},
+        {"size": None},
+        {"do_normalize": False},
+        {"do_center_crop": True},
+        {"resample": 9},
+        {"image_std": ["a"] * 3},
+    ],
+)
 def test_a_preparation_that_is_not_known_is_refused(own, changed):
     about = json.loads((own / frames.PREPROCESSING).read_text())
     utils.write_json(own / frames.PREPROCESSING, about | changed)
@@ -218,8 +241,9 @@ def test_what_is_no_encoder_is_told_with_what_needs_none(own):
 
 def test_the_command_writes_an_encoder(tmp_path):
     command = [sys.executable, "benchmarks/tiny_vit.py", str(tmp_path / "a"), "--image", "64"]
-    done = subprocess.run(command, cwd=utils.ROOT, capture_output=True, text=True,
-                          env={"PYTHONPATH": ".", "PATH": ""})  # fmt: skip
+    done = subprocess.run(
+        command, cwd=utils.ROOT, capture_output=True, text=True, env={"PYTHONPATH": ".", "PATH": ""}
+    )
     assert done.stdout == f"--vision_encoder {tmp_path / 'a'}\n", done.stderr
     assert frames.parameters(settings(tmp_path / "a"))["pixels"]["side"] == 64
 
@@ -230,8 +254,10 @@ def test_a_tiny_encoder_is_drawn_from_its_seed(folder, tmp_path):
     for seed in (0, 1):
         tiny_vit.write(tmp_path / str(seed), seed=seed)
     assert torch.equal(torch.get_rng_state(), state)
-    weights = [load_file(place / "model.safetensors")["pooler.dense.weight"]
-               for place in (folder, tmp_path / "0", tmp_path / "1")]  # fmt: skip
+    weights = [
+        load_file(place / "model.safetensors")["pooler.dense.weight"]
+        for place in (folder, tmp_path / "0", tmp_path / "1")
+    ]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
 
 
@@ -252,8 +278,10 @@ def test_the_numbers_of_a_red_picture():
     assert got[16:28].tolist() == [1] + [0] * 11 and not got[28:].any()
 
 
-@pytest.mark.parametrize(("colour", "hue"), [((1, 1, 0), 2), ((0, 1, 0), 4), ((0, 1, 1), 6),
-                                             ((0, 0, 1), 8), ((1, 0, 1), 10)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("colour", "hue"),
+    [((1, 1, 0), 2), ((0, 1, 0), 4), ((0, 1, 1), 6), ((0, 0, 1), 8), ((1, 0, 1), 10)],
+)
 def test_hues_go_round_the_circle(colour, hue):
     got = colour_motion.numbers(*[flat(*colour)] * 3)[16:28]
     assert got.argmax() == hue and got.sum() == pytest.approx(1)
@@ -310,6 +338,8 @@ def test_what_is_not_there_is_zeros():
 
 
 def test_reading_a_cache_imports_neither_transformers_nor_pyav():
-    code = ("import sys; from features import frames;"
-            "sys.exit(bool({'transformers', 'av', 'torch'} & sys.modules.keys()))")  # fmt: skip
+    code = (
+        "import sys; from features import frames;"
+        "sys.exit(bool({'transformers', 'av', 'torch'} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=utils.ROOT).returncode == 0

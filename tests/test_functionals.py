@@ -214,26 +214,38 @@ def corpus(folder, waves, speakers) -> pd.DataFrame:
     for i, wave in enumerate(waves):
         soundfile.write(folder / f"{i}.wav", wave, RATE)
     return pd.DataFrame(
-        {"segment": [f"s{i}" for i in range(len(waves))], "speaker": speakers,
-         "wav": [f"{i}.wav" for i in range(len(waves))], "quarantine": "", "silent": False,
-         "wav_size": [len(wave) for wave in waves],
-         "wav_hash": [utils.digest(wave.tolist(), 16) for wave in waves]}
-    )  # fmt: skip
+        {
+            "segment": [f"s{i}" for i in range(len(waves))],
+            "speaker": speakers,
+            "wav": [f"{i}.wav" for i in range(len(waves))],
+            "quarantine": "",
+            "silent": False,
+            "wav_size": [len(wave) for wave in waves],
+            "wav_hash": [utils.digest(wave.tolist(), 16) for wave in waves],
+        }
+    )
 
 
 def extracted(tmp_path, utterances, **settings) -> feature.Store:
     settings = SimpleNamespace(sr=RATE, **settings)
-    return feature.extract("functionals", utterances, tmp_path / "corpus", tmp_path, settings,
-                           progress=False)  # fmt: skip
+    return feature.extract(
+        "functionals", utterances, tmp_path / "corpus", tmp_path, settings, progress=False
+    )
 
 
 @pytest.fixture
 def two_speakers(tmp_path, voice):
     """Four clips of Kim, two of Lee and one that is no audio, also Lee's."""
     rng = np.random.default_rng(5)
-    waves = [voice[a : a + n] * g for a, n, g in
-             zip(rng.integers(0, 8000, 7), rng.integers(4000, 30_000, 7), rng.uniform(0.1, 1, 7),
-                 strict=True)]  # fmt: skip
+    waves = [
+        voice[a : a + n] * g
+        for a, n, g in zip(
+            rng.integers(0, 8000, 7),
+            rng.integers(4000, 30_000, 7),
+            rng.uniform(0.1, 1, 7),
+            strict=True,
+        )
+    ]
     table = corpus(tmp_path / "corpus", waves, ["kim", "lee", "kim", "kim", "lee", "kim", "lee"])
     (tmp_path / "corpus" / "6.wav").write_bytes(b"no audio")
     return table
@@ -299,9 +311,11 @@ def windows(rows=90, seed=0, classes=range(7), ws=1) -> dict[str, torch.Tensor]:
     votes[np.arange(rows), labels] = 0.6
     votes[np.arange(rows), (labels + 1) % 7] += 0.4
     batch = {
-        "functionals": x, "emotion": votes, "arousal": 1 + 4 * rng.random(rows),
+        "functionals": x,
+        "emotion": votes,
+        "arousal": 1 + 4 * rng.random(rows),
         "valence": np.clip(3 + x[:, -1, 0] / 40 - 1 + rng.normal(0, 0.1, rows), 1, 5),
-    }  # fmt: skip
+    }
     tensors = {name: torch.from_numpy(array).float() for name, array in batch.items()}
     tensors |= {f"{name}_mask": torch.ones(rows).bool() for name in ("emotion", "arousal")}
     tensors["valence_mask"] = torch.ones(rows).bool()
@@ -375,8 +389,14 @@ def test_scales_are_scikit_learns_ridge_clipped_to_the_scale():
 def test_ties_teach_each_of_their_classes_in_part():
     from models._machines import lessons
 
-    votes = np.array([[0.5, 0.5, 0, 0, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0], [0, 0.6, 0.4, 0, 0, 0, 0],
-                      [0.3, 0.3, 0.3, 0.1, 0, 0, 0]])  # fmt: skip
+    votes = np.array(
+        [
+            [0.5, 0.5, 0, 0, 0, 0, 0],
+            [1, 0, 0, 0, 0, 0, 0],
+            [0, 0.6, 0.4, 0, 0, 0, 0],
+            [0.3, 0.3, 0.3, 0.1, 0, 0, 0],
+        ]
+    )
     votes[3, 1] += 3e-8  # what float32 rounds away
     rows, labels, weights = lessons(votes)
     assert rows.tolist() == [0, 0, 1, 2, 3, 3, 3] and labels.tolist() == [0, 1, 0, 1, 0, 1, 2]
@@ -407,8 +427,9 @@ def test_missing_sound_is_judged_as_the_training_mean():
     test["functionals_mask"][3] = False
     test["functionals"][3] = torch.nan
     found = built(test)
-    mean = built(test | {"functionals": built.mean.expand(90, 1, D),
-                         "functionals_mask": test["mask"]})  # fmt: skip
+    mean = built(
+        test | {"functionals": built.mean.expand(90, 1, D), "functionals_mask": test["mask"]}
+    )
     for head, output in found.items():
         torch.testing.assert_close(output[3], mean[head][3], atol=1e-5, rtol=0)
     assert found["arousal"][3] == pytest.approx(float(windows()["arousal"].mean()), abs=1e-4)
@@ -447,8 +468,13 @@ def test_nothing_to_learn_from_is_one_line():
 
 def test_only_the_last_utterance_of_a_window_is_heard():
     train, test = windows(ws=3), windows(seed=1, ws=3)
-    alone = [{name: tensor[:, -1:] if tensor.ndim > 1 and name != "emotion" else tensor
-              for name, tensor in batch.items()} for batch in (train, test)]  # fmt: skip
+    alone = [
+        {
+            name: tensor[:, -1:] if tensor.ndim > 1 and name != "emotion" else tensor
+            for name, tensor in batch.items()
+        }
+        for batch in (train, test)
+    ]
     first, second = fitted(train, ws=3)(test), fitted(alone[0])(alone[1])
     assert all(torch.equal(first[head], second[head]) for head in first)
 
@@ -522,11 +548,22 @@ def recall(place, monkeypatch, **configuration) -> float:
     truth, answers = [], []
     for session in (1, 2, 3, 4):
         settings = Namespace(
-            data=str(SHARED / "real_speech"), tables="raw", max_bad=0.05, SorL="speaker",
-            test_split=(session,), val_split=(), text_encoder="char-ngram", sr=RATE,
-            disjoint=None, leave_out=(), train_extra=(), test_extra=(), labels=None, target="votes",
+            data=str(SHARED / "real_speech"),
+            tables="raw",
+            max_bad=0.05,
+            SorL="speaker",
+            test_split=(session,),
+            val_split=(),
+            text_encoder="char-ngram",
+            sr=RATE,
+            disjoint=None,
+            leave_out=(),
+            train_extra=(),
+            test_extra=(),
+            labels=None,
+            target="votes",
             **configuration,
-        )  # fmt: skip
+        )
         material = open_material(settings, ("functionals",))
         train, test = (Windows(material, name, 1) for name in ("train", "test"))
         built = fitted(train.batch(np.arange(len(train))), **configuration)

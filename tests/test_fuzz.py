@@ -56,9 +56,12 @@ PREPARE = ["prepare", "--data", "corpus", "--max_bad", "1"]
 def examples(count: int) -> Callable:
     """The settings of a test: the same `count` examples each time, or TIMES as many."""
     return settings(
-        derandomize=True, max_examples=count * TIMES, deadline=None, database=None,
+        derandomize=True,
+        max_examples=count * TIMES,
+        deadline=None,
+        database=None,
         suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    )
 
 
 @contextlib.contextmanager
@@ -100,17 +103,40 @@ def answers(call: Callable, *arguments: object) -> object:
 # --- how things are damaged ----------------------------------------------------------------------
 
 place = st.floats(0, 1, exclude_max=True)  # in a file or a list, as a share of its length
-TOKENS = [b"", b"\0", b"\0" * 64, b"\xff\xfe", b"\xef\xbb\xbf", b"\xff" * 9, b"\r", b"\n\n", b'"',
-          b",", b";",
-          b"\xb0\xa1", b"\xed\xa0\x80", b"-1", b"1e999", b"../", b"PK\5\6", b"RIFF", b"data",
-          b"\x7f\xff\xff\xff", b"\x80", b"\x00\x00\x00\x80"]  # fmt: skip
+TOKENS = [
+    b"",
+    b"\0",
+    b"\0" * 64,
+    b"\xff\xfe",
+    b"\xef\xbb\xbf",
+    b"\xff" * 9,
+    b"\r",
+    b"\n\n",
+    b'"',
+    b",",
+    b";",
+    b"\xb0\xa1",
+    b"\xed\xa0\x80",
+    b"-1",
+    b"1e999",
+    b"../",
+    b"PK\5\6",
+    b"RIFF",
+    b"data",
+    b"\x7f\xff\xff\xff",
+    b"\x80",
+    b"\x00\x00\x00\x80",
+]
 bytes_changed = st.lists(
     st.tuples(
-        st.sampled_from(["flip", "set", "cut", "drop", "twice", "insert", "over"]), place,
-        st.integers(0, 255), st.sampled_from(TOKENS),
+        st.sampled_from(["flip", "set", "cut", "drop", "twice", "insert", "over"]),
+        place,
+        st.integers(0, 255),
+        st.sampled_from(TOKENS),
     ),
-    min_size=1, max_size=4,
-)  # fmt: skip
+    min_size=1,
+    max_size=4,
+)
 
 
 def damaged(data: bytes, changes: list[tuple], part: float = 1.0) -> bytes:
@@ -134,18 +160,54 @@ def damaged(data: bytes, changes: list[tuple], part: float = 1.0) -> bytes:
 
 
 WORDS = [
-    "", " ", "nan", "NaN", "inf", "-inf", "1e400", "9" * 400, "-0", "0x1f", "1,5", "１", "true",
-    "1e-320", "\0", "\ufeff", "\u202e", "가", "\u1100\u1161", '"', 'a"b', "a\nb", "a\rb",
-    "angry;sad", ";", "angry;", "disqust", "joy", "../../x", "/etc/passwd", "=1+1", "x" * 140_000,
-    "Sess01_script01_M001", "Sess99_impro01_F001", "Sess01_script01_F٠٠١", "speaker", "5.0000001",
-]  # fmt: skip
+    "",
+    " ",
+    "nan",
+    "NaN",
+    "inf",
+    "-inf",
+    "1e400",
+    "9" * 400,
+    "-0",
+    "0x1f",
+    "1,5",
+    "１",
+    "true",
+    "1e-320",
+    "\0",
+    "\ufeff",
+    "\u202e",
+    "가",
+    "\u1100\u1161",
+    '"',
+    'a"b',
+    "a\nb",
+    "a\rb",
+    "angry;sad",
+    ";",
+    "angry;",
+    "disqust",
+    "joy",
+    "../../x",
+    "/etc/passwd",
+    "=1+1",
+    "x" * 140_000,
+    "Sess01_script01_M001",
+    "Sess99_impro01_F001",
+    "Sess01_script01_F٠٠١",
+    "speaker",
+    "5.0000001",
+]
 rows_changed = st.lists(
     st.tuples(
         st.sampled_from(["cell"] * 20 + ["less", "more", "gone", "twice", "last", "swap"]),
-        place, place, st.sampled_from(WORDS) | st.text(max_size=8),
+        place,
+        place,
+        st.sampled_from(WORDS) | st.text(max_size=8),
     ),
-    min_size=1, max_size=6,
-)  # fmt: skip
+    min_size=1,
+    max_size=6,
+)
 
 
 def table_damaged(rows: list[list[str]], changes: list[tuple]) -> bytes:
@@ -185,19 +247,56 @@ class Deep(NamedTuple):
 
 
 VALUES = [
-    None, True, False, 0, 1, -1, 2, 0.5, 10**9, 10**19, 10**300, -(10**19), 1e308,
-    float("inf"), float("nan"),
-    "", "x", "1", "9" * 5000, "\ud800", "../..", "/", "\0", "a\nb", "char-ngram", "[1]", [], [[]],
-    [0], ["x"], [None], [10**19], [1e308], {}, {"a": {}}, {"x": [1]}, Deep(400), Deep(3000),
-]  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    1,
+    -1,
+    2,
+    0.5,
+    10**9,
+    10**19,
+    10**300,
+    -(10**19),
+    1e308,
+    float("inf"),
+    float("nan"),
+    "",
+    "x",
+    "1",
+    "9" * 5000,
+    "\ud800",
+    "../..",
+    "/",
+    "\0",
+    "a\nb",
+    "char-ngram",
+    "[1]",
+    [],
+    [[]],
+    [0],
+    ["x"],
+    [None],
+    [10**19],
+    [1e308],
+    {},
+    {"a": {}},
+    {"x": [1]},
+    Deep(400),
+    Deep(3000),
+]
 KEYS = ["", "self", "model", "x", "data", "text_encoder", "loss", "\ud800", "a\nb"]
 json_changed = st.lists(
     st.tuples(
         st.sampled_from(["value"] * 5 + ["gone", "key", "wrap", "half"]),
-        st.lists(place, min_size=1, max_size=4), st.sampled_from(VALUES), st.sampled_from(KEYS),
+        st.lists(place, min_size=1, max_size=4),
+        st.sampled_from(VALUES),
+        st.sampled_from(KEYS),
     ),
-    min_size=1, max_size=3,
-)  # fmt: skip
+    min_size=1,
+    max_size=3,
+)
 
 
 def json_damaged(value: object, changes: list[tuple]) -> str:
@@ -469,11 +568,18 @@ def test_a_configuration(changes, data, run, hasty):
 
 
 UNUSABLE = [
-    ("self", 1), ("max_bad", "x"), ("test_split", 1), ("text_encoder", 1), ("batch_size", 0),
-    ("batch_size", "x"), ("corpus", {}), ("corpus", {"folder": "\0"}), ("split", {}),
+    ("self", 1),
+    ("max_bad", "x"),
+    ("test_split", 1),
+    ("text_encoder", 1),
+    ("batch_size", 0),
+    ("batch_size", "x"),
+    ("corpus", {}),
+    ("corpus", {"folder": "\0"}),
+    ("split", {}),
     ("majority", 1),
     ("majority", {"emotion": 1}),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("name", "value"), UNUSABLE)

@@ -26,8 +26,22 @@ from utils import leaf, read_json, write_json
 
 av = pytest.importorskip("av")  # requirements-extra.txt
 
-FLAGS = ["--model", "highlight", "--vision_encoder", "colour-motion", "--hidden_size", "8",
-         "--epochs", "2", "--gpu_id", "-1", "--precision", "float32", "--select", "ap"]  # fmt: skip
+FLAGS = [
+    "--model",
+    "highlight",
+    "--vision_encoder",
+    "colour-motion",
+    "--hidden_size",
+    "8",
+    "--epochs",
+    "2",
+    "--gpu_id",
+    "-1",
+    "--precision",
+    "float32",
+    "--select",
+    "ap",
+]
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +75,9 @@ def film() -> Path:
 
 
 def cut(path: Path, *words: str, run: str = "both") -> int:
-    return main.main(["highlight", str(path), "--run", run, "--out", "clip.mp4", "--gpu_id", "-1",
-                      *words])  # fmt: skip
+    return main.main(
+        ["highlight", str(path), "--run", run, "--out", "clip.mp4", "--gpu_id", "-1", *words]
+    )
 
 
 # --- a run ---------------------------------------------------------------------------------------
@@ -90,8 +105,10 @@ def test_its_scores_are_those_of_scikit_learn(made):
     f1 = sklearn.metrics.f1_score(truth, score >= said)
     assert found["scores"]["f1"]["value"] == pytest.approx(f1, abs=1e-5)
     validation = rows[rows["set"] == "val"]
-    best = max(sklearn.metrics.f1_score(validation["highlight_true"], validation["highlight"] >= t)
-               for t in validation["highlight"])  # fmt: skip
+    best = max(
+        sklearn.metrics.f1_score(validation["highlight_true"], validation["highlight"] >= t)
+        for t in validation["highlight"]
+    )
     reached = sklearn.metrics.f1_score(
         validation["highlight_true"], validation["highlight"] >= said - 1e-7
     )
@@ -135,9 +152,10 @@ def test_runs_are_compared_by_video(made, place, capsys):
 def test_seeds_of_one_row_are_videos_of_their_own(made):
     both = trials.read(made / "exp/both")
     other = SimpleNamespace(
-        folder=both.folder, configuration=both.configuration | {"seed": 7},
+        folder=both.folder,
+        configuration=both.configuration | {"seed": 7},
         predictions=both.predictions,
-    )  # fmt: skip
+    )
     one, two = (highlights._seconds(row) for row in ([both], [both, other]))
     assert two["dialogue"].nunique() == 2 * one["dialogue"].nunique()
     assert not two.duplicated("segment").any()
@@ -214,14 +232,16 @@ def uneven(folder: Path) -> Path:
 
 
 def two_seconds(folder: Path) -> Path:
-    return videos.write(folder / "two.mp4", times=[n / 10 for n in range(20)],
-                        sound=videos.tone(2, 16_000))  # fmt: skip
+    return videos.write(
+        folder / "two.mp4", times=[n / 10 for n in range(20)], sound=videos.tone(2, 16_000)
+    )
 
 
 def broken(folder: Path) -> Path:
     """A Matroska file whose last third is gone."""
-    whole = videos.write(folder / "whole.mkv", times=[n / 10 for n in range(90)],
-                         sound=videos.tone(9, 16_000))  # fmt: skip
+    whole = videos.write(
+        folder / "whole.mkv", times=[n / 10 for n in range(90)], sound=videos.tone(9, 16_000)
+    )
     path = folder / "broken.mkv"
     path.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     return path
@@ -264,15 +284,17 @@ def test_what_is_no_video_is_told_in_one_line_and_nothing_is_written(place, caps
 
 @pytest.mark.parametrize(
     "words, told",
-    [(["--budget", "10%", "--top", "2"], "one of --budget and --top at a time"),
-     (["--budget", "0%"], "needs a share of the video, 15% or 0.15, got '0%'"),
-     (["--budget", "lots"], "got 'lots'"),
-     (["--threshold", "1"], "no second reaches --threshold 1; the best one has 0."),
-     (["--out", "clip.txt"], "--out clip.txt should end in one of .mp4"),
-     (["--out", "nowhere/clip.mp4"], "no folder"),
-     (["--run", "nothing"], "no run 'nothing'"),
-     (["--timeline"], "--timeline needs --emotion_run RUN")],
-)  # fmt: skip
+    [
+        (["--budget", "10%", "--top", "2"], "one of --budget and --top at a time"),
+        (["--budget", "0%"], "needs a share of the video, 15% or 0.15, got '0%'"),
+        (["--budget", "lots"], "got 'lots'"),
+        (["--threshold", "1"], "no second reaches --threshold 1; the best one has 0."),
+        (["--out", "clip.txt"], "--out clip.txt should end in one of .mp4"),
+        (["--out", "nowhere/clip.mp4"], "no folder"),
+        (["--run", "nothing"], "no run 'nothing'"),
+        (["--timeline"], "--timeline needs --emotion_run RUN"),
+    ],
+)
 def test_what_cannot_be_asked_is_told_in_one_line(place, capsys, words, told):
     assert cut(film(), *words) == 2
     assert told in capsys.readouterr().err.splitlines()[-1]
@@ -355,8 +377,10 @@ def test_time_codes_count_frames():
 
 def test_a_timeline_is_what_the_emotion_runs_say_of_each_second(place, monkeypatch):
     n = int(np.ceil(video.probe(film()).seconds))
-    said = {"emotion": np.random.default_rng(0).dirichlet(np.ones(7), n),
-            "arousal": np.linspace(1, 5, n)}  # fmt: skip
+    said = {
+        "emotion": np.random.default_rng(0).dirichlet(np.ones(7), n),
+        "arousal": np.linspace(1, 5, n),
+    }
     said["arousal"][3] = np.nan
     fake = SimpleNamespace(readings=lambda path, settings, seconds: said)
     real = _watch.leaf

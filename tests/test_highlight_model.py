@@ -18,8 +18,12 @@ from utils import UserError
 WIDTHS = {"mfcc_second": 34, "emotion_states": 6, "frames": 5}
 ALL = {"emotion_run": "a", "widths": WIDTHS}
 FEATURES = tuple(WIDTHS)
-KINDS = {"both": {}, "forward": {"bidirectional": False}, "legacy": {"legacy": True},
-         "deep": {"layers": 3}}  # fmt: skip
+KINDS = {
+    "both": {},
+    "forward": {"bidirectional": False},
+    "legacy": {"legacy": True},
+    "deep": {"layers": 3},
+}
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -35,8 +39,10 @@ def build(seed: int = 1, **more) -> highlight.Model:
 def video(seconds: int, seed: int = 0) -> dict[str, torch.Tensor]:
     """Features of each second, (T, D)."""
     rng = np.random.default_rng([seconds, seed])
-    return {name: torch.from_numpy(rng.standard_normal((seconds, width)).astype(np.float32))
-            for name, width in WIDTHS.items()}  # fmt: skip
+    return {
+        name: torch.from_numpy(rng.standard_normal((seconds, width)).astype(np.float32))
+        for name, width in WIDTHS.items()
+    }
 
 
 def collate(videos: list[dict], padding: int = 0, filler: float = 0.0) -> dict:
@@ -199,8 +205,11 @@ def test_an_hour_is_judged_at_once():
 # --- learning ------------------------------------------------------------------------------------
 
 
-RULES = {"audio": ("mfcc_second", "mfcc_second"), "video": ("frames", "frames"),
-         "both": ("emotion_states", "frames")}  # fmt: skip
+RULES = {
+    "audio": ("mfcc_second", "mfcc_second"),
+    "video": ("frames", "frames"),
+    "both": ("emotion_states", "frames"),
+}
 
 
 def planted(rule: str, seed: int) -> tuple[dict, torch.Tensor]:
@@ -236,10 +245,12 @@ def test_each_modality_learns_a_rule_of_a_second_and_the_one_before(rule):
 
 def test_inputs_stand_in_one_order():
     order = {
-        name: [highlight.inputs(highlight.Settings(modality=name, emotion_run=run))
-               for run in ("", "exp/a")]
+        name: [
+            highlight.inputs(highlight.Settings(modality=name, emotion_run=run))
+            for run in ("", "exp/a")
+        ]
         for name in highlight.MODALITIES
-    }  # fmt: skip
+    }
     assert order == {
         "both": [("mfcc_second", "frames"), ("mfcc_second", "emotion_states", "frames")],
         "audio": [("mfcc_second",), ("mfcc_second", "emotion_states")],

@@ -196,10 +196,22 @@ def test_trailing_empty_lines_are_no_rows(folder):
 # --- faults of a row -----------------------------------------------------------------------------
 
 ODD_IDS = [
-    "Sess01_script01_F1", "Sess01_script01_X002", "Sess01_script07_F002", "Sess02_script01_F002",
-    "Sess21_script01_F002", "../../../etc/passwd", "/etc/passwd", "Sess01_script01_F002/../x",
-    "Sess01_script01_F00\0", "Sess01_script01_F00２", "세그먼트", "", "F" * 5000, "..", "=1+1",
-]  # fmt: skip
+    "Sess01_script01_F1",
+    "Sess01_script01_X002",
+    "Sess01_script07_F002",
+    "Sess02_script01_F002",
+    "Sess21_script01_F002",
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "Sess01_script01_F002/../x",
+    "Sess01_script01_F00\0",
+    "Sess01_script01_F00２",
+    "세그먼트",
+    "",
+    "F" * 5000,
+    "..",
+    "=1+1",
+]
 
 
 @pytest.mark.parametrize("odd", ODD_IDS)
@@ -386,10 +398,15 @@ def test_disqust_is_disgust_and_counted(folder, column):
     assert list(troubles["treatment"]) == ["converted"]
 
 
-@pytest.mark.parametrize(("text", "reason"), [
-    (None, "txt missing"), (b"", "txt without words"), ("", "txt without words"),
-    ("b/ n/ ...", "txt without words"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (None, "txt missing"),
+        (b"", "txt without words"),
+        ("", "txt without words"),
+        ("b/ n/ ...", "txt without words"),
+    ],
+)
 def test_a_transcript_without_words_is_masked_not_dropped(folder, text, reason):
     recording(folder, SEGMENTS[0], "txt").unlink()
     if text is not None:
@@ -411,10 +428,15 @@ def test_a_missing_wav_is_masked_not_dropped(folder):
 # --- reported ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("column", "value", "name"), [
-    (TOTAL, "happy", "emotion"), (TOTAL, "angry;sad", "emotion"),
-    (TOTAL + 1, "2.1", "valence"), (TOTAL + 2, "4", "arousal"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "value", "name"),
+    [
+        (TOTAL, "happy", "emotion"),
+        (TOTAL, "angry;sad", "emotion"),
+        (TOTAL + 1, "2.1", "valence"),
+        (TOTAL + 2, "4", "arousal"),
+    ],
+)
 def test_a_total_that_its_raters_do_not_give_is_reported_and_used(folder, column, value, name):
     edit(folder, "F", replace(SEGMENTS[0], value, column))
     utterances, troubles = kemdy19.read(folder)
@@ -531,10 +553,7 @@ def test_quirk_5_a_row_that_each_file_names_wrongly_makes_room_for_the_recording
         lost = one(utterances, "Sess04_impro03_F025", role)
         assert (lost["emotion"], lost["quarantine"]) == ("", "") and lost["wav"] != ""
     left_out = where(troubles, "row left out: neither wav nor txt")
-    assert left_out == [
-        ("listener", "Sess04_impro03_M033"),
-        ("listener", "Sess04_impro03_F033"),
-    ]
+    assert left_out == [("listener", "Sess04_impro03_M033"), ("listener", "Sess04_impro03_F033")]
     assert where(troubles, "wav without row") == [("", "Sess04_impro03_F025")]
 
 
@@ -566,13 +585,28 @@ def test_sessions_follow_each_other(tmp_path):
 # --- transcripts ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("raw", "clean"), [
-    ("b/ 안녕 l/ 하세요", "안녕 하세요"), ("어c/ 그게n/", "어 그게"), ("N/", ""), ("u/.", ""),
-    ("(u/) 뭐라고", "뭐라고"), ("(왜+뭐) 그래", "왜 뭐 그래"), ("(A+B)", "A B"), ("o/s/", ""),
-    ("정말*요", "정말 요"), ("음/ 그래", "음 그래"), ("KBS/MBC 봐", "KBS MBC 봐"), ("...", ""),
-    ("tab/ 눌러", "tab 눌러"), ("  두  칸\t", "두 칸"), ("뭐? 진짜!", "뭐? 진짜!"), ("3개", "3개"),
-    ("앞\0뒤", "앞 뒤"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("raw", "clean"),
+    [
+        ("b/ 안녕 l/ 하세요", "안녕 하세요"),
+        ("어c/ 그게n/", "어 그게"),
+        ("N/", ""),
+        ("u/.", ""),
+        ("(u/) 뭐라고", "뭐라고"),
+        ("(왜+뭐) 그래", "왜 뭐 그래"),
+        ("(A+B)", "A B"),
+        ("o/s/", ""),
+        ("정말*요", "정말 요"),
+        ("음/ 그래", "음 그래"),
+        ("KBS/MBC 봐", "KBS MBC 봐"),
+        ("...", ""),
+        ("tab/ 눌러", "tab 눌러"),
+        ("  두  칸\t", "두 칸"),
+        ("뭐? 진짜!", "뭐? 진짜!"),
+        ("3개", "3개"),
+        ("앞\0뒤", "앞 뒤"),
+    ],
+)
 def test_markup_goes_and_words_stay(raw, clean):
     assert annotation.clean_transcript(raw) == clean
 
@@ -637,13 +671,20 @@ def frame():
         for session in (1, 2):
             for n, turn in enumerate(("F001", "M001")):
                 labels = ["surprise"] * 4 + ["neutral"] * 4 + ["fear", "sad"]
-                rows.append({
-                    "role": role, "session": session, "dialogue": f"Sess{session:02d}_script01",
-                    "segment": f"Sess{session:02d}_script01_{turn}", "start": 1.25 * n,
-                    "end": 1.25 * (n + 1), "transcript": f"b/ (그래+응) {turn}",
-                    "rater_emotion": labels if role == "speaker" else ["sad"] * 10,
-                    "rater_valence": [2] * 9 + [3], "rater_arousal": [4] * 10,
-                })  # fmt: skip
+                rows.append(
+                    {
+                        "role": role,
+                        "session": session,
+                        "dialogue": f"Sess{session:02d}_script01",
+                        "segment": f"Sess{session:02d}_script01_{turn}",
+                        "start": 1.25 * n,
+                        "end": 1.25 * (n + 1),
+                        "transcript": f"b/ (그래+응) {turn}",
+                        "rater_emotion": labels if role == "speaker" else ["sad"] * 10,
+                        "rater_valence": [2] * 9 + [3],
+                        "rater_arousal": [4] * 10,
+                    }
+                )
     return pd.DataFrame(rows)
 
 
@@ -762,8 +803,14 @@ def table_2022(rows):
     """rows: (segment, role, emotion); the columns of that year."""
     lines = []
     for n, (segment, role, emotion) in enumerate(rows):
-        cells = {"start": n, "end": n + 1, "Segment ID": segment, "Emotion": emotion,
-                 "Valence": 2.5, "Arousal": 3.0}  # fmt: skip
+        cells = {
+            "start": n,
+            "end": n + 1,
+            "Segment ID": segment,
+            "Emotion": emotion,
+            "Valence": 2.5,
+            "Arousal": 3.0,
+        }
         for k in range(1, 11):
             label = emotion.split(";")[0]
             cells |= {f"Emotion.{k}": label, f"Valence.{k}": 2 + k % 2, f"Arousal.{k}": 3}
@@ -774,8 +821,7 @@ def table_2022(rows):
 
 @pytest.fixture
 def folder_2022(tmp_path):
-    rows = [(s, r, e) for s in SEGMENTS[:3]
-            for r, e in (("speaker", "angry"), ("listener", "sad"))]  # fmt: skip
+    rows = [(s, r, e) for s in SEGMENTS[:3] for r, e in (("speaker", "angry"), ("listener", "sad"))]
     frame = table_2022(rows)
     for role in kemdy19.ROLES:
         frame[frame["role"] == role].to_csv(tmp_path / f"df_{role}.csv", index=False)
@@ -814,8 +860,12 @@ def test_sources_of_2022_are_tables_and_sounds(folder_2022):
 
 
 def test_bad_rows_of_2022_are_quarantined_and_repeated_ones_left_out(tmp_path):
-    rows = [(SEGMENTS[0], "speaker", "angry"), ("nobody", "speaker", "sad"),
-            (SEGMENTS[0], "speaker", "happy"), (SEGMENTS[1], "speaker", "bored")]  # fmt: skip
+    rows = [
+        (SEGMENTS[0], "speaker", "angry"),
+        ("nobody", "speaker", "sad"),
+        (SEGMENTS[0], "speaker", "happy"),
+        (SEGMENTS[1], "speaker", "bored"),
+    ]
     table_2022(rows).to_csv(tmp_path / "annotation.csv", index=False)
     utterances, troubles = kemdy19_2022.read(tmp_path)
     assert order(utterances) == [SEGMENTS[0], "nobody", SEGMENTS[1]]

@@ -181,10 +181,15 @@ def test_a_total_that_its_raters_do_not_give_is_reported_and_used(folder):
     assert where(troubles, "emotion differs from its raters") == [FIRST]
 
 
-@pytest.mark.parametrize(("column", "value", "reason"), [
-    (TOTAL, "bored", "unknown emotion"), (7, "disqusted", "unknown emotion"),
-    (TOTAL + 1, "7", "score outside 1..5"), (36, "", "score is not a number"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        (TOTAL, "bored", "unknown emotion"),
+        (7, "disqusted", "unknown emotion"),
+        (TOTAL + 1, "7", "score outside 1..5"),
+        (36, "", "score is not a number"),
+    ],
+)
 def test_an_impossible_rating_is_quarantined_and_keeps_its_slot(folder, column, value, reason):
     edit(folder, replace(SEGMENTS[2], value, column))
     utterances, troubles = kemdy20.read(folder)
@@ -310,11 +315,19 @@ def test_missing_recordings_are_masked_or_quarantined_and_surplus_ones_reported(
 # --- rows ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("odd", [
-    "Sess01_script07_User001F_002", "Sess01_script01_F002", "Sess41_script01_User001F_002",
-    "Sess01_script01_User001F_02", "../../../etc/passwd", "", "세그먼트",
-    "Sess01_script01_UserOO1F_002",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "Sess01_script07_User001F_002",
+        "Sess01_script01_F002",
+        "Sess41_script01_User001F_002",
+        "Sess01_script01_User001F_02",
+        "../../../etc/passwd",
+        "",
+        "세그먼트",
+        "Sess01_script01_UserOO1F_002",
+    ],
+)
 def test_an_id_that_fits_no_pattern_is_quarantined_and_keeps_its_slot(folder, odd):
     edit(folder, replace(SEGMENTS[2], odd))
     utterances, troubles = kemdy20.read(folder)
@@ -412,8 +425,10 @@ def test_an_ibi_file_without_beats_has_no_rows(folder, text):
     assert kemdy20.signals(folder)["signal"].tolist() == ["EDA"]
 
 
-@pytest.mark.parametrize(("kind", "line"), [("EDA", "high,10:00\n"), ("IBI", "1,2,3,4,5,6\n"),
-                                            ("TEMP", "1,2,3,4,5,6,7\n")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [("EDA", "high,10:00\n"), ("IBI", "1,2,3,4,5,6\n"), ("TEMP", "1,2,3,4,5,6,7\n")],
+)
 def test_a_sensor_file_that_is_something_else_is_refused_unless_known_to_be_unusable(
     folder, kind, line
 ):

@@ -111,11 +111,12 @@ def test_what_is_laid_down_here_is_sound(place):
 # --- links ---------------------------------------------------------------------------------------
 
 FILES = {
-    WAV: f"wav unreadable: {OUT}", WAV.replace(".wav", ".txt"): f"txt unreadable: {OUT}",
+    WAV: f"wav unreadable: {OUT}",
+    WAV.replace(".wav", ".txt"): f"txt unreadable: {OUT}",
     "wav/Session01": f"wav unreadable: {OUT}",
     f"{RELEASE}_wav/{aihub.FIRST}.wav": f"wav unreadable: {OUT}",
     f"{RELEASE}_wav": f"wav unreadable: {OUT}",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -190,8 +191,10 @@ def test_wavs_of_aihub_that_are_no_files_are_never_opened(place):
     assert answer.returncode == 0, answer.stderr
     pipe = "wav unreadable: not a regular file"
     assert quarantined() == {
-        aihub.FIRST: pipe, aihub.SECOND: f"wav unreadable: {OUT}", aihub.THIRD: pipe
-    }  # fmt: skip
+        aihub.FIRST: pipe,
+        aihub.SECOND: f"wav unreadable: {OUT}",
+        aihub.THIRD: pipe,
+    }
 
 
 @pytest.mark.parametrize("name", [*TABLES.values(), f"{RELEASE}.zip"])
@@ -213,8 +216,22 @@ def test_sensors_that_are_pipes_are_refused(place):
 
 # --- names ---------------------------------------------------------------------------------------
 
-NAMES = ["../../outside/x", "/etc/passwd", "..", "~", "a\\..\\b", "\x1b[2J", "", "CON", "a\u202eb",
-         "'; DROP TABLE", "=1+1", "x" * 100_000, "\ufeff", "%2e%2e/x"]  # fmt: skip
+NAMES = [
+    "../../outside/x",
+    "/etc/passwd",
+    "..",
+    "~",
+    "a\\..\\b",
+    "\x1b[2J",
+    "",
+    "CON",
+    "a\u202eb",
+    "'; DROP TABLE",
+    "=1+1",
+    "x" * 100_000,
+    "\ufeff",
+    "%2e%2e/x",
+]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=range(len(NAMES)))
@@ -276,8 +293,11 @@ def test_a_damaged_table(corpus, rows, data, korean, laid):
         prepared(laid[corpus])
 
 
-@given(said=st.sampled_from(["b/ 안녕 c/", "크크", "", "a\r\nb"]), changes=bytes_changed,
-       encoding=st.sampled_from(["cp949", "utf-8", "utf-16", "utf-8-sig"]))  # fmt: skip
+@given(
+    said=st.sampled_from(["b/ 안녕 c/", "크크", "", "a\r\nb"]),
+    changes=bytes_changed,
+    encoding=st.sampled_from(["cp949", "utf-8", "utf-16", "utf-8-sig"]),
+)
 @examples(150)
 def test_a_damaged_transcript(said, changes, encoding, tmp_path_factory):
     data = damaged(said.encode(encoding), changes)

@@ -34,13 +34,21 @@ def frame():
     for session in (1, 2):
         for n, user in enumerate(("User001F", "User002M")):
             prefix = f"Sess{session:02d}_script01"
-            rows.append({
-                "role": "speaker", "session": session, "dialogue": prefix,
-                "segment": f"{prefix}_{user}_001", "speaker": f"Sess{session:02d}_{user}",
-                "start": 1.5 * n, "end": 99.0, "transcript": f"l/ 그래 {n} u/",
-                "rater_emotion": ["disgust"] * 4 + ["happy"] * 4 + ["fear", "sad"],
-                "rater_valence": [2] * 9 + [3], "rater_arousal": [4] * 10,
-            })  # fmt: skip
+            rows.append(
+                {
+                    "role": "speaker",
+                    "session": session,
+                    "dialogue": prefix,
+                    "segment": f"{prefix}_{user}_001",
+                    "speaker": f"Sess{session:02d}_{user}",
+                    "start": 1.5 * n,
+                    "end": 99.0,
+                    "transcript": f"l/ 그래 {n} u/",
+                    "rater_emotion": ["disgust"] * 4 + ["happy"] * 4 + ["fear", "sad"],
+                    "rater_valence": [2] * 9 + [3],
+                    "rater_arousal": [4] * 10,
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -74,10 +82,16 @@ def test_a_sample_lies_on_disk_cell_for_cell_as_the_corpus(frame, tmp_path):
     assert tree == {"annotation", "wav", "EDA", "IBI", "TEMP"}
 
 
-@pytest.mark.parametrize(("raters", "total"), [
-    (["sad", "fear", "disgust", "neutral", "angry"] * 2, "angry;neutral;disqust;fear;sad"),
-    (["neutral", "angry", "surprise", "happy", "fear"] * 2, "happy;surprise;angry;neutral;fear"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("raters", "total"),
+    [
+        (["sad", "fear", "disgust", "neutral", "angry"] * 2, "angry;neutral;disqust;fear;sad"),
+        (
+            ["neutral", "angry", "surprise", "happy", "fear"] * 2,
+            "happy;surprise;angry;neutral;fear",
+        ),
+    ],
+)
 def test_a_tie_of_a_sample_is_written_in_the_order_of_the_corpus(frame, tmp_path, raters, total):
     kemdy20.write_sample(tmp_path, frame.assign(rater_emotion=[raters] * 4), tone)
     assert table(tmp_path).read_text().splitlines()[2].split(",")[4] == total
@@ -108,12 +122,19 @@ def test_what_is_absent_is_not_laid_down_and_listener_rows_are_left_out(frame, t
 
 
 def test_sensors_of_a_sample_are_ragged_and_lack_what_the_corpus_lacks(frame, tmp_path):
-    frame = frame.assign(**{name: frame[name].str.replace("script01", "script05")
-                            for name in ("dialogue", "segment")})  # fmt: skip
+    frame = frame.assign(
+        **{
+            name: frame[name].str.replace("script01", "script05")
+            for name in ("dialogue", "segment")
+        }
+    )
     kemdy20.write_sample(tmp_path, frame, tone)
     there = sorted(path.stem for path in (tmp_path / "EDA").rglob("*.csv"))
-    assert there == ["Sess01_script05_User001F", "Sess02_script05_User001F",
-                     "Sess02_script05_User002M"]  # fmt: skip
+    assert there == [
+        "Sess01_script05_User001F",
+        "Sess02_script05_User001F",
+        "Sess02_script05_User002M",
+    ]
     for kind, head in (("EDA", 2), ("TEMP", 2), ("IBI", 1)):
         path = tmp_path / kind / "Session01/Sess01_script05_User001F.csv"
         lines = path.read_text().splitlines()
@@ -144,8 +165,16 @@ def small(tmp_path_factory):
 def test_labels_of_a_sample_have_the_shares_of_the_corpus(whole):
     _, rows = whole
     labels = rows["emotion"].where(~rows["emotion"].str.contains(";"), "tie")
-    counts = {"neutral": 11_120, "happy": 1_183, "surprise": 156, "angry": 144, "sad": 121,
-              "disgust": 61, "fear": 43, "tie": 634}  # fmt: skip
+    counts = {
+        "neutral": 11_120,
+        "happy": 1_183,
+        "surprise": 156,
+        "angry": 144,
+        "sad": 121,
+        "disgust": 61,
+        "fear": 43,
+        "tie": 634,
+    }
     for name, number in counts.items():
         assert (labels == name).mean() == pytest.approx(number / 13_462, abs=0.002), name
     assert 1400 < len(rows) < 1500
@@ -224,8 +253,13 @@ def place(small, tmp_path, monkeypatch):
     """A folder to work in where a few sessions stand for the whole sample."""
     monkeypatch.chdir(tmp_path)
     write = sample.write
-    monkeypatch.setattr(sample, "write", lambda folder, layout="kemdy19": write(
-        folder, layout, sessions=1, dialogues=1, utterances=2))  # fmt: skip
+    monkeypatch.setattr(
+        sample,
+        "write",
+        lambda folder, layout="kemdy19": write(
+            folder, layout, sessions=1, dialogues=1, utterances=2
+        ),
+    )
     return tmp_path
 
 

@@ -25,9 +25,14 @@ from models import kobert
 from utils import UserError
 
 TEXTS = [
-    "오늘 날씨가 정말 좋네요.", "나는 너무 화가 나서 참을 수 없었어.", "왜 그렇게 말하는 거야?",
-    "괜찮아, 다 잘 될 거야.", "무서워서 잠을 잘 수가 없어.", "어.", "ABC 3,000원",
-]  # fmt: skip
+    "오늘 날씨가 정말 좋네요.",
+    "나는 너무 화가 나서 참을 수 없었어.",
+    "왜 그렇게 말하는 거야?",
+    "괜찮아, 다 잘 될 거야.",
+    "무서워서 잠을 잘 수가 없어.",
+    "어.",
+    "ABC 3,000원",
+]
 ALL = "emotion,arousal,valence"
 PIECES = 60  # of the models that are made here without files
 SPECIAL = {"cls": 2, "sep": 3, "pad": 1}
@@ -150,8 +155,10 @@ def test_a_window_without_text_is_judged_as_cls_and_sep_alone(model):
 
 
 def test_a_batch_without_any_text_and_without_any_step_is_judged(model):
-    batch = {"tokens": torch.zeros(2, 1, 1, dtype=torch.long),
-             "tokens_mask": torch.zeros(2, 1, 1, dtype=torch.bool)}  # fmt: skip
+    batch = {
+        "tokens": torch.zeros(2, 1, 1, dtype=torch.long),
+        "tokens_mask": torch.zeros(2, 1, 1, dtype=torch.bool),
+    }
     with torch.no_grad():
         got = model(batch)["emotion"].numpy()
     expected = predict(model, [[[]], [[5]]])["emotion"][0]
@@ -186,8 +193,12 @@ def by_hand(window: list[list[int]], longest: int) -> list[int]:
 
 
 @examples(max_examples=200, deadline=None)
-@given(st.integers(1, 4).flatmap(lambda n: st.lists(window(n), min_size=1, max_size=4)),
-       st.integers(3, 30), st.integers(0, 3), st.integers(0, 50))  # fmt: skip
+@given(
+    st.integers(1, 4).flatmap(lambda n: st.lists(window(n), min_size=1, max_size=4)),
+    st.integers(3, 30),
+    st.integers(0, 3),
+    st.integers(0, 50),
+)
 def test_a_window_is_joined_in_order_and_its_newest_pieces_are_kept(
     windows, longest, padding, filler
 ):
@@ -202,8 +213,9 @@ def test_a_window_is_joined_in_order_and_its_newest_pieces_are_kept(
 
 
 def test_one_utterance_is_read_as_it_was_tokenised():
-    ids, mask = pretrained.joined(torch.tensor([[[2, 9, 8, 3]]]), torch.ones(1, 1, 4).bool(), 128,
-                              **SPECIAL)  # fmt: skip
+    ids, mask = pretrained.joined(
+        torch.tensor([[[2, 9, 8, 3]]]), torch.ones(1, 1, 4).bool(), 128, **SPECIAL
+    )
     assert ids.tolist() == [[2, 9, 8, 3]] and mask.all()
 
 
@@ -235,8 +247,16 @@ def test_weight_decay_spares_biases_and_layer_norms():
 
 
 def test_the_settings_of_the_contest_are_its_defaults():
-    wanted = {"optim": "adamw", "lr": 5e-5, "weight_decay": 0.01, "schedule": "cosine",
-              "warmup": 0.1, "clip": 1.0, "batch_size": 16, "epochs": 16}  # fmt: skip
+    wanted = {
+        "optim": "adamw",
+        "lr": 5e-5,
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "warmup": 0.1,
+        "clip": 1.0,
+        "batch_size": 16,
+        "epochs": 16,
+    }
     assert kobert.DEFAULTS.items() >= wanted.items()
     assert kobert.DEFAULTS["text_encoder"] == "skt/kobert-base-v1"
     said = kobert.Settings()
@@ -248,8 +268,10 @@ def test_it_learns_a_word_that_tells_the_emotion():
     model, rng = build(heads="emotion", dropout=0.1).train(), np.random.default_rng(0)
     optimizer = torch.optim.AdamW(model.parameter_groups(), lr=1e-3)
     truth = rng.integers(0, 7, 210)
-    lines = [[rng.permutation([10 + t, *rng.integers(20, PIECES, rng.integers(1, 6))]).tolist()]
-             for t in truth]  # fmt: skip
+    lines = [
+        [rng.permutation([10 + t, *rng.integers(20, PIECES, rng.integers(1, 6))]).tolist()]
+        for t in truth
+    ]
     for _ in range(60):
         rows = rng.choice(140, 32, replace=False)
         out = model(collate([lines[i] for i in rows]))["emotion"]
@@ -276,8 +298,10 @@ def test_it_starts_from_the_checkpoint(folder):
     model = models.build("kobert", configuration, seed=0)
     reference = transformers.AutoModel.from_pretrained(folder).eval()
     tensors = dict(reference.named_parameters())
-    assert not torch.equal(model.encoder.embeddings.word_embeddings.weight,
-                           tensors["embeddings.word_embeddings.weight"])  # fmt: skip
+    assert not torch.equal(
+        model.encoder.embeddings.word_embeddings.weight,
+        tensors["embeddings.word_embeddings.weight"],
+    )
     model.load_pretrained(argparse.Namespace(**configuration))
     for name, tensor in model.encoder.named_parameters():
         assert torch.equal(tensor, tensors[name]), name
@@ -304,9 +328,14 @@ def test_a_trained_one_is_loaded_without_the_checkpoint(folder, tmp_path):
 
 def test_electra_gets_a_pooler_of_its_own():
     config = transformers.ElectraConfig(
-        vocab_size=PIECES, hidden_size=32, embedding_size=16, num_hidden_layers=2,
-        num_attention_heads=4, intermediate_size=40, pad_token_id=0,
-    ).to_diff_dict()  # fmt: skip
+        vocab_size=PIECES,
+        hidden_size=32,
+        embedding_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=40,
+        pad_token_id=0,
+    ).to_diff_dict()
     given = {"encoder": config, "special": SPECIAL | {"pad": 0}, "heads": ALL}
     model = models.build("kobert", given, seed=0)
     out = model(collate([[[5, 6, 7]], [[8, 9]]]))
@@ -331,7 +360,7 @@ def test_electra_gets_a_pooler_of_its_own():
         ({"encoder": {"model_type": "none"}}, "no text encoder can be built"),
         ({"encoder": {}}, "no text encoder can be built"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_model_are_an_error(changed, message):
     with pytest.raises(UserError, match=message):
         build(**changed)
@@ -389,9 +418,27 @@ def trained(workplace, tmp_path_factory) -> Path:
 
 
 def flags(*more: str) -> list[str]:
-    return ["--model", "kobert", "--data", "corpus", "--test_split", "[3,4]", "--text_encoder",
-            "bert", "--epochs", "1", "--gpu_id", "-1", "--precision", "float32", "--save_name",
-            "run", "--heads", ALL, *more]  # fmt: skip
+    return [
+        "--model",
+        "kobert",
+        "--data",
+        "corpus",
+        "--test_split",
+        "[3,4]",
+        "--text_encoder",
+        "bert",
+        "--epochs",
+        "1",
+        "--gpu_id",
+        "-1",
+        "--precision",
+        "float32",
+        "--save_name",
+        "run",
+        "--heads",
+        ALL,
+        *more,
+    ]
 
 
 def read(path: Path) -> dict:
@@ -400,8 +447,16 @@ def read(path: Path) -> dict:
 
 def test_a_run_says_its_settings_and_what_its_encoder_is(trained):
     said = read(trained / "exp" / "run" / "configuration.json")
-    wanted = {"model": "kobert", "ws": 1, "optim": "adamw", "lr": 5e-5, "schedule": "cosine",
-              "clip": 1.0, "batch_size": 16, "heads": ALL}  # fmt: skip
+    wanted = {
+        "model": "kobert",
+        "ws": 1,
+        "optim": "adamw",
+        "lr": 5e-5,
+        "schedule": "cosine",
+        "clip": 1.0,
+        "batch_size": 16,
+        "heads": ALL,
+    }
     assert said.items() >= wanted.items()
     assert said["encoder"] == pretrained.config(trained / "bert")
     assert said["special"] == SPECIAL

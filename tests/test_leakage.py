@@ -23,9 +23,26 @@ from corpora import kemdy19
 from protocol import Split
 from utils import UserError
 
-TRAIN = ["--data", "corpus", "--test_split", "[3,4]", "--text_encoder", "char-ngram", "--modality",
-         "text", "--hidden_size", "8", "--epochs", "1", "--batch_size", "8", "--precision",
-         "float32", "--gpu_id", "-1"]  # fmt: skip
+TRAIN = [
+    "--data",
+    "corpus",
+    "--test_split",
+    "[3,4]",
+    "--text_encoder",
+    "char-ngram",
+    "--modality",
+    "text",
+    "--hidden_size",
+    "8",
+    "--epochs",
+    "1",
+    "--batch_size",
+    "8",
+    "--precision",
+    "float32",
+    "--gpu_id",
+    "-1",
+]
 
 
 @pytest.fixture
@@ -107,23 +124,37 @@ def test_equal_transcripts_are_counted_by_kind_and_not_refused(workplace, run_fo
             equal[kind] += text in trained
     assert equal["script"] > 0
     parts = ", ".join(f"{kind} {equal[kind]} of {lines[kind]}" for kind in equal)
-    said = (f"{sum(equal.values())} of {sum(lines.values())} test lines have the words of a "
-            f"training line ({parts})")  # fmt: skip
+    said = (
+        f"{sum(equal.values())} of {sum(lines.values())} test lines have the words of a "
+        f"training line ({parts})"
+    )
     assert json.loads((run_folder / "result.json").read_text())["warnings"] == [said]
 
 
 def utterances(**columns) -> pd.DataFrame:
     """Six utterances of three sessions, nothing shared."""
     base = {
-        "corpus": ["k"] * 6, "segment": list("abcdef"), "session": [1, 1, 2, 2, 3, 3],
-        "dialogue": ["S1_impro01", "S1_script01", "S2_impro01", "S2_script02", "S3_impro01",
-                     "S3_script03"],
-        "kind": ["impro", "script"] * 3, "speaker": ["1F", "1M", "2F", "2M", "3F", "3M"],
-        "wav_hash": [f"h{n}" for n in range(6)], "silent": [False] * 6, "quarantine": [""] * 6,
+        "corpus": ["k"] * 6,
+        "segment": list("abcdef"),
+        "session": [1, 1, 2, 2, 3, 3],
+        "dialogue": [
+            "S1_impro01",
+            "S1_script01",
+            "S2_impro01",
+            "S2_script02",
+            "S3_impro01",
+            "S3_script03",
+        ],
+        "kind": ["impro", "script"] * 3,
+        "speaker": ["1F", "1M", "2F", "2M", "3F", "3M"],
+        "wav_hash": [f"h{n}" for n in range(6)],
+        "silent": [False] * 6,
+        "quarantine": [""] * 6,
         "wav": ["a.wav"] * 6,
         "text": ["하나둘", "둘셋넷", "셋넷다", "넷다섯", "다섯여", "여섯일"],
-        "emotion": ["happy"] * 6, "arousal": [3.0] * 6,
-    }  # fmt: skip
+        "emotion": ["happy"] * 6,
+        "arousal": [3.0] * 6,
+    }
     return pd.DataFrame(base | columns)
 
 
@@ -140,8 +171,12 @@ def test_a_clean_split_passes_the_guard():
     assert (reasons, warnings) == ({}, [])
 
 
-LEAKS = [("speaker", "speakers"), ("dialogue", "dialogues"), ("wav_hash", "audio"),
-         ("segment", "segments")]  # fmt: skip
+LEAKS = [
+    ("speaker", "speakers"),
+    ("dialogue", "dialogues"),
+    ("wav_hash", "audio"),
+    ("segment", "segments"),
+]
 SIDES = {"train and test": (0, 4), "train and val": (1, 2), "val and test": (3, 5)}
 
 
@@ -169,8 +204,11 @@ def test_of_many_leaks_three_are_named_and_all_counted():
     rows = rows[rows["session"] != 2].assign(speaker="", dialogue="", wav_hash="")
     rows = pd.concat([rows[rows["session"] == 1], rows[rows["session"] == 3]] * 2)
     three = pd.concat([rows.assign(segment=rows["segment"] + tail) for tail in "xyz"])
-    with pytest.raises(UserError, match=r"segments 6 \(ax in train and ax in test, .*"
-                       r"and 3 more\)") as error:  # fmt: skip
+    with pytest.raises(
+        UserError,
+        match=r"segments 6 \(ax in train and ax in test, .*"
+        r"and 3 more\)",
+    ) as error:
         guard(three.reset_index(drop=True), SPLIT)
     assert str(error.value).count(" in test") == 3
 
@@ -178,9 +216,11 @@ def test_of_many_leaks_three_are_named_and_all_counted():
 def test_names_are_those_of_one_corpus_and_recordings_of_all():
     two = ["k"] * 4 + ["j"] * 2
     names = utterances(
-        corpus=two, speaker=["1F", "1M", "2F", "2M", "1F", "1M"], segment=list("abcdab"),
+        corpus=two,
+        speaker=["1F", "1M", "2F", "2M", "1F", "1M"],
+        segment=list("abcdab"),
         dialogue=["x", "y", "v", "w", "x", "y"],
-    )  # fmt: skip
+    )
     assert guard(names, SPLIT).warnings == []
     with pytest.raises(UserError, match="audio 1 "):
         guard(utterances(corpus=two, wav_hash=["h", "", "", "", "h", ""]), SPLIT)
@@ -210,9 +250,13 @@ def test_what_is_unknown_is_not_the_same():
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("안녕, 하세요!", "안녕 하세요"), ("STOP 그만", "stop그만"), ("ＯＫ 좋아", "ok좋아"),
-     (unicodedata.normalize("NFD", "그래 좋아"), "그래좋아")],
-)  # fmt: skip
+    [
+        ("안녕, 하세요!", "안녕 하세요"),
+        ("STOP 그만", "stop그만"),
+        ("ＯＫ 좋아", "ok좋아"),
+        (unicodedata.normalize("NFD", "그래 좋아"), "그래좋아"),
+    ],
+)
 def test_words_are_compared_without_spaces_punctuation_case_and_forms(one, other):
     words = leakage.normalised(pd.Series([one, other], index=[4, 7]))
     assert words[4] == words[7] == other.replace(" ", "")
@@ -260,13 +304,25 @@ TESTED = ["마을?", "가나다라마바사"]
 def lines(texts: list[str], tested: list[str], **columns) -> pd.DataFrame:
     """Training lines (session 1) and test lines (session 3), one dialogue and speaker each."""
     n, total = len(texts), len(texts) + len(tested)
-    each = {name: [f"{name}{i}" for i in range(total)]
-            for name in ("segment", "dialogue", "speaker", "wav_hash")}  # fmt: skip
-    return pd.DataFrame({
-        "corpus": "k", "session": [1] * n + [3] * len(tested), "kind": "impro", "silent": False,
-        "wav": "a.wav",
-        "quarantine": "", "text": texts + tested, "emotion": "sad", "arousal": 2.0,
-    } | each | columns)  # fmt: skip
+    each = {
+        name: [f"{name}{i}" for i in range(total)]
+        for name in ("segment", "dialogue", "speaker", "wav_hash")
+    }
+    return pd.DataFrame(
+        {
+            "corpus": "k",
+            "session": [1] * n + [3] * len(tested),
+            "kind": "impro",
+            "silent": False,
+            "wav": "a.wav",
+            "quarantine": "",
+            "text": texts + tested,
+            "emotion": "sad",
+            "arousal": 2.0,
+        }
+        | each
+        | columns
+    )
 
 
 def test_training_lines_with_the_words_of_a_test_line_or_nearly_are_removed():
@@ -342,8 +398,15 @@ def test_another_way_to_be_disjoint_is_refused(disjoint):
 
 
 def test_script_removes_whole_dialogues_of_the_scripts_that_are_tested():
-    names = ["Sess01_script01", "Sess01_script01", "Sess01_script02", "Sess01_script02",
-             "Sess01_impro01", "Sess03_script02", "Sess03_impro01"]  # fmt: skip
+    names = [
+        "Sess01_script01",
+        "Sess01_script01",
+        "Sess01_script02",
+        "Sess01_script02",
+        "Sess01_impro01",
+        "Sess03_script02",
+        "Sess03_impro01",
+    ]
     kinds = ["script"] * 4 + ["impro", "script", "impro"]
     rows = lines(list("가나다라마"), list("바사"), dialogue=names, kind=kinds)
     removed, reasons, [line] = guard(rows, SPLIT, "script")
@@ -364,10 +427,22 @@ def test_without_a_script_in_the_test_none_is_removed():
 
 def opened(**changes) -> dataset.Material:
     namespace = SimpleNamespace(
-        data="corpus", tables="raw", max_bad=0.5, SorL="speaker", test_split=(3, 4), val_split=(),
-        text_encoder="char-ngram", text_dim=16, sr=16_000, disjoint=None, leave_out=(),
-        train_extra=(), test_extra=(), labels=None, target="votes",
-    )  # fmt: skip
+        data="corpus",
+        tables="raw",
+        max_bad=0.5,
+        SorL="speaker",
+        test_split=(3, 4),
+        val_split=(),
+        text_encoder="char-ngram",
+        text_dim=16,
+        sr=16_000,
+        disjoint=None,
+        leave_out=(),
+        train_extra=(),
+        test_extra=(),
+        labels=None,
+        target="votes",
+    )
     vars(namespace).update(changes)
     return dataset.open_material(namespace, ("log_mel", "sentence"))
 
@@ -376,8 +451,12 @@ def opened(**changes) -> dataset.Material:
 def planted(place):
     """The corpus with a line of an improvised training dialogue said in the test, and another
     nearly; both have lines after them in their dialogue."""
-    said = [(1, 0, "오늘은 정말 긴 하루였어"), (3, 0, "오늘은 정말 긴 하루였어!"),
-            (2, 1, "비가 오는 것 같아 그렇지"), (4, 1, "비가 오는 것 같아 그렇지요")]  # fmt: skip
+    said = [
+        (1, 0, "오늘은 정말 긴 하루였어"),
+        (3, 0, "오늘은 정말 긴 하루였어!"),
+        (2, 1, "비가 오는 것 같아 그렇지"),
+        (4, 1, "비가 오는 것 같아 그렇지요"),
+    ]
     for session, turn, words in said:
         texts = sorted(place.glob(f"corpus/wav/Session{session:02d}/*impro01/*.wav"))
         texts[turn].with_suffix(".txt").write_text(words + "\n")
@@ -440,10 +519,22 @@ def test_the_class_of_2022_is_disjoint_on_demand(place):
 
 def test_when_a_finished_run_is_tested_nothing_is_removed(place):
     namespace = SimpleNamespace(
-        data="corpus", tables="raw", max_bad=0.5, SorL="speaker", test_split=(1, 2, 3, 4),
-        val_split=(), text_encoder="char-ngram", text_dim=16, sr=16_000, disjoint="text",
-        leave_out=(), train_extra=(), test_extra=(), labels=None, target="votes",
-    )  # fmt: skip
+        data="corpus",
+        tables="raw",
+        max_bad=0.5,
+        SorL="speaker",
+        test_split=(1, 2, 3, 4),
+        val_split=(),
+        text_encoder="char-ngram",
+        text_dim=16,
+        sr=16_000,
+        disjoint="text",
+        leave_out=(),
+        train_extra=(),
+        test_extra=(),
+        labels=None,
+        target="votes",
+    )
     material = dataset.open_material(namespace, ("sentence",), train=False)
     assert material.reasons == {} and material.warnings == []
 
@@ -454,8 +545,11 @@ def test_a_run_is_trained_on_what_is_left(place, capsys):
     heard = pd.read_csv(run / "training.csv")["segment"]
     assert len(heard) == 6 and heard.str.contains("impro01").all()
     warnings = json.loads((run / "result.json").read_text())["warnings"]
-    assert re.fullmatch(r"--disjoint script: (\d) of \d+ training lines removed \(\1 script01\); "
-                        r"\d are left", warnings[0])  # fmt: skip
+    assert re.fullmatch(
+        r"--disjoint script: (\d) of \d+ training lines removed \(\1 script01\); "
+        r"\d are left",
+        warnings[0],
+    )
     card = json.loads((run / "protocol.json").read_text())
     assert list(card["dropped"]["disjoint"]) == ["script01"]
     assert card["sets"]["train"]["targets"] <= 6
@@ -471,8 +565,15 @@ def material_of(rows: pd.DataFrame, split: Split, disjoint: str | None = None) -
 
 
 def flags(**changes) -> SimpleNamespace:
-    base = dict(model="mate", SorL="speaker", ties="drop", seed=42, select="macro_f1",
-                val_split=(2,), disjoint=None)  # fmt: skip
+    base = dict(
+        model="mate",
+        SorL="speaker",
+        ties="drop",
+        seed=42,
+        select="macro_f1",
+        val_split=(2,),
+        disjoint=None,
+    )
     return SimpleNamespace(**base | changes)
 
 
@@ -493,30 +594,64 @@ def test_the_card_counts_sets_drops_and_leaks():
     card = leakage.card(material_of(MIXED, split), flags())
     assert card == {
         "corpus": {"name": "k", "synthetic": True, "fingerprint": "f00"},
-        "role": "speaker", "ties": "drop", "seed": 42,
-        "select": "epoch of highest val macro_f1", "disjoint": None,
-        "resampling": "none: nothing is resampled before the split", "uses_test_audio": False,
+        "role": "speaker",
+        "ties": "drop",
+        "seed": 42,
+        "select": "epoch of highest val macro_f1",
+        "disjoint": None,
+        "resampling": "none: nothing is resampled before the split",
+        "uses_test_audio": False,
         "sets": {
-            "train": {"sessions": [1], "speakers": 2, "dialogues": 4, "rows": 4, "targets": 3,
-                      "one_label": 2},
-            "val": {"sessions": [2], "speakers": 2, "dialogues": 2, "rows": 2, "targets": 1,
-                    "one_label": 1},
-            "test": {"sessions": [3, 4], "speakers": 3, "dialogues": 6, "rows": 6, "targets": 4,
-                     "one_label": 1},
+            "train": {
+                "sessions": [1],
+                "speakers": 2,
+                "dialogues": 4,
+                "rows": 4,
+                "targets": 3,
+                "one_label": 2,
+            },
+            "val": {
+                "sessions": [2],
+                "speakers": 2,
+                "dialogues": 2,
+                "rows": 2,
+                "targets": 1,
+                "one_label": 1,
+            },
+            "test": {
+                "sessions": [3, 4],
+                "speakers": 3,
+                "dialogues": 6,
+                "rows": 6,
+                "targets": 4,
+                "one_label": 1,
+            },
         },
-        "dropped": {"quarantined": {"empty wav": 1, "truncated": 1}, "unlabelled": 2,
-                    "ties_in_test": 2, "disjoint": {}},
+        "dropped": {
+            "quarantined": {"empty wav": 1, "truncated": 1},
+            "unlabelled": 2,
+            "ties_in_test": 2,
+            "disjoint": {},
+        },
         "leaks": {
-            "speakers": 0, "dialogues": 0, "audio": 0, "segments": 0,
-            "transcripts": {"impro": {"lines": 4, "equal": 0, "similar": 0},
-                            "script": {"lines": 1, "equal": 1, "similar": 0}},
+            "speakers": 0,
+            "dialogues": 0,
+            "audio": 0,
+            "segments": 0,
+            "transcripts": {
+                "impro": {"lines": 4, "equal": 0, "similar": 0},
+                "script": {"lines": 1, "equal": 1, "similar": 0},
+            },
         },
-    }  # fmt: skip
+    }
 
 
 def test_the_card_says_what_disjoint_took_and_that_nothing_of_it_is_left():
-    rows = MIXED.assign(text=MIXED["text"].replace("셋넷다섯여섯", "셋넷다섯여섯일").replace(
-        "셋넷다섯여", "셋넷다섯여섯"))  # fmt: skip
+    rows = MIXED.assign(
+        text=MIXED["text"]
+        .replace("셋넷다섯여섯", "셋넷다섯여섯일")
+        .replace("셋넷다섯여", "셋넷다섯여섯")
+    )
     split = Split((1, 4), (2,), (3,))
     before = leakage.card(material_of(rows, split), flags())
     assert before["leaks"]["transcripts"]["impro"] == {"lines": 3, "equal": 0, "similar": 1}
@@ -535,17 +670,23 @@ def test_the_card_of_a_corpus_is_json_and_the_same_each_time(place):
     text = json.dumps(one, allow_nan=False)
     assert json.loads(text) == one
     assert text == json.dumps(other)
-    assert one["corpus"] == {"name": "kemdy19", "synthetic": True,
-                             "fingerprint": material.corpus.fingerprint}  # fmt: skip
+    assert one["corpus"] == {
+        "name": "kemdy19",
+        "synthetic": True,
+        "fingerprint": material.corpus.fingerprint,
+    }
     for name, counted in one["sets"].items():
         assert counted["targets"] == len(dataset.Windows(material, name, 2))
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
-    [({"val_split": ()}, "last epoch kept"), ({"select": "loss"}, "epoch of lowest val loss"),
-     ({"select": "uar"}, "epoch of highest val uar")],
-)  # fmt: skip
+    [
+        ({"val_split": ()}, "last epoch kept"),
+        ({"select": "loss"}, "epoch of lowest val loss"),
+        ({"select": "uar"}, "epoch of highest val uar"),
+    ],
+)
 def test_the_card_says_which_epoch_is_kept(changes, said):
     assert leakage.card(material_of(utterances(), SPLIT), flags(**changes))["select"] == said
 
@@ -565,8 +706,14 @@ def test_the_card_of_a_run_tested_again_counts_the_test_alone():
     material = material_of(MIXED, Split((1, 2), (), (3, 4)))
     card = leakage.card(material, flags(val_split=(), disjoint="text"), trained=False)
     assert card["sets"]["test"]["targets"] == 4
-    assert card["sets"]["train"] == {"sessions": [], "speakers": 0, "dialogues": 0, "rows": 0,
-                                     "targets": 0, "one_label": 0}  # fmt: skip
+    assert card["sets"]["train"] == {
+        "sessions": [],
+        "speakers": 0,
+        "dialogues": 0,
+        "rows": 0,
+        "targets": 0,
+        "one_label": 0,
+    }
     assert card["dropped"]["quarantined"] == {"truncated": 1}
     assert card["select"] is card["disjoint"] is card["leaks"] is None
 

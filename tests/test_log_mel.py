@@ -68,9 +68,28 @@ def assert_is_torchaudios(wave: np.ndarray) -> None:
 
 @pytest.mark.parametrize(
     "samples",
-    [1, 400, 1024, 2048, 4800, 16_000, 50_001, 64_000, 100_352, 157_900, 157_952, 158_000,
-     158_464, 158_976, 159_000, 159_487, 159_488, 159_999, 160_000],
-)  # fmt: skip
+    [
+        1,
+        400,
+        1024,
+        2048,
+        4800,
+        16_000,
+        50_001,
+        64_000,
+        100_352,
+        157_900,
+        157_952,
+        158_000,
+        158_464,
+        158_976,
+        159_000,
+        159_487,
+        159_488,
+        159_999,
+        160_000,
+    ],
+)
 def test_a_gathered_block_is_torchaudios_of_the_padded_wave(samples):
     assert_is_torchaudios(voice(samples, samples))
 
@@ -129,9 +148,16 @@ def start_of(cut: np.ndarray, db: np.ndarray) -> int:
 
 @pytest.mark.parametrize(
     ("cut", "start"),
-    [(0.0, 0), (1 / 7 - 1e-9, 0), (1 / 7 + 1e-9, 1), (0.5, 3), (6 / 7 + 1e-9, 6),
-     (np.nextafter(1, 0), 6), (np.nextafter(np.float32(1), np.float32(0)), 6)],
-)  # fmt: skip
+    [
+        (0.0, 0),
+        (1 / 7 - 1e-9, 0),
+        (1 / 7 + 1e-9, 1),
+        (0.5, 3),
+        (6 / 7 + 1e-9, 6),
+        (np.nextafter(1, 0), 6),
+        (np.nextafter(np.float32(1), np.float32(0)), 6),
+    ],
+)
 def test_in_training_a_long_clip_is_cut_where_its_own_number_says(cut, start):
     db = EXTRACTOR.decibels(voice(163_000, 4))  # 319 frames: 7 places to cut
     assert start_of(block(db, cut), db) == start
@@ -148,8 +174,9 @@ def test_a_short_clip_has_nothing_to_cut():
     np.testing.assert_array_equal(block(db, 0.9), block(db))
 
 
-@pytest.mark.parametrize(("samples", "longer"), [(159_999, False), (160_255, False),
-                                                 (160_256, True), (400_000, True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("samples", "longer"), [(159_999, False), (160_255, False), (160_256, True), (400_000, True)]
+)
 def test_a_clip_is_cut_once_it_has_more_frames_than_a_block(samples, longer):
     frames = 1 + samples // 512
     assert log_mel.is_cut((229, frames), PARAMETERS) is longer
@@ -190,8 +217,7 @@ def test_other_rates_are_resampled(tmp_path, rate):
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"),
-    [(b"this is a letter, not a sound", "not audio"), (b"", "not audio")],
+    ("content", "reason"), [(b"this is a letter, not a sound", "not audio"), (b"", "not audio")]
 )
 def test_what_is_not_audio_is_unusable(tmp_path, content, reason):
     path = tmp_path / "a.wav"
@@ -237,7 +263,14 @@ sys.exit("torch" in sys.modules)
 @pytest.mark.parametrize("bands", [40, 229])
 def test_the_triangles_are_librosas(rate, bands):
     ours = log_mel.triangles(rate, 2048, bands, 30.0, min(8000.0, rate / 2))
-    theirs = librosa.filters.mel(sr=rate, n_fft=2048, n_mels=bands, fmin=30.0,
-                                 fmax=min(8000.0, rate / 2), htk=True, norm=None)  # fmt: skip
+    theirs = librosa.filters.mel(
+        sr=rate,
+        n_fft=2048,
+        n_mels=bands,
+        fmin=30.0,
+        fmax=min(8000.0, rate / 2),
+        htk=True,
+        norm=None,
+    )
     assert ours.dtype == np.float32
     np.testing.assert_array_equal(ours, theirs)

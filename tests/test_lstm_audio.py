@@ -81,8 +81,9 @@ def test_states_and_heads_are_the_equations_of_an_lstm():
         states = model.states(torch.from_numpy(x)[None], torch.ones(1, 5).bool())
     np.testing.assert_allclose(states[0], expected, atol=1e-5)
     said = predict(model, [x])
-    weights = {n: (h.weight.detach().numpy(), h.bias.detach().numpy())
-               for n, h in model.outputs.items()}  # fmt: skip
+    weights = {
+        n: (h.weight.detach().numpy(), h.bias.detach().numpy()) for n, h in model.outputs.items()
+    }
     raw = {name: w @ expected[-1] + b for name, (w, b) in weights.items()}
     chance = np.exp(raw["emotion"]) / np.exp(raw["emotion"]).sum()
     np.testing.assert_allclose(np.exp(said["emotion"][0]), chance, atol=1e-5)
@@ -139,11 +140,14 @@ def test_the_order_of_seconds_matters_but_for_legacy():
 def test_legacy_reads_the_mean_as_one_second_and_hears_the_last_utterance_alone():
     model, x, other = build(legacy=True), sound(4), sound(4, 1)
     np.testing.assert_allclose(
-        predict(model, [x])["emotion"], predict(model, [x.mean(0, keepdims=True)])["emotion"],
+        predict(model, [x])["emotion"],
+        predict(model, [x.mean(0, keepdims=True)])["emotion"],
         atol=1e-5,
-    )  # fmt: skip
-    two = {n: torch.cat([a, b], 1) for (n, a), b in
-           zip(collate([other]).items(), collate([x]).values(), strict=True)}  # fmt: skip
+    )
+    two = {
+        n: torch.cat([a, b], 1)
+        for (n, a), b in zip(collate([other]).items(), collate([x]).values(), strict=True)
+    }
     np.testing.assert_allclose(
         predict(model, two)["emotion"], predict(model, [x])["emotion"], atol=1e-6
     )
@@ -268,8 +272,11 @@ def test_dense_puts_what_is_there_first_and_keeps_its_order():
 
 def test_it_learns_what_only_the_order_of_seconds_tells():
     torch.manual_seed(0)
-    model = models.build("lstm_audio", {"hidden_size": 16, "layers": 1, "heads": "emotion",
-                                        "input_dropout": 0.0}, seed=0)  # fmt: skip
+    model = models.build(
+        "lstm_audio",
+        {"hidden_size": 16, "layers": 1, "heads": "emotion", "input_dropout": 0.0},
+        seed=0,
+    )
     optimizer, rng = torch.optim.Adam(model.parameters(), lr=0.01), np.random.default_rng(0)
     truth = rng.integers(0, 2, 160)
     rising = [np.linspace(-1, 1, rng.integers(4, 9))[:, None] * (1 - 2 * t) for t in truth]
@@ -288,9 +295,27 @@ def test_it_learns_what_only_the_order_of_seconds_tells():
 
 
 def flags(name: str, *more: str) -> list[str]:
-    return ["--model", "lstm_audio", "--data", "corpus", "--test_split", "[3,4]", "--gpu_id", "-1",
-            "--precision", "float32", "--epochs", "1", "--batch_size", "8", "--save_name", name,
-            "--hidden_size", "8", *more]  # fmt: skip
+    return [
+        "--model",
+        "lstm_audio",
+        "--data",
+        "corpus",
+        "--test_split",
+        "[3,4]",
+        "--gpu_id",
+        "-1",
+        "--precision",
+        "float32",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "8",
+        "--save_name",
+        name,
+        "--hidden_size",
+        "8",
+        *more,
+    ]
 
 
 @pytest.fixture(scope="module")

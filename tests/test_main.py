@@ -16,20 +16,43 @@ def settings(*words):
 def test_defaults_are_those_of_the_2022_code():
     read = settings()
     wanted = dict(
-        SorL="speaker", test_split=(1, 2, 3, 4), lam=0.66, beta=0.99, loss="normal", epochs=50,
-        batch_size=64, optim="adam", lr=1e-3, lr_decay=0.7, weight_decay=1e-5, ws=8, sr=16000,
-        text_dim=768, backbone="lstm", hidden_size=512, save_path="./exp", bidirectional=False,
-        gpu_id=None, modality="both", emotion_concat=True, val_split=(), ties="drop", model="mate",
-    )  # fmt: skip
+        SorL="speaker",
+        test_split=(1, 2, 3, 4),
+        lam=0.66,
+        beta=0.99,
+        loss="normal",
+        epochs=50,
+        batch_size=64,
+        optim="adam",
+        lr=1e-3,
+        lr_decay=0.7,
+        weight_decay=1e-5,
+        ws=8,
+        sr=16000,
+        text_dim=768,
+        backbone="lstm",
+        hidden_size=512,
+        save_path="./exp",
+        bidirectional=False,
+        gpu_id=None,
+        modality="both",
+        emotion_concat=True,
+        val_split=(),
+        ties="drop",
+        model="mate",
+    )
     assert {name: getattr(read, name) for name in wanted} == wanted
 
 
 def test_every_flag_of_the_2022_readme_is_read():
-    read = settings(*(
-        "--SorL listener --test_split [1,8,9,13] --lam 0.75 --beta 0.9 --loss cbloss --epochs 3 "
-        "--batch_size 32 --optim sgd --lr 0.01 --lr_decay 0.5 --weight_decay 0.1 --bidirectional "
-        "--ws 4 --sr 16000 --text_dim 64 --backbone gru --save_path ./runs --gup_id 1"
-    ).split())  # fmt: skip
+    read = settings(
+        *(
+            "--SorL listener --test_split [1,8,9,13] --lam 0.75 --beta 0.9 --loss cbloss "
+            "--epochs 3 --batch_size 32 --optim sgd --lr 0.01 --lr_decay 0.5 --weight_decay 0.1 "
+            "--bidirectional --ws 4 --sr 16000 --text_dim 64 --backbone gru "
+            "--save_path ./runs --gup_id 1"
+        ).split()
+    )
     assert (read.SorL, read.test_split, read.gpu_id) == ("listener", (1, 8, 9, 13), 1)
     assert (read.bidirectional, read.backbone, read.save_path) == (True, "gru", "./runs")
 

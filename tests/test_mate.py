@@ -145,13 +145,29 @@ def reference(state, log_mel, sentence, hidden=512, directions=1, concat=True):
 def legacy_configuration(hidden=512, ws=8, text_dim=768, directions=1):
     """configuration.json of 2022."""
     return {
-        "save_path": "./exp", "backbone": "lstm", "embed_d": 32, "hidden_size": hidden,
-        "text_dim": text_dim, "bidirectional": directions == 2, "ws": ws, "SorL": "listener",
-        "sr": 16000, "test_split": "[13, 14,15,16]", "batch_size": 64, "optim": "adam",
-        "loss": "normal", "lam": 0.66, "beta": 0.99, "lr": 0.001, "lr_decay": 0.001,
-        "weight_decay": 1e-05, "epochs": 50, "test_only": False, "test_path": "DeFaUlT",
+        "save_path": "./exp",
+        "backbone": "lstm",
+        "embed_d": 32,
+        "hidden_size": hidden,
+        "text_dim": text_dim,
+        "bidirectional": directions == 2,
+        "ws": ws,
+        "SorL": "listener",
+        "sr": 16000,
+        "test_split": "[13, 14,15,16]",
+        "batch_size": 64,
+        "optim": "adam",
+        "loss": "normal",
+        "lam": 0.66,
+        "beta": 0.99,
+        "lr": 0.001,
+        "lr_decay": 0.001,
+        "weight_decay": 1e-05,
+        "epochs": 50,
+        "test_only": False,
+        "test_path": "DeFaUlT",
         "gpu_id": "1",
-    }  # fmt: skip
+    }
 
 
 def write(folder, state, configuration):
@@ -315,8 +331,11 @@ def test_a_block_cut_behind_its_clips_says_what_the_whole_one_says(clip):
     generator = torch.Generator().manual_seed(clip)
     block = torch.randn(2, 2, 229, 1, generator=generator).expand(-1, -1, -1, 313).clone()
     block[..., :clip] = torch.randn(2, 2, 229, clip, generator=generator)
-    batch = {"log_mel": block, "sentence": torch.randn(2, 2, 768, generator=generator),
-             "mask": torch.ones(2, 2, dtype=torch.bool)}  # fmt: skip
+    batch = {
+        "log_mel": block,
+        "sentence": torch.randn(2, 2, 768, generator=generator),
+        "mask": torch.ones(2, 2, dtype=torch.bool),
+    }
     with torch.inference_mode():
         whole = built._utterances(batch)
         cut = built._utterances(batch | {"log_mel": block[..., : clip + mate.TAIL["log_mel"]]})

@@ -61,9 +61,14 @@ def test_the_coefficients_are_librosas(samples):
 
 @pytest.mark.parametrize(
     "flags",
-    [{"n_mfcc": 32, "mfcc_fft": 512, "mfcc_hop": 200}, {"sr": 8000}, {"mfcc_fft": 401},
-     {"n_mfcc": 128, "mfcc_fft": 2048, "mfcc_hop": 512}, {"n_mfcc": 1, "mfcc_hop": 1000}],
-)  # fmt: skip
+    [
+        {"n_mfcc": 32, "mfcc_fft": 512, "mfcc_hop": 200},
+        {"sr": 8000},
+        {"mfcc_fft": 401},
+        {"n_mfcc": 128, "mfcc_fft": 2048, "mfcc_hop": 512},
+        {"n_mfcc": 1, "mfcc_hop": 1000},
+    ],
+)
 def test_the_coefficients_are_librosas_with_other_settings(flags):
     wave = voice(20_000, 1, flags.get("sr", 16_000))
     ours = mfcc.Extractor(mfcc.parameters(settings(**flags))).coefficients(wave)
@@ -173,10 +178,16 @@ def test_a_store_of_it_is_ragged(tmp_path):
     lengths = [8000, 16_000, 0]
     for row, samples in enumerate(lengths[:2]):
         soundfile.write(tmp_path / f"{row}.wav", voice(samples, row), 16_000)
-    utterances = pd.DataFrame({
-        "segment": ["a", "b", "c"], "wav": ["0.wav", "1.wav", ""], "silent": False,
-        "wav_size": lengths, "wav_hash": ["a", "b", ""], "quarantine": "",
-    })  # fmt: skip
+    utterances = pd.DataFrame(
+        {
+            "segment": ["a", "b", "c"],
+            "wav": ["0.wav", "1.wav", ""],
+            "silent": False,
+            "wav_size": lengths,
+            "wav_hash": ["a", "b", ""],
+            "quarantine": "",
+        }
+    )
     store = feature.extract(
         "mfcc", utterances, tmp_path, tmp_path, settings(n_mfcc=13), workers=1, progress=False
     )

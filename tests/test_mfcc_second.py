@@ -162,10 +162,16 @@ def test_a_store_of_seconds_is_ragged(tmp_path):
     lengths = [40_000, 16_000, 0]
     for row, samples in enumerate(lengths[:2]):
         soundfile.write(tmp_path / f"{row}.wav", voice(samples, row), 16_000)
-    utterances = pd.DataFrame({
-        "segment": ["a", "b", "c"], "wav": ["0.wav", "1.wav", ""], "silent": False,
-        "wav_size": lengths, "wav_hash": ["a", "b", ""], "quarantine": "",
-    })  # fmt: skip
+    utterances = pd.DataFrame(
+        {
+            "segment": ["a", "b", "c"],
+            "wav": ["0.wav", "1.wav", ""],
+            "silent": False,
+            "wav_size": lengths,
+            "wav_hash": ["a", "b", ""],
+            "quarantine": "",
+        }
+    )
     store = feature.extract(
         "mfcc_seconds", utterances, tmp_path, tmp_path, None, workers=1, progress=False
     )
@@ -183,10 +189,21 @@ def test_a_store_holds_a_row_for_each_second_of_each_video(tmp_path):
         write(tmp_path / f"{name}.mkv", TENTHS[:30], wave, audio="pcm_s16le")
     write(tmp_path / "c.mkv", TENTHS[:30])  # no sound
     utterances = pd.DataFrame(
-        [{"segment": f"{name}#{second:05d}", "wav": f"{name}.mkv", "start": float(second),
-          "end": second + 1.0, "silent": name == "c", "wav_size": 1, "wav_hash": name,
-          "quarantine": ""} for name in "abc" for second in range(3)]
-    )  # fmt: skip
+        [
+            {
+                "segment": f"{name}#{second:05d}",
+                "wav": f"{name}.mkv",
+                "start": float(second),
+                "end": second + 1.0,
+                "silent": name == "c",
+                "wav_size": 1,
+                "wav_hash": name,
+                "quarantine": "",
+            }
+            for name in "abc"
+            for second in range(3)
+        ]
+    )
     store = feature.extract("mfcc_second", utterances, tmp_path, tmp_path, None, progress=False)
     assert store.available.tolist() == [True, True, False, True, True, True, False, False, False]
     assert [reason for _, reason in store.troubles] == ["no sound in this second"] + [
@@ -206,6 +223,8 @@ def test_what_is_not_there_is_zeros():
 
 
 def test_reading_a_cache_imports_neither_librosa_nor_pyav():
-    code = ("import sys; from features import mfcc_second, mfcc_seconds;"
-            "sys.exit(bool({'librosa', 'av'} & sys.modules.keys()))")  # fmt: skip
+    code = (
+        "import sys; from features import mfcc_second, mfcc_seconds;"
+        "sys.exit(bool({'librosa', 'av'} & sys.modules.keys()))"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=utils.ROOT).returncode == 0

@@ -35,29 +35,59 @@ CLS, SEP, PAD, PIECES = 2, 3, 1, 40
 TEXT, SOUND = 16, 24  # numbers of a state
 LONGEST, FRAMES = 12, 10
 CONFIG = {
-    "model_type": "bert", "hidden_size": TEXT, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 32, "vocab_size": PIECES, "max_position_embeddings": 64,
-    "pad_token_id": PAD, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-}  # fmt: skip
+    "model_type": "bert",
+    "hidden_size": TEXT,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "vocab_size": PIECES,
+    "max_position_embeddings": 64,
+    "pad_token_id": PAD,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
 SPEECH = {
-    "model_type": "wav2vec2", "hidden_size": SOUND, "num_hidden_layers": 2,
-    "num_attention_heads": 2, "intermediate_size": 32, "conv_dim": [8, 8], "conv_kernel": [10, 4],
-    "conv_stride": [5, 4], "feat_extract_norm": "layer", "do_stable_layer_norm": True,
-    "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2, "conv_bias": True,
-    "num_feat_extract_layers": 2, "hidden_dropout": 0.0, "attention_dropout": 0.0,
-    "activation_dropout": 0.0, "feat_proj_dropout": 0.0, "layerdrop": 0.0, "mask_time_prob": 0.0,
-}  # fmt: skip
+    "model_type": "wav2vec2",
+    "hidden_size": SOUND,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": [8, 8],
+    "conv_kernel": [10, 4],
+    "conv_stride": [5, 4],
+    "feat_extract_norm": "layer",
+    "do_stable_layer_norm": True,
+    "num_conv_pos_embeddings": 4,
+    "num_conv_pos_embedding_groups": 2,
+    "conv_bias": True,
+    "num_feat_extract_layers": 2,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+    "layerdrop": 0.0,
+    "mask_time_prob": 0.0,
+}
 SPECIAL = {"cls": CLS, "sep": SEP, "pad": PAD}
 FLAGS = {
-    "encoder": CONFIG, "special": SPECIAL, "speech": SPEECH, "max_length": LONGEST,
-    "frames": FRAMES, "dropout": 0.0,
-}  # fmt: skip
+    "encoder": CONFIG,
+    "special": SPECIAL,
+    "speech": SPEECH,
+    "max_length": LONGEST,
+    "frames": FRAMES,
+    "dropout": 0.0,
+}
 KINDS = [{"fusion": name} for name in fusions.FUSIONS] + [{"fusion": "mixer", "legacy": True}]
 every_kind = pytest.mark.parametrize("kind", KINDS, ids=lambda k: "-".join(map(str, k.values())))
 TEXTS = [
-    "오늘 날씨가 정말 좋네요.", "나는 너무 화가 나서 참을 수 없었어.", "왜 그렇게 말하는 거야?",
-    "괜찮아, 다 잘 될 거야.", "무서워서 잠을 잘 수가 없어.", "어.", "ABC 3,000원",
-]  # fmt: skip
+    "오늘 날씨가 정말 좋네요.",
+    "나는 너무 화가 나서 참을 수 없었어.",
+    "왜 그렇게 말하는 거야?",
+    "괜찮아, 다 잘 될 거야.",
+    "무서워서 잠을 잘 수가 없어.",
+    "어.",
+    "ABC 3,000원",
+]
 
 
 def build(seed=7, **changed):
@@ -175,8 +205,9 @@ def mixer_formula(w, text, sound, legacy, blocks):
 
 
 def concat_formula(w, text, sound):
-    return np.concatenate([linear(w, "fusion.text", text[0]),
-                           linear(w, "fusion.sound", sound.mean(0))])  # fmt: skip
+    return np.concatenate(
+        [linear(w, "fusion.text", text[0]), linear(w, "fusion.sound", sound.mean(0))]
+    )
 
 
 def three_way_formula(w, text, sound):
@@ -245,14 +276,18 @@ def test_a_prediction_is_that_of_the_formula(kind):
 
 
 def test_the_numbers_of_each_fusion_are_those_published():
-    sizes = {name: build(fusion=name, encoder=CONFIG | {"hidden_size": 768}).fusion.size
-             for name in fusions.FUSIONS}  # fmt: skip
+    sizes = {
+        name: build(fusion=name, encoder=CONFIG | {"hidden_size": 768}).fusion.size
+        for name in fusions.FUSIONS
+    }
     assert sizes == {"mixer": 256, "concat": 512, "3way": 1024, "cross": 1536}
     block = model.build("mixer", FLAGS | {"max_length": 128, "frames": 512}, 0).fusion.blocks[0]
     for part, size in ((block.steps, 640), (block.numbers, 256)):
         assert part.first.weight.shape == part.second.weight.shape == (size, size)
-    assert mixer.DEFAULTS.items() >= {"optim": "adamw", "lr": 5e-5, "lr_decay": 1.0,
-                                      "batch_size": 64, "epochs": 30}.items()  # fmt: skip
+    assert (
+        mixer.DEFAULTS.items()
+        >= {"optim": "adamw", "lr": 5e-5, "lr_decay": 1.0, "batch_size": 64, "epochs": 30}.items()
+    )
     assert mixer.DEFAULTS["text_encoder"] == "beomi/KcELECTRA-base"
     said = mixer.Settings()
     assert (said.fusion, said.blocks, said.dropout, said.context) == ("mixer", 1, 0.1, 0)
@@ -278,10 +313,12 @@ LENGTHS = st.tuples(st.integers(0, LONGEST), st.integers(0, FRAMES))
 @given(data=st.data(), size=st.integers(1, 3), more=st.tuples(st.integers(0, 5), st.integers(0, 5)))
 def test_padding_and_partners_do_not_change_a_prediction(kind, data, size, more):
     built = build(**kind, context=size - 1)
-    lengths = data.draw(st.lists(st.lists(LENGTHS, min_size=size, max_size=size), min_size=1,
-                                 max_size=4))  # fmt: skip
-    windows = [[states(10 * i + j, *n) for j, n in enumerate(window)]
-               for i, window in enumerate(lengths)]  # fmt: skip
+    lengths = data.draw(
+        st.lists(st.lists(LENGTHS, min_size=size, max_size=size), min_size=1, max_size=4)
+    )
+    windows = [
+        [states(10 * i + j, *n) for j, n in enumerate(window)] for i, window in enumerate(lengths)
+    ]
     together = predict(built, batch_of(windows, more))
     for i, window in enumerate(windows):
         assert all(value.isfinite().all() for value in together.values())
@@ -316,8 +353,10 @@ def test_each_side_counts_and_a_masked_one_does_not(kind):
     other = [states(seed + 50, 5, 7) for seed in range(4)]
     before = predict(built, batch_of([[one] for one in base]))
     for side in range(2):
-        mixed = [[tuple(b[i] if i == side else a[i] for i in range(2))]
-                 for a, b in zip(base, other, strict=True)]  # fmt: skip
+        mixed = [
+            [tuple(b[i] if i == side else a[i] for i in range(2))]
+            for a, b in zip(base, other, strict=True)
+        ]
         assert differ(before, predict(built, batch_of(mixed)))
         gone, changed = batch_of([[one] for one in base]), batch_of(mixed)
         name = mixer.inputs(mixer.Settings())[side]
@@ -350,8 +389,10 @@ def test_a_side_that_is_not_there_is_zeros_once_it_is_projected(fusion):
     nothing = [torch.zeros_like(mask) for mask in there]
     size = fusions.SIZE if fusion != "cross" else TEXT
     with torch.no_grad():
-        deaf, mute = (built(text, there[0], sound, nothing[1])[0],
-                      built(text, nothing[0], sound, there[1])[0])  # fmt: skip
+        deaf, mute = (
+            built(text, there[0], sound, nothing[1])[0],
+            built(text, nothing[0], sound, there[1])[0],
+        )
     if fusion == "cross":  # the side that listens comes first
         deaf, mute = deaf.roll(size), mute.roll(size)
     assert deaf[:size].any() and not deaf[size : 2 * size].any()
@@ -382,8 +423,10 @@ def test_nothing_at_all_is_judged_and_trained_without_a_nan(kind):
 def test_a_sound_beyond_its_frames_is_cut_at_its_end(kind):
     built = build(**kind)
     text, sound = states(1, 5, FRAMES + 6)
-    assert_equal(predict(built, batch_of([[(text, sound)]])),
-                 predict(built, batch_of([[(text, sound[:FRAMES])]])))  # fmt: skip
+    assert_equal(
+        predict(built, batch_of([[(text, sound)]])),
+        predict(built, batch_of([[(text, sound[:FRAMES])]])),
+    )
 
 
 def test_outputs_are_probabilities_and_scores_on_the_scale_in_half_precision_too():
@@ -435,8 +478,10 @@ def test_utterances_before_the_context_are_not_read():
 def test_the_beginning_of_a_dialogue_has_no_context():
     built = build(context=2)
     nothing = states(0, 0, 0)
-    assert_equal(predict(built, batch_of([[nothing, nothing, states(1)]])),
-                 predict(build(), batch_of([[states(1)]])))  # fmt: skip
+    assert_equal(
+        predict(built, batch_of([[nothing, nothing, states(1)]])),
+        predict(build(), batch_of([[states(1)]])),
+    )
 
 
 def test_a_fine_tuned_encoder_reads_cls_judged_sep_previous_sep():
@@ -451,8 +496,11 @@ def test_a_fine_tuned_encoder_reads_cls_judged_sep_previous_sep():
     assert differ(expected, predict(alone, heard([[(reverse, wave)]])))
     long = [spoken(1, 9), spoken(2, 7)]  # of 20 pieces the first 12 are kept
     kept = torch.cat([long[1][0], long[0][0][1:]])[:LONGEST]
-    assert_equal(predict(build(finetune=True, context=1), heard([long])),
-                 predict(alone, heard([[(kept, long[1][1])]])), 1e-4)  # fmt: skip
+    assert_equal(
+        predict(build(finetune=True, context=1), heard([long])),
+        predict(alone, heard([[(kept, long[1][1])]])),
+        1e-4,
+    )
 
 
 # --- fine-tuning ---------------------------------------------------------------------------------
@@ -476,9 +524,18 @@ def test_what_is_masked_does_not_reach_a_fine_tuned_model():
     built = build(finetune=True)
     before, other = [[spoken(1)], [spoken(2)]], [[spoken(3)], [spoken(4)]]
     for side, name in enumerate(("tokens", "waveform")):
-        gone = [heard([[tuple((b if i == side else a)[i] for i in range(2)) for a, b in
-                        zip(x, y, strict=True)] for x, y in zip(before, rows, strict=True)])
-                for rows in (before, other)]  # fmt: skip
+        gone = [
+            heard(
+                [
+                    [
+                        tuple((b if i == side else a)[i] for i in range(2))
+                        for a, b in zip(x, y, strict=True)
+                    ]
+                    for x, y in zip(before, rows, strict=True)
+                ]
+            )
+            for rows in (before, other)
+        ]
         assert differ(*(predict(built, batch) for batch in gone))
         for batch in gone:
             batch[f"{name}_mask"] = torch.zeros_like(batch[f"{name}_mask"])
@@ -499,9 +556,11 @@ def test_an_encoder_has_no_say_where_it_has_nothing_to_read(part, silent):
 
 def truth(rows):
     generator = torch.Generator().manual_seed(3)
-    return {"emotion": torch.rand(rows, 7, generator=generator).softmax(-1),
-            "arousal": 1 + 4 * torch.rand(rows, generator=generator),
-            "valence": 1 + 4 * torch.rand(rows, generator=generator)}  # fmt: skip
+    return {
+        "emotion": torch.rand(rows, 7, generator=generator).softmax(-1),
+        "arousal": 1 + 4 * torch.rand(rows, generator=generator),
+        "valence": 1 + 4 * torch.rand(rows, generator=generator),
+    }
 
 
 @every_kind
@@ -538,8 +597,11 @@ def test_checkpointing_gives_the_same_gradients():
         built = build(finetune=True, fusion="concat", checkpointing=checkpointing).train()
         loss.EmotionLoss(0.66)(built(batch), batch)["loss"].backward()
         found.append({n: p.grad for n, p in built.named_parameters() if p.requires_grad})
-        on = [m.gradient_checkpointing for m in built.modules()
-              if hasattr(m, "gradient_checkpointing")]  # fmt: skip
+        on = [
+            m.gradient_checkpointing
+            for m in built.modules()
+            if hasattr(m, "gradient_checkpointing")
+        ]
         assert on and any(on) == checkpointing
     for name, gradient in found[0].items():
         torch.testing.assert_close(found[1][name], gradient, atol=1e-6, rtol=1e-4)
@@ -608,9 +670,11 @@ def configured(folders, **more):
     """What training writes down of a model, before it is built."""
     said = mixer.Settings(**({"dropout": 0.0} | more))
     settings = SimpleNamespace(
-        **vars(said), model="mixer", text_encoder=str(folders / "text"),
+        **vars(said),
+        model="mixer",
+        text_encoder=str(folders / "text"),
         speech_encoder=str(folders / "speech"),
-    )  # fmt: skip
+    )
     model.complete(settings)
     return json.loads(json.dumps(vars(settings)))
 
@@ -628,12 +692,20 @@ def test_frozen_states_give_the_prediction_of_the_encoders_themselves(folders, f
     settings, wavs = SimpleNamespace(**frozen), [folders / f"{i}.wav" for i in range(3)]
     texts = text_states.Extractor(text_states.parameters(settings)).many(TEXTS[:3])
     sounds = speech_states.Extractor(speech_states.parameters(settings)).many(wavs)
-    rows = [[(torch.from_numpy(t).float(), torch.from_numpy(s).float())]
-            for t, s in zip(texts, sounds, strict=True)]  # fmt: skip
+    rows = [
+        [(torch.from_numpy(t).float(), torch.from_numpy(s).float())]
+        for t, s in zip(texts, sounds, strict=True)
+    ]
     reader = tokens.Extractor(tokens.parameters(settings))
-    read = [[(torch.from_numpy(reader(text, [0])[0]).long(),
-              torch.from_numpy(soundfile.read(wav, dtype="float32")[0]))]
-            for text, wav in zip(TEXTS[:3], wavs, strict=True)]  # fmt: skip
+    read = [
+        [
+            (
+                torch.from_numpy(reader(text, [0])[0]).long(),
+                torch.from_numpy(soundfile.read(wav, dtype="float32")[0]),
+            )
+        ]
+        for text, wav in zip(TEXTS[:3], wavs, strict=True)
+    ]
     got, expected = predict(part, batch_of(rows)), predict(whole, heard(read))
     assert differ(row(expected, 0), row(expected, 1))
     assert_equal(got, expected, 1e-3)
@@ -706,16 +778,47 @@ def trained(workplace, tmp_path_factory):
         tiny_bert.write("bert", preparation.open_corpus("corpus").utterances["text"].tolist())
         tiny_wav2vec2.write("wav2vec2")
         assert main.main(flags("frozen", "--max_seconds", "4", "--context", "1")) == 0
-        tuned = ["--fusion", "concat", "--finetune", "--context", "1", "--max_seconds", "2",
-                 "--modality_dropout", "0.3", "--encoder_lr", "1e-4"]  # fmt: skip
+        tuned = [
+            "--fusion",
+            "concat",
+            "--finetune",
+            "--context",
+            "1",
+            "--max_seconds",
+            "2",
+            "--modality_dropout",
+            "0.3",
+            "--encoder_lr",
+            "1e-4",
+        ]
         assert main.main(flags("tuned", *tuned)) == 0
     return place
 
 
 def flags(name, *more):
-    return ["--model", "mixer", "--data", "corpus", "--test_split", "[3,4]", "--text_encoder",
-            "bert", "--speech_encoder", "wav2vec2", "--epochs", "1", "--batch_size", "8",
-            "--gpu_id", "-1", "--precision", "float32", "--save_name", name, *more]  # fmt: skip
+    return [
+        "--model",
+        "mixer",
+        "--data",
+        "corpus",
+        "--test_split",
+        "[3,4]",
+        "--text_encoder",
+        "bert",
+        "--speech_encoder",
+        "wav2vec2",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "8",
+        "--gpu_id",
+        "-1",
+        "--precision",
+        "float32",
+        "--save_name",
+        name,
+        *more,
+    ]
 
 
 @pytest.mark.parametrize("name", ["frozen", "tuned"])
@@ -727,8 +830,9 @@ def test_a_run_predicts_each_test_row_and_does_so_again(trained, tmp_path, name)
     with contextlib.chdir(place):
         assert main.main(["--test_only", name, "--gpu_id", "-1"]) == 0
     [tested] = (place / "exp" / name).glob("test_*")
-    before, after = (pd.read_csv(folder / "predictions.csv")
-                     for folder in (place / "exp" / name, tested))  # fmt: skip
+    before, after = (
+        pd.read_csv(folder / "predictions.csv") for folder in (place / "exp" / name, tested)
+    )
     pd.testing.assert_frame_equal(before, after, atol=1e-5)
     assert len(before) == 12 and before["valence"].nunique() == 12
     probabilities = before[[f"p_{i}" for i in range(7)]].to_numpy()
@@ -747,8 +851,11 @@ def test_a_run_moves_both_encoders_and_not_the_convolutions(trained):
     state = torch.load(trained / "exp" / "tuned" / "model.pth", weights_only=True)
     for part, folder in (("encoder", "bert"), ("speech", "wav2vec2")):
         before = transformers.AutoModel.from_pretrained(trained / folder).state_dict()
-        far = {n: (t - state[f"{part}.{n}"]).abs().max() for n, t in before.items()
-               if f"{part}.{n}" in state and t.is_floating_point()}  # fmt: skip
+        far = {
+            n: (t - state[f"{part}.{n}"]).abs().max()
+            for n, t in before.items()
+            if f"{part}.{n}" in state and t.is_floating_point()
+        }
         still = {n for n in far if n.startswith("feature_extractor")}
         assert bool(still) == (part == "speech") and not any(far[n] for n in still)
         moved = [far[n] for n in far if n not in still]
@@ -767,8 +874,10 @@ def test_a_run_moves_both_encoders_and_not_the_convolutions(trained):
         ({"speech": None}, "needs `speech`, of its speech encoder"),
         ({"speech": {}}, "speech should have a hidden_size, a whole number; it is None"),
         ({"encoder": CONFIG | {"hidden_size": "8"}}, "encoder should have a hidden_size"),
-        ({"encoder": CONFIG | {"hidden_size": 12}, "fusion": "cross"},
-         "--fusion cross needs .* multiple of 8, its heads; it is 12"),
+        (
+            {"encoder": CONFIG | {"hidden_size": 12}, "fusion": "cross"},
+            "--fusion cross needs .* multiple of 8, its heads; it is 12",
+        ),
         ({"finetune": True, "max_length": 65}, "--max_length should be at most 64"),
         ({"finetune": True, "encoder": {"hidden_size": 8}}, "no text encoder can be built"),
         ({"finetune": True, "speech": {"hidden_size": 8}}, "no speech encoder can be built"),
@@ -777,7 +886,7 @@ def test_a_run_moves_both_encoders_and_not_the_convolutions(trained):
         ({"context": -1}, "context should be at least 0"),
         ({"heads": "anger"}, "--heads needs some of emotion, arousal, valence"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_model_are_an_error(changed, message):
     with pytest.raises(UserError, match=message):
         build(**changed)

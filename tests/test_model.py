@@ -19,30 +19,62 @@ from utils import UserError
 W, TEXT_DIM, ROWS = 3, 12, 3
 SMALL = {"hidden_size": 8, "ws": W, "text_dim": TEXT_DIM}
 TINY = {
-    "model_type": "bert", "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2,
-    "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 64,
-    "pad_token_id": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-}  # fmt: skip
+    "model_type": "bert",
+    "vocab_size": 40,
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "max_position_embeddings": 64,
+    "pad_token_id": 1,
+    "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}
 SPEECH = {
-    "model_type": "wav2vec2", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
-    "intermediate_size": 32, "conv_dim": [8] * 7, "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
-    "conv_stride": [5, 2, 2, 2, 2, 2, 2], "num_conv_pos_embeddings": 8,
-    "num_conv_pos_embedding_groups": 2, "feat_extract_norm": "group", "layerdrop": 0.0,
-    "hidden_dropout": 0.0, "attention_dropout": 0.0, "activation_dropout": 0.0,
-    "feat_proj_dropout": 0.0, "do_normalize": True,
-}  # fmt: skip
+    "model_type": "wav2vec2",
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "conv_dim": [8] * 7,
+    "conv_kernel": [10, 3, 3, 3, 3, 2, 2],
+    "conv_stride": [5, 2, 2, 2, 2, 2, 2],
+    "num_conv_pos_embeddings": 8,
+    "num_conv_pos_embedding_groups": 2,
+    "feat_extract_norm": "group",
+    "layerdrop": 0.0,
+    "hidden_dropout": 0.0,
+    "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+    "feat_proj_dropout": 0.0,
+    "do_normalize": True,
+}
 NEEDED = {  # by models that have such a setting
-    "encoder": TINY, "special": {"cls": 2, "sep": 3, "pad": 1}, "max_length": 40,
-    "heads": "emotion,arousal,valence", "dropout": 0.0, "attention_dropout": 0.0,
-    "speech": SPEECH, "frames": 20,
-}  # fmt: skip
+    "encoder": TINY,
+    "special": {"cls": 2, "sep": 3, "pad": 1},
+    "max_length": 40,
+    "heads": "emotion,arousal,valence",
+    "dropout": 0.0,
+    "attention_dropout": 0.0,
+    "speech": SPEECH,
+    "frames": 20,
+}
 FUNCTIONALS = utils.leaf("features", "functionals").shape({})
-SHAPES = {"log_mel": (229, 313), "sentence": (TEXT_DIM,), "functionals": FUNCTIONALS,
-          "speech_layers": (3, 16)}  # fmt: skip
+SHAPES = {
+    "log_mel": (229, 313),
+    "sentence": (TEXT_DIM,),
+    "functionals": FUNCTIONALS,
+    "speech_layers": (3, 16),
+}
 RAGGED = {  # steps, and of each
-    "tokens": (9,), "mfcc": (30, 100), "spectrogram": (120, 321), "waveform": (2400,),
-    "text_states": (9, 16), "speech_states": (20, 16), "mfcc_seconds": (12, 32),
-}  # fmt: skip
+    "tokens": (9,),
+    "mfcc": (30, 100),
+    "spectrogram": (120, 321),
+    "waveform": (2400,),
+    "text_states": (9, 16),
+    "speech_states": (20, 16),
+    "mfcc_seconds": (12, 32),
+}
 
 
 def small(name):
@@ -57,8 +89,9 @@ def has_gradients(name):
 
 
 # those that judge each second of a video: tests/test_highlight_model.py
-LEAVES = [name for name in utils.leaves("models")
-          if not hasattr(utils.leaf("models", name), "SEQUENCE")]  # fmt: skip
+LEAVES = [
+    name for name in utils.leaves("models") if not hasattr(utils.leaf("models", name), "SEQUENCE")
+]
 NETWORKS = [name for name in LEAVES if has_gradients(name)]
 
 

@@ -25,9 +25,12 @@ def run(name: str, folder: Path) -> nbformat.NotebookNode:
     for cell in code(notebook):
         cell.outputs = []
     nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", record_timing=False,
+        notebook,
+        timeout=300,
+        kernel_name="python3",
+        record_timing=False,
         resources={"metadata": {"path": str(folder)}},
-    ).execute()  # fmt: skip
+    ).execute()
     return notebook
 
 
@@ -73,8 +76,10 @@ def test_a_notebook_is_committed_as_it_ran_without_errors_paths_or_times(name):
         range(1, len(code(notebook)) + 1)
     )
     assert {o.output_type for o in outputs(notebook)} <= {
-        "stream", "display_data", "execute_result"
-    }  # fmt: skip
+        "stream",
+        "display_data",
+        "execute_result",
+    }
     assert not [o.text for o in outputs(notebook) if o.get("name") == "stderr"]
     assert pictures(notebook) >= 5
     assert not any(cell.metadata for cell in notebook.cells)

@@ -34,10 +34,22 @@ def few_bands(monkeypatch) -> None:
 def both(workplace) -> tuple[dataset.Windows, reference.PlainWindows]:
     """The training windows of the synthetic corpus, from our cache and from the wavs."""
     settings = argparse.Namespace(
-        data="corpus", tables="raw", max_bad=0.05, SorL="speaker", test_split=(4,), val_split=(),
-        text_encoder="char-ngram", text_dim=768, sr=16_000,
-        disjoint=None, leave_out=(), train_extra=(), test_extra=(), labels=None, target="votes",
-    )  # fmt: skip
+        data="corpus",
+        tables="raw",
+        max_bad=0.05,
+        SorL="speaker",
+        test_split=(4,),
+        val_split=(),
+        text_encoder="char-ngram",
+        text_dim=768,
+        sr=16_000,
+        disjoint=None,
+        leave_out=(),
+        train_extra=(),
+        test_extra=(),
+        labels=None,
+        target="votes",
+    )
     with contextlib.chdir(workplace):
         material = dataset.open_material(settings, ("log_mel", "sentence"))
         windows = dataset.Windows(material, "train")

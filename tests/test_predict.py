@@ -57,8 +57,12 @@ def test_a_folder_gives_a_line_an_utterance_and_a_picture(predict, place, tmp_pa
     code, said, _ = predict("both", "talk", "--out", tmp_path / "o")
     assert code == 0
     assert {p.name for p in (tmp_path / "o").iterdir() if p.name[0] != "."} == {
-        "asked.json", "predictions.csv", "predictions.jsonl", "summary.json", "timeline.png",
-    }  # fmt: skip
+        "asked.json",
+        "predictions.csv",
+        "predictions.jsonl",
+        "summary.json",
+        "timeline.png",
+    }
     found = lines(tmp_path / "o")
     assert [line["segment"] for line in found] == [str(n) for n in range(COUNT)]
     for line in found:
@@ -91,9 +95,15 @@ def test_explain_writes_the_effects_and_a_picture(predict, tmp_path):
     assert code == 0
     effects = lines(tmp_path / "o")[1]["explanation"]
     assert [(e["back"], e["kind"]) for e in effects] == [
-        (0, "sound"), (0, "text"), (0, "both"), (1, "sound"), (1, "text"), (1, "both"),
-        (None, "sound"), (None, "text"),
-    ]  # fmt: skip
+        (0, "sound"),
+        (0, "text"),
+        (0, "both"),
+        (1, "sound"),
+        (1, "text"),
+        (1, "both"),
+        (None, "sound"),
+        (None, "text"),
+    ]
     assert all(-1 <= e["emotion"] <= 1 for e in effects)
     assert (tmp_path / "o/explain.png").exists()
 
@@ -152,8 +162,10 @@ def test_the_timeline_of_many_dialogues_is_drawn_for_the_first(predict, tmp_path
 
 
 def answers(folder):
-    return {name: (folder / name).read_bytes() for name in ("predictions.jsonl", "predictions.csv",
-                                                            "timeline.png")}  # fmt: skip
+    return {
+        name: (folder / name).read_bytes()
+        for name in ("predictions.jsonl", "predictions.csv", "timeline.png")
+    }
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"segment": "3", "fi', b"\xff\xfe\n", b"[]\n{}\n"])
@@ -167,8 +179,11 @@ def test_what_a_kill_left_is_cut_back_and_gone_on_with(predict, tmp_path, monkey
         (tmp_path / "cut" / name).unlink()
     calls = []
     stream = predictor.Predictor.stream
-    monkeypatch.setattr(predictor.Predictor, "stream", lambda self, rows, first, then: calls.append(
-        first) or stream(self, rows, first, then))  # fmt: skip
+    monkeypatch.setattr(
+        predictor.Predictor,
+        "stream",
+        lambda self, rows, first, then: calls.append(first) or stream(self, rows, first, then),
+    )
     code, *_ = predict("both", "talk", "--out", tmp_path / "cut")
     assert code == 0 and calls == [3]
     assert answers(tmp_path / "cut") == answers(tmp_path / "whole")
@@ -231,8 +246,12 @@ def test_a_killed_process_goes_on_and_ends_with_the_same_answers(predict, place,
     talk = voices(tmp_path / "talk", 70)
     predict("both", talk, "--out", tmp_path / "whole")
     command = [sys.executable, str(ROOT / "main.py"), "predict", "both", str(talk)]
-    process = subprocess.Popen([*command, "--out", str(tmp_path / "cut")], cwd=place,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    process = subprocess.Popen(
+        [*command, "--out", str(tmp_path / "cut")],
+        cwd=place,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     there = tmp_path / "cut/predictions.jsonl"
     while process.poll() is None and not (there.exists() and there.stat().st_size):
         time.sleep(0.005)

@@ -121,8 +121,9 @@ def test_a_part_of_a_long_recording_is_heard_like_a_file_of_its_own(place, judge
     wave, rate = soundfile.read(place / "talk/0.wav")
     soundfile.write(tmp_path / "part.wav", wave, rate, subtype="FLOAT")
     quiet = np.zeros(rate)
-    soundfile.write(tmp_path / "all.wav", np.concatenate([quiet, wave, quiet]), rate,
-                    subtype="FLOAT")  # fmt: skip
+    soundfile.write(
+        tmp_path / "all.wav", np.concatenate([quiet, wave, quiet]), rate, subtype="FLOAT"
+    )
     (tmp_path / "one.csv").write_text("wav\npart.wav\n")
     (tmp_path / "two.csv").write_text(f"wav,start,end\nall.wav,1,{1 + len(wave) / rate}\n")
     one, two = (said(judge, listed(tmp_path / f"{n}.csv")) for n in ("one", "two"))
@@ -158,8 +159,16 @@ def test_a_run_that_never_missed_text_needs_force(place, judge):
 
 
 def test_a_run_that_was_trained_without_text_now_and_then_needs_none(place, tmp_path):
-    folder = untrained(tmp_path / "mate", "mate", "--text_encoder", "char-ngram",
-                       "--hidden_size", 8, "--modality_dropout", 0.15)  # fmt: skip
+    folder = untrained(
+        tmp_path / "mate",
+        "mate",
+        "--text_encoder",
+        "char-ngram",
+        "--hidden_size",
+        8,
+        "--modality_dropout",
+        0.15,
+    )
     rows = listed(place / "talk").assign(text="")
     assert predictor.of_run(folder).check(rows) == []
 
@@ -184,16 +193,25 @@ def test_silence_without_text_is_a_trouble_and_no_number(place, judge, tmp_path)
 
 
 def test_a_run_of_text_alone_refuses_recordings_without_any(place, tmp_path):
-    folder = untrained(tmp_path / "mate", "mate", "--text_encoder", "char-ngram", "--modality",
-                       "text", "--hidden_size", 8)  # fmt: skip
+    folder = untrained(
+        tmp_path / "mate",
+        "mate",
+        "--text_encoder",
+        "char-ngram",
+        "--modality",
+        "text",
+        "--hidden_size",
+        8,
+    )
     with pytest.raises(UserError, match=r"reads text alone, no utterance has any: put NAME.txt"):
         predictor.of_run(folder).check(listed(place / "talk").assign(text=""))
 
 
 def test_vectors_of_a_corpus_say_nothing_of_other_lines(place, tmp_path):
     (tmp_path / "v.npy").write_bytes(b"")
-    folder = untrained(tmp_path / "mate", "mate", "--hidden_size", 8,
-                       text_encoder=str(tmp_path / "v.npy"))  # fmt: skip
+    folder = untrained(
+        tmp_path / "mate", "mate", "--hidden_size", 8, text_encoder=str(tmp_path / "v.npy")
+    )
     with pytest.raises(UserError, match="name the encoder they were made with"):
         predictor.of_run(folder)
     moved = predictor.of_run(folder, moved={"text_encoder": "char-ngram"})
@@ -208,8 +226,14 @@ def encoders(tmp_path_factory):
     place = tmp_path_factory.mktemp("encoders")
     tiny_bert.write(place / "bert", LINES)
     tiny_wav2vec2.write(place / "wav2vec2")
-    return ["--text_encoder", place / "bert", "--speech_encoder", place / "wav2vec2",
-            "--vision_encoder", "colour-motion"]  # fmt: skip
+    return [
+        "--text_encoder",
+        place / "bert",
+        "--speech_encoder",
+        place / "wav2vec2",
+        "--vision_encoder",
+        "colour-motion",
+    ]
 
 
 @pytest.mark.parametrize("name", utils.leaves("models"))
@@ -284,8 +308,9 @@ def test_an_effect_is_the_answer_less_the_answer_without_that_part(place, judge)
     label = int(p.argmax())
     assert [(e.back, e.kind) for e in effects] == [
         *[(back, kind) for back in range(3) for kind in ("sound", "text", "both")],
-        (None, "sound"), (None, "text"),
-    ]  # fmt: skip
+        (None, "sound"),
+        (None, "text"),
+    ]
     assert [e.segment for e in effects[:9:3]] == ["2", "1", "0"]
     for effect in effects:
         names = {"sound": ["log_mel"], "text": ["sentence"], "both": ["log_mel", "sentence"]}
@@ -309,10 +334,33 @@ def test_what_is_not_there_has_no_effect_and_a_single_part_no_reason(place, judg
 @needs_shared
 def test_real_speech_gets_what_its_test_gave(tmp_path):
     """A run on real recordings, and `predict` on the same files: the same numbers."""
-    flags = ["--data", str(SHARED / "real_speech"), "--model", "mate", "--ws", "2",
-             "--text_encoder", "char-ngram", "--hidden_size", "8", "--epochs", "1",
-             "--batch_size", "32", "--test_split", "4", "--leave_out", "1", "2",
-             "--precision", "float32", "--gpu_id", "-1", "--save_name", "real"]  # fmt: skip
+    flags = [
+        "--data",
+        str(SHARED / "real_speech"),
+        "--model",
+        "mate",
+        "--ws",
+        "2",
+        "--text_encoder",
+        "char-ngram",
+        "--hidden_size",
+        "8",
+        "--epochs",
+        "1",
+        "--batch_size",
+        "32",
+        "--test_split",
+        "4",
+        "--leave_out",
+        "1",
+        "2",
+        "--precision",
+        "float32",
+        "--gpu_id",
+        "-1",
+        "--save_name",
+        "real",
+    ]
     with contextlib.chdir(tmp_path):
         assert main.main(flags) == 0
         from preparation import open_corpus

@@ -20,9 +20,14 @@ from benchmarks import tiny_bert
 from utils import UserError
 
 TEXTS = [
-    "오늘 날씨가 정말 좋네요.", "나는 너무 화가 나서 참을 수 없었어.", "왜 그렇게 말하는 거야?",
-    "괜찮아, 다 잘 될 거야.", "무서워서 잠을 잘 수가 없어.", "어.", "ABC 3,000원",
-]  # fmt: skip
+    "오늘 날씨가 정말 좋네요.",
+    "나는 너무 화가 나서 참을 수 없었어.",
+    "왜 그렇게 말하는 거야?",
+    "괜찮아, 다 잘 될 거야.",
+    "무서워서 잠을 잘 수가 없어.",
+    "어.",
+    "ABC 3,000원",
+]
 IDS = torch.tensor([[2, 9, 7, 12, 5, 3]])
 
 
@@ -77,8 +82,9 @@ def test_a_checkpoint_with_or_without_the_prefix_bert_loads_completely(kobert, o
         torch.nn.init.normal_(parameter, std=0.3)
     saved.save_pretrained(own)
     written = load_file(own / "model.safetensors")
-    assert all(name.startswith(("bert.", "cls", "classifier")) == (kind != "bare")
-               for name in written)  # fmt: skip
+    assert all(
+        name.startswith(("bert.", "cls", "classifier")) == (kind != "bare") for name in written
+    )
     if file == "bin":
         torch.save(written, own / "pytorch_model.bin")
         (own / "model.safetensors").unlink()
@@ -223,8 +229,14 @@ def test_an_encoder_is_built_again_from_its_config_alone(kobert):
 
 def test_a_config_tells_the_sizes_and_no_machine(kobert):
     config = pretrained.config(kobert)
-    wanted = {"model_type": "bert", "hidden_size": 64, "num_hidden_layers": 2, "pad_token_id": 1,
-              "max_position_embeddings": 512, "layer_norm_eps": 1e-12}  # fmt: skip
+    wanted = {
+        "model_type": "bert",
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "pad_token_id": 1,
+        "max_position_embeddings": 512,
+        "layer_norm_eps": 1e-12,
+    }
     assert config.items() >= wanted.items()
     assert str(kobert) not in json.dumps(config)
     assert pretrained.positions(config) == 512
@@ -232,8 +244,11 @@ def test_a_config_tells_the_sizes_and_no_machine(kobert):
 
 
 def test_no_code_named_in_a_config_is_kept_or_run(own):
-    named = {"auto_map": {"AutoModel": "own.Own"}, "attn_implementation": "a/kernel",
-             "_attn_implementation": "a/kernel"}  # fmt: skip
+    named = {
+        "auto_map": {"AutoModel": "own.Own"},
+        "attn_implementation": "a/kernel",
+        "_attn_implementation": "a/kernel",
+    }
     path = own / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | named))
     assert not named.keys() & pretrained.config(own).keys()
@@ -251,9 +266,13 @@ def test_without_the_pooler_none_is_built(kobert):
 
 def test_electra_has_no_pooler_and_loads(kobert, tmp_path):
     config = transformers.ElectraConfig(
-        vocab_size=60, hidden_size=32, embedding_size=16, num_hidden_layers=2,
-        num_attention_heads=4, intermediate_size=40,
-    )  # fmt: skip
+        vocab_size=60,
+        hidden_size=32,
+        embedding_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=40,
+    )
     saved = transformers.ElectraForPreTraining(config).eval()
     saved.save_pretrained(tmp_path)
     module = loaded(tmp_path)
@@ -319,9 +338,14 @@ def test_the_pieces_of_any_other_encoder_are_its_own(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     own = transformers.BertTokenizerFast(str(tmp_path / "vocab.txt"), do_lower_case=False)
     own.save_pretrained(tmp_path)
-    config = transformers.BertConfig(vocab_size=len(words), hidden_size=32, pad_token_id=0,
-                                     num_hidden_layers=1, num_attention_heads=4,
-                                     intermediate_size=8)  # fmt: skip
+    config = transformers.BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        pad_token_id=0,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        intermediate_size=8,
+    )
     transformers.BertModel(config).save_pretrained(tmp_path)
     tokenizer = pretrained.tokenizer(tmp_path, pretrained.config(tmp_path))
     assert tokenizer[1:] == (2, 3, 0)
@@ -357,8 +381,9 @@ def test_an_encoder_that_is_not_there_says_how_to_get_it(monkeypatch, tmp_path):
         pretrained.find("a/b", ", or else")
 
 
-OTHER = pretrained.Kind("sound encoder", "sound-like", "--sound", ("sound.json",),
-                        ("hidden_size",), spare=("spare",))  # fmt: skip
+OTHER = pretrained.Kind(
+    "sound encoder", "sound-like", "--sound", ("sound.json",), ("hidden_size",), spare=("spare",)
+)
 
 
 def test_of_another_kind_its_own_flag_is_named_and_its_own_files_are_fetched(own, monkeypatch):

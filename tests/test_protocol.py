@@ -49,15 +49,20 @@ def test_an_impossible_split_says_which_sessions_there_are(test, val, message):
 # the number of scored rows of each fold is the sum over these sessions
 SEED12 = {
     20: [
-        ((8, 10, 14, 20), (6, 11)), ((9, 11, 15, 17), (10, 14)), ((2, 5, 6, 19), (7, 14)),
-        ((1, 4, 13, 16), (7, 12)), ((3, 7, 12, 18), (15, 16)),
+        ((8, 10, 14, 20), (6, 11)),
+        ((9, 11, 15, 17), (10, 14)),
+        ((2, 5, 6, 19), (7, 14)),
+        ((1, 4, 13, 16), (7, 12)),
+        ((3, 7, 12, 18), (15, 16)),
     ],
     40: [
-        ((10, 15, 16, 17, 19, 24, 30, 31), (8, 33)), ((2, 8, 20, 25, 27, 32, 38, 39), (10, 28)),
-        ((1, 5, 9, 11, 22, 29, 34, 35), (4, 38)), ((6, 14, 18, 21, 26, 33, 37, 40), (25, 36)),
+        ((10, 15, 16, 17, 19, 24, 30, 31), (8, 33)),
+        ((2, 8, 20, 25, 27, 32, 38, 39), (10, 28)),
+        ((1, 5, 9, 11, 22, 29, 34, 35), (4, 38)),
+        ((6, 14, 18, 21, 26, 33, 37, 40), (25, 36)),
         ((3, 4, 7, 12, 13, 23, 28, 36), (11, 32)),
     ],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("count", SEED12)
@@ -69,10 +74,12 @@ def test_the_shuffled_folds_are_the_published_ones(count):
 
 def test_five_folds_of_20_sessions_are_those_of_2022():
     assert protocol.folds("folds5", range(1, 21)) == [
-        ("folds5-1", (1, 2, 3, 4), ()), ("folds5-2", (5, 6, 7, 8), ()),
-        ("folds5-3", (9, 10, 11, 12), ()), ("folds5-4", (13, 14, 15, 16), ()),
+        ("folds5-1", (1, 2, 3, 4), ()),
+        ("folds5-2", (5, 6, 7, 8), ()),
+        ("folds5-3", (9, 10, 11, 12), ()),
+        ("folds5-4", (13, 14, 15, 16), ()),
         ("folds5-5", (17, 18, 19, 20), ()),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_session_left_out_is_the_whole_fold():
@@ -124,8 +131,11 @@ def test_a_window_ends_at_its_row_and_goes_back_through_its_dialogue(dialogues, 
 
 
 def test_quarantined_and_unlabelled_rows_are_never_targets():
-    rows = pd.DataFrame({
-        "quarantine": ["", "empty wav", "", ""], "emotion": ["happy", "sad", "", ""],
-        "arousal": [3.0, 3.0, 2.0, np.nan],
-    })  # fmt: skip
+    rows = pd.DataFrame(
+        {
+            "quarantine": ["", "empty wav", "", ""],
+            "emotion": ["happy", "sad", "", ""],
+            "arousal": [3.0, 3.0, 2.0, np.nan],
+        }
+    )
     assert protocol.is_target(rows).tolist() == [True, False, True, False]

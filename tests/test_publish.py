@@ -34,8 +34,10 @@ TEXT = {"model": "mate", "hidden_size": 4, "modality": "text", "text_dim": 8, "w
 
 def published(run: Path, out: Path, *flags: str) -> Path:
     """What the verb writes."""
-    assert main.main(["publish", run.name, "--save_path", str(run.parent), "--out", str(out),
-                      *flags]) == 0  # fmt: skip
+    assert (
+        main.main(["publish", run.name, "--save_path", str(run.parent), "--out", str(out), *flags])
+        == 0
+    )
     return out
 
 
@@ -112,8 +114,10 @@ def test_a_published_run_gives_the_same_numbers(folder, run_folder):
     assert model.serialise(after.state_dict()) == model.serialise(before.state_dict())
     generator = torch.Generator().manual_seed(0)
     shapes = {"log_mel": (229, 313), "sentence": (said["text_dim"],)}
-    batch = {name: torch.randn(2, said["ws"], *shape, generator=generator)
-             for name, shape in shapes.items()}  # fmt: skip
+    batch = {
+        name: torch.randn(2, said["ws"], *shape, generator=generator)
+        for name, shape in shapes.items()
+    }
     batch["mask"] = torch.arange(said["ws"]) >= torch.tensor([[0], [3]])
     one, other = predict(before, batch), predict(after, batch)
     assert one.keys() == other.keys() and all(torch.equal(one[head], other[head]) for head in one)
@@ -139,9 +143,24 @@ def test_the_same_run_gives_the_same_bytes(folder, run_folder, tmp_path):
 
 def test_what_was_learnt_without_gradients_is_published(workplace, tmp_path):
     with contextlib.chdir(workplace):
-        assert main.main(["--data", "corpus", "--test_split", "[3,4]", "--model", "functionals",
-                          "--save_path", str(tmp_path), "--save_name", "fitted",
-                          "--speaker_norm"]) == 0  # fmt: skip
+        assert (
+            main.main(
+                [
+                    "--data",
+                    "corpus",
+                    "--test_split",
+                    "[3,4]",
+                    "--model",
+                    "functionals",
+                    "--save_path",
+                    str(tmp_path),
+                    "--save_name",
+                    "fitted",
+                    "--speaker_norm",
+                ]
+            )
+            == 0
+        )
     out = published(tmp_path / "fitted", tmp_path / "out")
     (before, _), (after, said) = model.load(tmp_path / "fitted"), model.load(out)
     assert len(before.support) and torch.equal(before.support, after.support)
@@ -153,9 +172,23 @@ def test_what_was_learnt_without_gradients_is_published(workplace, tmp_path):
 def test_what_reads_a_run_can_use_a_published_configuration(folder, configuration):
     said = model.load(folder)[1]
     record.check_values(folder, said)
-    fields = ["model", "SorL", "ws", "sr", "text_dim", "text_encoder", "modality", "labels",
-              "modality_dropout", "majority", "split", "test_split", "git", "versions",
-              "class_counts"]  # fmt: skip
+    fields = [
+        "model",
+        "SorL",
+        "ws",
+        "sr",
+        "text_dim",
+        "text_encoder",
+        "modality",
+        "labels",
+        "modality_dropout",
+        "majority",
+        "split",
+        "test_split",
+        "git",
+        "versions",
+        "class_counts",
+    ]
     assert {name: said[name] for name in fields} == {name: configuration[name] for name in fields}
 
 
@@ -214,16 +247,35 @@ def test_no_utterance_is_in_any_file(folder, run_folder, workplace):
 
 
 SECRETS = {
-    "text_encoder": "/home/kim/bert", "speech_encoder": "~kim/w2v", "save_name": "kims",
-    "vision_encoder": "C:\\Users\\kim\\vit", "data": "kemdy19:/home/kim/K", "save_path": "kim/exp",
-    "train_extra": ["kemdy20:/home/kim/K20"], "note": "kim was here", "tested": "kim/exp/run",
-    "command": "python main.py --data /home/kim/K", "test_path": "kim",
+    "text_encoder": "/home/kim/bert",
+    "speech_encoder": "~kim/w2v",
+    "save_name": "kims",
+    "vision_encoder": "C:\\Users\\kim\\vit",
+    "data": "kemdy19:/home/kim/K",
+    "save_path": "kim/exp",
+    "train_extra": ["kemdy20:/home/kim/K20"],
+    "note": "kim was here",
+    "tested": "kim/exp/run",
+    "command": "python main.py --data /home/kim/K",
+    "test_path": "kim",
     "class_weights": ["../kim/w"],
-    "corpus": {"name": "kemdy19", "label": "kemdy19", "folder": "/home/kim/K19", "synthetic": False,
-               "fingerprint": "0123"},
-    "extra": [{"name": "kemdy20", "folder": "kim/K20", "fingerprint": "4567", "synthetic": False,
-               "split": {"train": [1, 2], "val": [], "test": []}}],
-}  # fmt: skip
+    "corpus": {
+        "name": "kemdy19",
+        "label": "kemdy19",
+        "folder": "/home/kim/K19",
+        "synthetic": False,
+        "fingerprint": "0123",
+    },
+    "extra": [
+        {
+            "name": "kemdy20",
+            "folder": "kim/K20",
+            "fingerprint": "4567",
+            "synthetic": False,
+            "split": {"train": [1, 2], "val": [], "test": []},
+        }
+    ],
+}
 
 
 def test_paths_and_names_that_a_run_was_given_are_left_out(reader, tmp_path):
@@ -237,8 +289,10 @@ def test_paths_and_names_that_a_run_was_given_are_left_out(reader, tmp_path):
     assert not re.search(rb"home|kim", everything(out))
     said = read_json(out / "config.json")
     assert [said[name] for name in ("text_encoder", "speech_encoder", "vision_encoder")] == [
-        "./bert", "./w2v", "./vit",
-    ]  # fmt: skip
+        "./bert",
+        "./w2v",
+        "./vit",
+    ]
     assert (said["corpus"]["folder"], said["extra"][0]["folder"]) == ("", "")
     assert not {"note", "tested", "command", "data", "save_name", "test_path"} & said.keys()
     text = (out / "README.md").read_text()
@@ -317,11 +371,15 @@ def test_each_score_stands_beside_its_baseline_interval_and_n(folder, run_folder
     text = (folder / "README.md").read_text()
     for name in ("accuracy", "macro_f1", "ccc_valence"):
         s = read_json(run_folder / "result.json")["scores"][name]
-        cells = [f"{s[key]:.3f}" for key in ("value", "low", "high", "baseline", "baseline_low",
-                                             "baseline_high")]  # fmt: skip
+        cells = [
+            f"{s[key]:.3f}"
+            for key in ("value", "low", "high", "baseline", "baseline_low", "baseline_high")
+        ]
         value, low, high, base, base_low, base_high = (c.replace("-0.000", "0.000") for c in cells)
-        row = (f"| `{name}` | {value} | [{low}, {high}] | {base} | [{base_low}, {base_high}] | "
-               f"{s['n']} |").replace("-", "\N{MINUS SIGN}")  # fmt: skip
+        row = (
+            f"| `{name}` | {value} | [{low}, {high}] | {base} | [{base_low}, {base_high}] | "
+            f"{s['n']} |"
+        ).replace("-", "\N{MINUS SIGN}")
         assert row in text
 
 
@@ -352,8 +410,10 @@ def test_scores_of_each_corpus_stand_apart(run, tmp_path):
     result = read_json(run / "result.json")
     other = json.loads(json.dumps(result["scores"]))
     other["macro_f1"]["value"] = 0.123456789
-    parts = {name: {"n": result["n"], "majority": "neutral", "scores": scores}
-             for name, scores in (("kemdy19", result["scores"]), ("kemdy20", other))}  # fmt: skip
+    parts = {
+        name: {"n": result["n"], "majority": "neutral", "scores": scores}
+        for name, scores in (("kemdy19", result["scores"]), ("kemdy20", other))
+    }
     rewrite(run / "configuration.json", **{key: SECRETS[key] for key in ("corpus", "extra")})
     rewrite(run / "result.json", synthetic=False, by_corpus=parts)
     card = card_of(published(run, tmp_path / "out"))
@@ -365,9 +425,16 @@ def test_scores_of_each_corpus_stand_apart(run, tmp_path):
 
 def test_the_card_says_what_it_is_not_for_and_how_to_use_it(folder):
     text = card_of(folder).text
-    for words in ("Not for judging people", "Korean alone", "trained on | sessions 1-2 |",
-                  "tested on | sessions 3-4 |", "| test | 3-4 |", 'model.load("DIR")',
-                  "python main.py predict DIR a.wav", "| majority baseline |"):  # fmt: skip
+    for words in (
+        "Not for judging people",
+        "Korean alone",
+        "trained on | sessions 1-2 |",
+        "tested on | sessions 3-4 |",
+        "| test | 3-4 |",
+        'model.load("DIR")',
+        "python main.py predict DIR a.wav",
+        "| majority baseline |",
+    ):
         assert words in text, words
 
 
@@ -391,8 +458,9 @@ def test_a_licence_that_is_no_id_is_refused(run, tmp_path, capsys):
         ("mixer", "audio-classification", None),
     ],
 )
-def test_a_model_with_an_encoder_in_it_names_that_as_its_base(name, task, base, configuration,
-                                                              tmp_path):  # fmt: skip
+def test_a_model_with_an_encoder_in_it_names_that_as_its_base(
+    name, task, base, configuration, tmp_path
+):
     run = saved(tmp_path / "exp/run", name, configuration, text_encoder="skt/kobert-base-v1")
     card = card_of(published(run, tmp_path / "out"))
     assert (card.data.pipeline_tag, card.data.base_model) == (task, base)
@@ -401,8 +469,13 @@ def test_a_model_with_an_encoder_in_it_names_that_as_its_base(name, task, base, 
 
 
 def test_an_encoder_of_a_folder_is_no_base(configuration, tmp_path):
-    run = saved(tmp_path / "exp/run", "kobert", configuration, text_encoder="data/gone",
-                encoder_files="0123")  # fmt: skip
+    run = saved(
+        tmp_path / "exp/run",
+        "kobert",
+        configuration,
+        text_encoder="data/gone",
+        encoder_files="0123",
+    )
     card = card_of(published(run, tmp_path / "out"))
     assert card.data.base_model is None and "`./gone`, fine-tuned" in card.text
 
@@ -421,10 +494,13 @@ def test_highlights_are_published_with_their_own_scores(configuration, tmp_path)
     draw, second = np.random.default_rng(0), np.arange(40)
     table = {
         "segment": [f"film{n // 10}#{n % 10:05d}" for n in second],
-        "dialogue": [f"film{n // 10}" for n in second], "corpus": ["aihub_highlight"] * 40,
-        "role": ["speaker"] * 40, "marks": [""] * 40, "highlight": draw.random(40),
+        "dialogue": [f"film{n // 10}" for n in second],
+        "corpus": ["aihub_highlight"] * 40,
+        "role": ["speaker"] * 40,
+        "marks": [""] * 40,
+        "highlight": draw.random(40),
         "highlight_true": draw.integers(0, 2, 40).astype(float),
-    }  # fmt: skip
+    }
     found = events.summary(table, 0.5, resamples=20)
     write_json(run / "result.json", {"highlight": found, "synthetic": True, "warnings": []})
     out = published(run, tmp_path / "out")
@@ -505,8 +581,12 @@ def test_an_interruption_leaves_nothing(count, run, tmp_path, monkeypatch):
 
     for module in (utils, publish):
         monkeypatch.setattr(module, "write_atomic", stopping)
-    assert main.main(["publish", "run", "--save_path", str(run.parent), "--out",
-                      str(tmp_path / "out")]) == 130  # fmt: skip
+    assert (
+        main.main(
+            ["publish", "run", "--save_path", str(run.parent), "--out", str(tmp_path / "out")]
+        )
+        == 130
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["exp"]
 
 
@@ -561,8 +641,10 @@ def test_damaged_tensors_are_refused_in_one_line(damage, small_folder):
 
 def test_code_in_a_renamed_pickle_is_not_run(small_folder):
     path = small_folder / "model.safetensors"
-    for data in (torch_bytes({"weight": Touch(small_folder / "made")}),
-                 pickle.dumps(Touch(small_folder / "made"))):  # fmt: skip
+    for data in (
+        torch_bytes({"weight": Touch(small_folder / "made")}),
+        pickle.dumps(Touch(small_folder / "made")),
+    ):
         path.write_bytes(data)
         unloadable(small_folder, SHOULD)
     state = model.build("lstm_audio", TINY, seed=1).state_dict()
@@ -582,8 +664,9 @@ def with_header(path: Path, change, body: bytes | None = None) -> None:
 
 
 def each(header: dict, **entry: object) -> dict:
-    return {name: value if name == "__metadata__" else value | entry
-            for name, value in header.items()}  # fmt: skip
+    return {
+        name: value if name == "__metadata__" else value | entry for name, value in header.items()
+    }
 
 
 HEADERS = {
@@ -617,13 +700,23 @@ def test_tensors_of_other_shapes_names_and_kinds_are_named(small_folder):
     with_header(path, lambda h: each(h, shape=[0, 7], data_offsets=[0, 0]), b"")
     unloadable(small_folder, r"safetensors does not fit .*config.json: .* is 0x7, should be ")
     path.write_bytes(whole)
-    with_header(path, lambda h: {f"{name}\n" if name[0] != "_" else name: value
-                                 for name, value in h.items()})  # fmt: skip
+    with_header(
+        path,
+        lambda h: {f"{name}\n" if name[0] != "_" else name: value for name, value in h.items()},
+    )
     unloadable(small_folder, "standardised.count is missing; ")
     path.write_bytes(whole)
-    with_header(path, lambda h: each(h, **{}) | {
-        name: value | {"dtype": "I32"} for name, value in h.items() if value.get("dtype") == "F32"
-    })  # fmt: skip
+    with_header(
+        path,
+        lambda h: (
+            each(h, **{})
+            | {
+                name: value | {"dtype": "I32"}
+                for name, value in h.items()
+                if value.get("dtype") == "F32"
+            }
+        ),
+    )
     unloadable(small_folder, "is torch.int32, should be torch.float32")
 
 
@@ -652,8 +745,11 @@ def test_a_missing_half_is_named(small_folder):
 
 
 def test_a_folder_of_both_kinds_or_neither_is_refused(small_folder, tmp_path):
-    unloadable(tmp_path, "cannot read .*configuration.json, of a run, or config.json, of a "
-                         "published model: neither is there")  # fmt: skip
+    unloadable(
+        tmp_path,
+        "cannot read .*configuration.json, of a run, or config.json, of a "
+        "published model: neither is there",
+    )
     model.save(small_folder, model.build("lstm_audio", TINY, seed=2), TINY)
     unloadable(small_folder, "both are there, it should be one")
     (small_folder / "configuration.json").unlink()  # the configuration decides, not the weights

@@ -173,8 +173,10 @@ def test_the_python_snippet_runs(name, workplace, run_folder, tmp_path):
         exec(compile(snippet, name, "exec"), names)
         batch = names["data"].batch([0, 1, 2])
     assert {head: tuple(v.shape) for head, v in names["prediction"].items()} == {
-        "emotion": (3, 7), "arousal": (3,), "valence": (3,),
-    }  # fmt: skip
+        "emotion": (3, 7),
+        "arousal": (3,),
+        "valence": (3,),
+    }
     documented = {key for row in table_rows(section(name, "2.6")) for key in code(row[0])}
     assert documented == set(batch)
 

@@ -105,10 +105,15 @@ def test_bad_files_are_rows_with_a_reason(tmp_path):
     soundfile.write(tmp_path / "7.wav", np.full(100, np.nan, np.float32), RATE, subtype="FLOAT")
     reasons = listed(tmp_path)["quarantine"].tolist()
     assert reasons == [
-        "", "empty wav", "not audio", "truncated wav",
-        ".m4a is not read; make it wav or flac first", "text in UTF-16", "no such file",
+        "",
+        "empty wav",
+        "not audio",
+        "truncated wav",
+        ".m4a is not read; make it wav or flac first",
+        "text in UTF-16",
+        "no such file",
         "not audio: infinite or NaN samples",
-    ]  # fmt: skip
+    ]
 
 
 def test_an_utterance_of_an_hour_is_refused_and_silence_is_no_error(tmp_path):
@@ -131,18 +136,29 @@ def table(tmp_path, text: str):
 
 def test_a_table_says_who_speaks_in_which_dialogue(tmp_path):
     wav(tmp_path / "w/a.wav", 3)
-    rows = listed(table(tmp_path, (
-        "wav,text,speaker,dialogue,start,end\n"
-        "w/a.wav,안녕,A,d1,,\n,말만 있다,B,d1,,\nw/a.wav,,A,,0.5,1.25\nw/a.wav,,A,,2,9\n,,B,,,\n"
-        "gone.wav,,A,d2,,\n"
-    )))  # fmt: skip
+    rows = listed(
+        table(
+            tmp_path,
+            (
+                "wav,text,speaker,dialogue,start,end\n"
+                "w/a.wav,안녕,A,d1,,\n,말만 있다,B,d1,,\nw/a.wav,,A,,0.5,1.25\n"
+                "w/a.wav,,A,,2,9\n,,B,,,\n"
+                "gone.wav,,A,d2,,\n"
+            ),
+        )
+    )
     assert rows["speaker"].tolist() == list("ABAABA")
     assert rows["dialogue"].tolist() == ["d1", "d1", "lines:4", "lines:5", "lines:6", "d2"]
     assert rows["text"].tolist() == ["안녕", "말만 있다", "", "", "", ""]
     assert rows["duration"].iloc[2] == 0.75
     assert rows["quarantine"].tolist() == [
-        "", "", "", "2..9 s is no part of 3 s of sound", "neither sound nor text", "no such file",
-    ]  # fmt: skip
+        "",
+        "",
+        "",
+        "2..9 s is no part of 3 s of sound",
+        "neither sound nor text",
+        "no such file",
+    ]
 
 
 def test_without_a_column_for_it_a_table_is_one_dialogue(tmp_path):

@@ -33,23 +33,30 @@ def predictions(n: int, seed: int = 1, present: int = 6) -> pd.DataFrame:
     logits = draw.normal(0, 1, (n, 7)) + 1.6 * np.eye(7)[truth]
     chance = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     second = draw.random(n) < 0.1
-    names = [EMOTIONS[t] + (f";{EMOTIONS[(t + 1) % present]}" if s and present > 1 else "")
-             for t, s in zip(truth, second, strict=True)]  # fmt: skip
+    names = [
+        EMOTIONS[t] + (f";{EMOTIONS[(t + 1) % present]}" if s and present > 1 else "")
+        for t, s in zip(truth, second, strict=True)
+    ]
     valence, arousal = (np.clip(draw.normal(3, 0.7, n), 1, 5).round(1) for _ in "va")
     rows = np.arange(n)
     table = {
-        "corpus": "kemdy19", "role": "speaker", "session": 1 + rows % 4,
+        "corpus": "kemdy19",
+        "role": "speaker",
+        "session": 1 + rows % 4,
         "segment": [f"Sess{1 + r % 4:02d}_script{1 + r // 4 % 6:02d}_F{r:03d}" for r in rows],
         "dialogue": [f"Sess{1 + r % 4:02d}_script{1 + r // 4 % 6:02d}" for r in rows],
         "speaker": [f"Sess{1 + r % 4:02d}_F" for r in rows],
-        "kind": np.where(rows // 4 % 6 < 4, "script", "impro"), "set": "test",
+        "kind": np.where(rows // 4 % 6 < 4, "script", "impro"),
+        "set": "test",
         **{f"p_{i}": chance[:, i] for i in range(7)},
         "arousal": np.clip(3 + 0.7 * (arousal - 3) + draw.normal(0, 0.4, n), 1, 5),
         "valence": np.clip(3 + 0.5 * (valence - 3) + draw.normal(0, 0.5, n), 1, 5),
-        "emotion": np.array(EMOTIONS)[chance.argmax(axis=1)], "emotion_true": names,
+        "emotion": np.array(EMOTIONS)[chance.argmax(axis=1)],
+        "emotion_true": names,
         **{f"votes_{e}": 10.0 * (truth == i) for i, e in enumerate(EMOTIONS)},
-        "arousal_true": arousal, "valence_true": valence,
-    }  # fmt: skip
+        "arousal_true": arousal,
+        "valence_true": valence,
+    }
     return pd.DataFrame(table)
 
 
@@ -57,25 +64,46 @@ def log_lines(epochs: int) -> list[dict]:
     """A log of losses that fall, with the validation's."""
     return [
         {
-            "epoch": e, "loss": 0.5 + 1.4 / e, "loss/emotion": 0.4 + 1.0 / e,
-            "loss/arousal": 0.2 + 0.5 / e, "loss/valence": 0.3 + 0.4 / e,
-            "val/loss": 0.9 + 0.8 / e + 0.004 * e, "val/uar": 0.3, "lr": 1e-3, "seconds": 12.5,
+            "epoch": e,
+            "loss": 0.5 + 1.4 / e,
+            "loss/emotion": 0.4 + 1.0 / e,
+            "loss/arousal": 0.2 + 0.5 / e,
+            "loss/valence": 0.3 + 0.4 / e,
+            "val/loss": 0.9 + 0.8 / e + 0.004 * e,
+            "val/uar": 0.3,
+            "lr": 1e-3,
+            "seconds": 12.5,
         }
         for e in range(1, epochs + 1)
-    ]  # fmt: skip
+    ]
 
 
 def configuration() -> dict:
     return {
-        "model": "mate", "SorL": "speaker", "backbone": "lstm", "optim": "adam", "ws": 8,
-        "lam": 0.66, "beta": 0.99, "loss": "normal", "epochs": 50, "batch_size": 64, "lr": 1e-3,
-        "data": "data/KEMDy19", "text_encoder": "skt/kobert-base-v1", "modality": "both",
-        "bidirectional": False, "seed": 42, "git": "677903d-dirty", "gpu_id": None,
-        "command": "python main.py --SorL speaker --test_split [1,2,3,4]", "parameters": 31204567,
+        "model": "mate",
+        "SorL": "speaker",
+        "backbone": "lstm",
+        "optim": "adam",
+        "ws": 8,
+        "lam": 0.66,
+        "beta": 0.99,
+        "loss": "normal",
+        "epochs": 50,
+        "batch_size": 64,
+        "lr": 1e-3,
+        "data": "data/KEMDy19",
+        "text_encoder": "skt/kobert-base-v1",
+        "modality": "both",
+        "bidirectional": False,
+        "seed": 42,
+        "git": "677903d-dirty",
+        "gpu_id": None,
+        "command": "python main.py --SorL speaker --test_split [1,2,3,4]",
+        "parameters": 31204567,
         "versions": {"torch": "2.11.0", "numpy": "2.4.0"},
         "corpus": {"name": "kemdy19", "folder": "/home/나/KEMDy19", "synthetic": False},
         "split": {"train": list(range(5, 21)), "val": [], "test": [1, 2, 3, 4]},
-    }  # fmt: skip
+    }
 
 
 def make_run(
@@ -225,10 +253,14 @@ def test_the_surest_mistake_is_no_modal_label(run, page):
 def test_configuration_and_command_and_preparation_are_there(page):
     words = page.words()
     for text in (
-        "python main.py --SorL speaker --test_split [1,2,3,4]", "versions.torch 2.11.0",
-        "gpu_id null", "corpus.folder /home/나/KEMDy19", "kept of 10285 rows read 10282",
-        "converted stereo 1204", "96 of 412 test lines",
-    ):  # fmt: skip
+        "python main.py --SorL speaker --test_split [1,2,3,4]",
+        "versions.torch 2.11.0",
+        "gpu_id null",
+        "corpus.folder /home/나/KEMDy19",
+        "kept of 10285 rows read 10282",
+        "converted stereo 1204",
+        "96 of 412 test lines",
+    ):
         assert text in words
 
 
@@ -267,10 +299,13 @@ def test_a_command_that_is_not_unicode_can_be_written(tmp_path):
 
 
 PROTOCOL = {
-    "role": "speaker", "seed": 42, "uses_test_audio": False, "leaks": None,
+    "role": "speaker",
+    "seed": 42,
+    "uses_test_audio": False,
+    "leaks": None,
     "sets": {"train": {"sessions": [5, 6, 7], "rows": 8200}, "test": {"rows": 2045, "ties": 3}},
     "dropped": {"quarantined": {"wav is truncated": 3}, "unlabelled": 2, "disjoint": {}},
-}  # fmt: skip
+}
 
 
 def changed(folder: Path, **values) -> Path:
@@ -397,11 +432,18 @@ def test_the_protocol_is_shown_as_small_tables(tmp_path):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        (True, "yes"), (None, "-"), (12345, "12,345"), (0.1 + 0.2, "0.3"), ("a_b", "a_b"),
-        ([], "none"), ([3, 1, 2], "1-3"), (["F", 1], "F, 1"), ({"a_b": {"c": 1}}, "a b: c: 1"),
+        (True, "yes"),
+        (None, "-"),
+        (12345, "12,345"),
+        (0.1 + 0.2, "0.3"),
+        ("a_b", "a_b"),
+        ([], "none"),
+        ([3, 1, 2], "1-3"),
+        (["F", 1], "F, 1"),
+        ({"a_b": {"c": 1}}, "a b: c: 1"),
         (list("abcdefghijklmn"), "a, b, c, d, e, f, g, h, i, j, k, l, ... (14)"),
     ],
-)  # fmt: skip
+)
 def test_a_value_of_json_is_a_few_words(value, text):
     assert wording.cell(value) == text
 
@@ -680,5 +722,6 @@ def test_a_score_below_zero_widens_the_axis_of_its_group():
     group = report.groups({"scores": {"ccc_arousal": score}})[0]
     assert group["axis"] == (-0.3, 1.0)
     assert group["rows"][0]["strip"]["value_span"] == (
-        pytest.approx(100 * 0.09 / 1.3, abs=0.01), pytest.approx(100 * 0.51 / 1.3, abs=0.01)
-    )  # fmt: skip
+        pytest.approx(100 * 0.09 / 1.3, abs=0.01),
+        pytest.approx(100 * 0.51 / 1.3, abs=0.01),
+    )

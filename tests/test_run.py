@@ -26,8 +26,17 @@ import training
 from utils import UserError, leaf, write_json
 
 DATA = ["--data", "corpus", "--test_split", "[3,4]", "--text_encoder", "char-ngram"]
-SMALL = [*DATA, "--hidden_size", "8", "--batch_size", "8", "--precision", "float32",
-         "--gpu_id", "-1"]  # fmt: skip
+SMALL = [
+    *DATA,
+    "--hidden_size",
+    "8",
+    "--batch_size",
+    "8",
+    "--precision",
+    "float32",
+    "--gpu_id",
+    "-1",
+]
 TEXT = [*SMALL, "--modality", "text", "--epochs", "1"]
 VOTES = "disgust angry sad fear surprise neutral happy".split()
 
@@ -96,9 +105,20 @@ def test_a_run_folder_is_named_by_what_was_run_and_when(run_folder):
 
 
 def test_a_run_folder_holds_every_file_and_no_other(run_folder):
-    wanted = {"configuration.json", "training.csv", "model.pth", "train_loss.log",
-              "loss_curve.png", "predictions.csv", "result.json", "confusion.csv",
-              "confusion.png", "report.html", "model.pth.b2sum", "protocol.json"}  # fmt: skip
+    wanted = {
+        "configuration.json",
+        "training.csv",
+        "model.pth",
+        "train_loss.log",
+        "loss_curve.png",
+        "predictions.csv",
+        "result.json",
+        "confusion.csv",
+        "confusion.png",
+        "report.html",
+        "model.pth.b2sum",
+        "protocol.json",
+    }
     names = {p.name for p in run_folder.iterdir() if p.is_file()}
     assert names >= wanted
     assert all(name.startswith("events.out.tfevents") for name in names - wanted)
@@ -109,10 +129,24 @@ def test_predictions_have_the_documented_columns_and_values(run_folder):
     text = (run_folder / "predictions.csv").read_text(encoding="utf-8")
     rows = pd.read_csv(run_folder / "predictions.csv")
     assert text.splitlines()[0].split(",") == [
-        "corpus", "role", "segment", "session", "dialogue", "speaker", "kind", "set",
-        *[f"p_{i}" for i in range(7)], "arousal", "valence", "emotion", "confidence",
-        "emotion_true", *[f"votes_{name}" for name in VOTES], "arousal_true", "valence_true",
-    ]  # fmt: skip
+        "corpus",
+        "role",
+        "segment",
+        "session",
+        "dialogue",
+        "speaker",
+        "kind",
+        "set",
+        *[f"p_{i}" for i in range(7)],
+        "arousal",
+        "valence",
+        "emotion",
+        "confidence",
+        "emotion_true",
+        *[f"votes_{name}" for name in VOTES],
+        "arousal_true",
+        "valence_true",
+    ]
     assert len(rows) == 12
     assert set(rows["session"]) == {3, 4}
     assert set(rows["set"]) == {"test"}
@@ -139,9 +173,21 @@ def test_predictions_hold_the_truth_of_the_annotation(run_folder, workplace):
 
 def test_a_result_has_the_documented_keys(run_folder):
     result = read(run_folder, "result.json")
-    assert set(result) == {"ties", "synthetic", "n", "classes", "scores", "per_class", "confusion",
-                           "by_kind", "preparation", "rows", "warnings", "calibration",
-                           "uses_test_audio"}  # fmt: skip
+    assert set(result) == {
+        "ties",
+        "synthetic",
+        "n",
+        "classes",
+        "scores",
+        "per_class",
+        "confusion",
+        "by_kind",
+        "preparation",
+        "rows",
+        "warnings",
+        "calibration",
+        "uses_test_audio",
+    }
     assert (result["ties"], result["synthetic"]) == ("drop", True)
     assert result["n"]["rows"] == 12
     assert result["rows"] == {"read": 24, "kept": 24}
@@ -149,10 +195,25 @@ def test_a_result_has_the_documented_keys(run_folder):
     assert [row["emotion"] for row in result["per_class"]] == VOTES
     assert np.array(result["confusion"]).shape == (7, 7)
     for score in result["scores"].values():
-        assert set(score) == {"value", "low", "high", "n", "baseline", "baseline_low",
-                              "baseline_high", "prior"}  # fmt: skip
-    assert {"accuracy", "uar", "macro_f1", "weighted_f1", "ccc_arousal", "ccc_valence",
-            "legacy_f1"} <= set(result["scores"])  # fmt: skip
+        assert set(score) == {
+            "value",
+            "low",
+            "high",
+            "n",
+            "baseline",
+            "baseline_low",
+            "baseline_high",
+            "prior",
+        }
+    assert {
+        "accuracy",
+        "uar",
+        "macro_f1",
+        "weighted_f1",
+        "ccc_arousal",
+        "ccc_valence",
+        "legacy_f1",
+    } <= set(result["scores"])
     treatments = {row["treatment"] for row in result["preparation"]}
     assert {"converted", "masked"} <= treatments
     assert all(set(row) == {"treatment", "reason", "count"} for row in result["preparation"])
@@ -165,11 +226,13 @@ def test_the_scores_of_a_result_are_those_of_its_predictions(run_folder):
     truth, predicted = single["emotion_true"], single["emotion"]
     oracle = {
         "accuracy": sklearn.metrics.accuracy_score(truth, predicted),
-        "uar": sklearn.metrics.recall_score(truth, predicted, labels=truth.unique(),
-                                            average="macro", zero_division=0),
-        "macro_f1": sklearn.metrics.f1_score(truth, predicted, labels=truth.unique(),
-                                             average="macro", zero_division=0),
-    }  # fmt: skip
+        "uar": sklearn.metrics.recall_score(
+            truth, predicted, labels=truth.unique(), average="macro", zero_division=0
+        ),
+        "macro_f1": sklearn.metrics.f1_score(
+            truth, predicted, labels=truth.unique(), average="macro", zero_division=0
+        ),
+    }
     for name, value in oracle.items():
         assert result["scores"][name]["value"] == pytest.approx(value)
         assert result["scores"][name]["n"] == len(single)
@@ -208,8 +271,11 @@ def test_a_configuration_holds_every_flag_and_what_made_the_run(run_folder):
     assert configuration["corpus"]["synthetic"] is True
     assert configuration["versions"]["torch"] == torch.__version__.split("+")[0]
     state = torch.load(run_folder / "model.pth", weights_only=True)
-    counted = sum(t.numel() for name, t in state.items()
-                  if "running" not in name and "num_batches" not in name)  # fmt: skip
+    counted = sum(
+        t.numel()
+        for name, t in state.items()
+        if "running" not in name and "num_batches" not in name
+    )
     assert configuration["parameters"] == counted
 
 
@@ -323,12 +389,15 @@ def test_with_val_split_the_best_epoch_is_kept(select, scores, place, monkeypatc
 def test_validation_rows_are_scored_by_the_epoch_that_was_kept(place):
     folder = trained(*VAL, "--epochs", "4", "--lr", "0.01")
     rows = pd.read_csv(folder / "predictions.csv")
-    assert rows.groupby("set")["session"].unique().map(list).to_dict() == {"test": [3, 4],
-                                                                        "val": [2]}  # fmt: skip
+    assert rows.groupby("set")["session"].unique().map(list).to_dict() == {
+        "test": [3, 4],
+        "val": [2],
+    }
     val = rows[(rows["set"] == "val") & ~rows["emotion_true"].str.contains(";")]
     truth = val["emotion_true"]
-    f1 = sklearn.metrics.f1_score(truth, val["emotion"], labels=truth.unique(), average="macro",
-                                  zero_division=0)  # fmt: skip
+    f1 = sklearn.metrics.f1_score(
+        truth, val["emotion"], labels=truth.unique(), average="macro", zero_division=0
+    )
     assert f1 == pytest.approx(max(line["val/macro_f1"] for line in log(folder)))
     assert read(folder, "result.json")["n"]["rows"] == 12, "validation rows are no test rows"
 
@@ -413,9 +482,16 @@ def test_the_class_weights_are_printed_and_saved_and_absent_classes_named(place,
 
 @pytest.mark.parametrize(
     "form",
-    ["--test_only NAME", "--test_only exp/NAME", "--test_only ./exp/NAME", "--test_path NAME",
-     "--test_only --test_path NAME", "--test_only --NAME", "--test_only NAME --save_path exp"],
-)  # fmt: skip
+    [
+        "--test_only NAME",
+        "--test_only exp/NAME",
+        "--test_only ./exp/NAME",
+        "--test_path NAME",
+        "--test_only --test_path NAME",
+        "--test_only --NAME",
+        "--test_only NAME --save_path exp",
+    ],
+)
 def test_every_form_of_test_only_gives_the_scores_of_training(form, text_run, place):
     folder = text_run
     before, prepared = files(folder), files(place / "data")
@@ -440,8 +516,15 @@ def test_a_run_with_sound_tested_again_gives_the_same_bytes(place, run_folder):
     assert (again / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
     assert read(again, "result.json")["scores"] == read(folder, "result.json")["scores"]
     names = {path.name for path in again.iterdir()}
-    assert names == {"configuration.json", "predictions.csv", "result.json", "confusion.csv",
-                     "confusion.png", "report.html", "protocol.json"}  # fmt: skip
+    assert names == {
+        "configuration.json",
+        "predictions.csv",
+        "result.json",
+        "confusion.csv",
+        "confusion.png",
+        "report.html",
+        "protocol.json",
+    }
 
 
 def test_a_run_may_be_tested_on_a_part_of_its_sessions_and_with_other_ties(text_run):
@@ -522,25 +605,35 @@ def open_material(data: str = "corpus", **changes) -> dataset.Material:
 
 
 def test_an_item_is_one_window_as_the_batch_dict(place):
-    data = dataset.KEMDy19("train", "speaker", ws=3, test_split=(3, 4), data="corpus",
-                           text_encoder="char-ngram")  # fmt: skip
+    data = dataset.KEMDy19(
+        "train", "speaker", ws=3, test_split=(3, 4), data="corpus", text_encoder="char-ngram"
+    )
     assert isinstance(data, torch.utils.data.Dataset)
     assert len(data) == 12
     shapes = {name: (tuple(value.shape), value.dtype) for name, value in data[0].items()}
     real, yes = torch.float32, torch.bool
     assert shapes == {
-        "log_mel": ((3, 229, 313), real), "log_mel_mask": ((3,), yes),
-        "sentence": ((3, 768), real), "sentence_mask": ((3,), yes), "mask": ((3,), yes),
-        "emotion": ((7,), real), "emotion_mask": ((), yes), "arousal": ((), real),
-        "arousal_mask": ((), yes), "valence": ((), real), "valence_mask": ((), yes),
+        "log_mel": ((3, 229, 313), real),
+        "log_mel_mask": ((3,), yes),
+        "sentence": ((3, 768), real),
+        "sentence_mask": ((3,), yes),
+        "mask": ((3,), yes),
+        "emotion": ((7,), real),
+        "emotion_mask": ((), yes),
+        "arousal": ((), real),
+        "arousal_mask": ((), yes),
+        "valence": ((), real),
+        "valence_mask": ((), yes),
         "row": ((), torch.int64),
-    }  # fmt: skip
+    }
     batch = next(iter(torch.utils.data.DataLoader(data, batch_size=4)))
     for name, value in data.batch(np.arange(4)).items():
         assert torch.equal(batch[name], value), name
     assert [list(mask) for mask in batch["mask"].tolist()[:3]] == [
-        [False, False, True], [False, True, True], [True, True, True]
-    ]  # fmt: skip
+        [False, False, True],
+        [False, True, True],
+        [True, True, True],
+    ]
     assert not batch["log_mel"][0, :2].any() and not batch["sentence"][0, :2].any()
     torch.testing.assert_close(batch["emotion"].sum(1), torch.ones(4))
     assert ((batch["arousal"] >= 1) & (batch["arousal"] <= 5)).all()
@@ -548,10 +641,11 @@ def test_an_item_is_one_window_as_the_batch_dict(place):
 
 def test_roles_share_sound_and_words_and_differ_in_truth(place):
     speaker, listener = (
-        dataset.KEMDy19("test", role, ws=2, test_split=(3, 4), data="corpus",
-                        text_encoder="char-ngram").batch(np.arange(12))
+        dataset.KEMDy19(
+            "test", role, ws=2, test_split=(3, 4), data="corpus", text_encoder="char-ngram"
+        ).batch(np.arange(12))
         for role in constants.ROLES
-    )  # fmt: skip
+    )
     for name in ("log_mel", "sentence", "mask", "row"):
         assert torch.equal(speaker[name], listener[name])
     assert not torch.equal(speaker["emotion"], listener["emotion"])
@@ -668,8 +762,10 @@ def test_without_validation_sessions_no_temperature_is_fitted(run_folder):
 def test_the_protocol_card_says_who_was_in_which_set(run_folder):
     card = read(run_folder, "protocol.json")
     assert {name: part["sessions"] for name, part in card["sets"].items()} == {
-        "train": [1, 2], "val": [], "test": [3, 4]
-    }  # fmt: skip
+        "train": [1, 2],
+        "val": [],
+        "test": [3, 4],
+    }
     assert card["sets"]["test"]["targets"] == read(run_folder, "result.json")["n"]["rows"]
     assert card["select"] == "last epoch kept"
     assert "Protocol" in (run_folder / "report.html").read_text()

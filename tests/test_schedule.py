@@ -14,8 +14,16 @@ import schedule
 
 
 def settings_of(**changes) -> argparse.Namespace:
-    base = dict(lr=0.02, lr_decay=0.7, epochs=3, schedule="step", warmup=0.0, seed=1, batch_size=4,
-                max_tokens=0)  # fmt: skip
+    base = dict(
+        lr=0.02,
+        lr_decay=0.7,
+        epochs=3,
+        schedule="step",
+        warmup=0.0,
+        seed=1,
+        batch_size=4,
+        max_tokens=0,
+    )
     return argparse.Namespace(**base | changes)
 
 
@@ -91,8 +99,9 @@ def test_batches_of_like_lengths_are_padded_less_and_drawn_anew_each_epoch():
     assert not all((a == b).all() for a, b in zip(like, other, strict=True))
 
 
-@given(st.lists(st.integers(1, 90), min_size=1, max_size=99), st.integers(1, 9),
-       st.integers(0, 300))  # fmt: skip
+@given(
+    st.lists(st.integers(1, 90), min_size=1, max_size=99), st.integers(1, 9), st.integers(0, 300)
+)
 def test_a_batch_keeps_to_its_size_and_to_its_steps(lengths, size, budget):
     lengths = np.sort(lengths)
     batches = schedule.cut(np.arange(len(lengths)), lengths, size, budget)

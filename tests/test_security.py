@@ -45,8 +45,22 @@ TXT = WAV.replace(".wav", ".txt")
 TABLE = "annotation/Session01_F_res.csv"
 OUT = "it leads out of the corpus folder"
 PREPARE = ["prepare", "--data", "corpus", "--max_bad", "0.9"]
-TRAIN = ["--data", "corpus", "--test_split", "[1,2]", "--hidden_size", "8", "--epochs", "1",
-         "--batch_size", "8", "--precision", "float32", "--gpu_id", "-1"]  # fmt: skip
+TRAIN = [
+    "--data",
+    "corpus",
+    "--test_split",
+    "[1,2]",
+    "--hidden_size",
+    "8",
+    "--epochs",
+    "1",
+    "--batch_size",
+    "8",
+    "--precision",
+    "float32",
+    "--gpu_id",
+    "-1",
+]
 
 
 @contextlib.contextmanager
@@ -168,8 +182,11 @@ def test_links_within_the_corpus_and_to_the_corpus_change_nothing(place):
     plain = table().drop(columns="quarantine")
     shutil.rmtree("data")
     Path("corpus/store").mkdir()
-    for name in ("wav/Session01", WAV.replace("Session01", "Session02").replace("Sess01", "Sess02"),
-                 TABLE):  # fmt: skip
+    for name in (
+        "wav/Session01",
+        WAV.replace("Session01", "Session02").replace("Sess01", "Sess02"),
+        TABLE,
+    ):
         there = Path("corpus/store", Path(name).name)
         shutil.move(Path("corpus", name), there)
         Path("corpus", name).symlink_to(os.path.relpath(there, Path("corpus", name).parent))
@@ -310,9 +327,18 @@ def test_names_that_are_not_utf8_or_not_expected_are_passed_over(place):
 
 
 IDS = [
-    "../../../etc/passwd", "/etc/passwd", "Sess01_script01_M001/../../x", "a\0b", "~root", "..",
-    "Sess01_script01_M\n001", "x" * 5000, "Sess01_script01_M٠٠١", "\u202egnp.exe", "",
-]  # fmt: skip
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "Sess01_script01_M001/../../x",
+    "a\0b",
+    "~root",
+    "..",
+    "Sess01_script01_M\n001",
+    "x" * 5000,
+    "Sess01_script01_M٠٠١",
+    "\u202egnp.exe",
+    "",
+]
 
 
 def test_names_and_paths_in_a_table_of_2022_lead_nowhere(place):
@@ -350,12 +376,23 @@ def test_the_corpus_folder_is_only_read(place):
 # --- pages and pictures --------------------------------------------------------------------------
 
 HOSTILE = [
-    "<script>alert(1)</script>", "</style><script>x</script>", "</title></head><body onload=x>",
-    "\"><img src=x onerror='alert(1)'>", "' onmouseover='x", "javascript:alert(1)",
+    "<script>alert(1)</script>",
+    "</style><script>x</script>",
+    "</title></head><body onload=x>",
+    "\"><img src=x onerror='alert(1)'>",
+    "' onmouseover='x",
+    "javascript:alert(1)",
     "{{7*7}}{% x %}",
-    "<!--", "]]><![CDATA[", "</pre></dl></main>", "&lt;b&gt;&#60;i&#62;", "<a href=//evil>",
-    "\x00<\x0bscript>", "</svg><svg/onload=x>", "\u202e<b>", "${7*7}#{7*7}<%= 7*7 %>",
-]  # fmt: skip
+    "<!--",
+    "]]><![CDATA[",
+    "</pre></dl></main>",
+    "&lt;b&gt;&#60;i&#62;",
+    "<a href=//evil>",
+    "\x00<\x0bscript>",
+    "</svg><svg/onload=x>",
+    "\u202e<b>",
+    "${7*7}#{7*7}<%= 7*7 %>",
+]
 
 
 class Skeleton(HTMLParser):
@@ -449,12 +486,33 @@ def test_a_dollar_in_a_name_is_no_formula(name):
 # --- what no file of the project does ------------------------------------------------------------
 
 FORBIDDEN = {
-    "eval", "exec", "compile", "__import__", "input", "pickle.load", "pickle.loads",
-    "pickle.Unpickler", "pd.read_pickle", "pandas.read_pickle", "joblib.load", "shelve.open",
-    "marshal.load", "marshal.loads", "dill.load", "dill.loads", "cloudpickle.load", "yaml.load",
-    "yaml.unsafe_load", "os.system", "os.popen", "subprocess.getoutput", "torch.hub.load",
-    "torch.package.PackageImporter", "torch.jit.load", "torch.serialization.add_safe_globals",
-}  # fmt: skip
+    "eval",
+    "exec",
+    "compile",
+    "__import__",
+    "input",
+    "pickle.load",
+    "pickle.loads",
+    "pickle.Unpickler",
+    "pd.read_pickle",
+    "pandas.read_pickle",
+    "joblib.load",
+    "shelve.open",
+    "marshal.load",
+    "marshal.loads",
+    "dill.load",
+    "dill.loads",
+    "cloudpickle.load",
+    "yaml.load",
+    "yaml.unsafe_load",
+    "os.system",
+    "os.popen",
+    "subprocess.getoutput",
+    "torch.hub.load",
+    "torch.package.PackageImporter",
+    "torch.jit.load",
+    "torch.serialization.add_safe_globals",
+}
 ALWAYS = {  # call -> what it must be given
     "torch.load": {"weights_only": True},
     "from_pretrained": {"trust_remote_code": False, "local_files_only": True},
@@ -508,19 +566,30 @@ def test_no_file_of_the_project_can_execute_data():
 
 @pytest.mark.parametrize(
     "text",
-    ["import pickle as p\np.loads(b'')", "from os import system\nsystem('x')", "eval('1')",
-     "import torch\ntorch.load('x')", "import torch\ntorch.load('x', weights_only=flag)",
-     "import numpy as np\nnp.load('x', allow_pickle=True)", "subprocess.run('x', shell=True)",
-     "AutoModel.from_pretrained('x', trust_remote_code=False)", "f(trust_remote_code=True)"],
-)  # fmt: skip
+    [
+        "import pickle as p\np.loads(b'')",
+        "from os import system\nsystem('x')",
+        "eval('1')",
+        "import torch\ntorch.load('x')",
+        "import torch\ntorch.load('x', weights_only=flag)",
+        "import numpy as np\nnp.load('x', allow_pickle=True)",
+        "subprocess.run('x', shell=True)",
+        "AutoModel.from_pretrained('x', trust_remote_code=False)",
+        "f(trust_remote_code=True)",
+    ],
+)
 def test_calls_that_execute_data_are_known(text):
     assert len(offences(text)) == 1
 
 
 def test_the_only_unpickler_looks_no_name_up():
-    classes = [(name, node) for name, text in sources() for node in ast.walk(ast.parse(text))
-               if isinstance(node, ast.ClassDef)
-               and any("Unpickler" in ast.unparse(base) for base in node.bases)]  # fmt: skip
+    classes = [
+        (name, node)
+        for name, text in sources()
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.ClassDef)
+        and any("Unpickler" in ast.unparse(base) for base in node.bases)
+    ]
     assert [name for name, _ in classes] == ["features/_vectors.py"]
     for _, name in _vectors._Unpickler.NAMES:
         assert _vectors._Unpickler.NAMES["numpy", "ndarray"] is not getattr(np, name, None)

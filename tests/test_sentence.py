@@ -29,10 +29,17 @@ from utils import UserError
 
 DIM = 32
 TEXTS = [
-    "오늘 날씨가 정말 좋네요.", "나는 너무 화가 나서 참을 수 없었어.", "왜 그렇게 말하는 거야?",
-    "괜찮아, 다 잘 될 거야.", "무서워서 잠을 잘 수가 없어.", "우와 진짜 깜짝 놀랐잖아!", "어.",
-    "응.", "ABC 3,000원", "다 잘 될 거야.",
-]  # fmt: skip
+    "오늘 날씨가 정말 좋네요.",
+    "나는 너무 화가 나서 참을 수 없었어.",
+    "왜 그렇게 말하는 거야?",
+    "괜찮아, 다 잘 될 거야.",
+    "무서워서 잠을 잘 수가 없어.",
+    "우와 진짜 깜짝 놀랐잖아!",
+    "어.",
+    "응.",
+    "ABC 3,000원",
+    "다 잘 될 거야.",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +56,9 @@ def vectors(encoder: str | Path, sources: list[str], dim: int = DIM) -> list:
 
 
 def store(encoder: str | Path, utterances: pd.DataFrame, folder: Path) -> feature.Store:
-    return feature.extract("sentence", utterances, folder, folder, settings(encoder),
-                           progress=False)  # fmt: skip
+    return feature.extract(
+        "sentence", utterances, folder, folder, settings(encoder), progress=False
+    )
 
 
 def table(texts: list[str]) -> pd.DataFrame:
@@ -77,8 +85,13 @@ def test_sentences_that_share_characters_are_nearer():
 
 
 def test_hashed_characters_are_scikit_learns_over_their_length():
-    counts = HashingVectorizer(analyzer="char", ngram_range=(1, 3), lowercase=False, norm=None,
-                               n_features=DIM).transform(TEXTS).toarray()  # fmt: skip
+    counts = (
+        HashingVectorizer(
+            analyzer="char", ngram_range=(1, 3), lowercase=False, norm=None, n_features=DIM
+        )
+        .transform(TEXTS)
+        .toarray()
+    )
     expected = counts / np.sqrt((counts**2).mean(1, keepdims=True))
     np.testing.assert_allclose(vectors("char-ngram", TEXTS), expected, rtol=1e-5)
 
@@ -222,8 +235,9 @@ def test_a_plain_array_is_an_error_that_says_so(tmp_path):
         read_vectors(tmp_path / "e.npy")
 
 
-@examples(max_examples=300, deadline=None,
-          suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+@examples(
+    max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(cut=st.floats(0, 1), position=st.floats(0, 0.999), byte=st.integers(0, 255))
 def test_a_damaged_file_of_vectors_is_read_or_refused_but_never_crashes(
     tmp_path, cut, position, byte
@@ -243,10 +257,19 @@ def test_a_damaged_file_of_vectors_is_read_or_refused_but_never_crashes(
 def write_pieces(folder: Path, name: str, special: list[str]) -> int:
     """A SentencePiece file trained on TEXTS; `special` have the ids 2, 3, 4. How many pieces."""
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(TEXTS * 20), model_prefix=str(folder / name), vocab_size=100,
-        hard_vocab_limit=False, unk_id=0, unk_piece="[UNK]", pad_id=1, pad_piece="[PAD]",
-        bos_id=-1, eos_id=-1, user_defined_symbols=special, minloglevel=2,
-    )  # fmt: skip
+        sentence_iterator=iter(TEXTS * 20),
+        model_prefix=str(folder / name),
+        vocab_size=100,
+        hard_vocab_limit=False,
+        unk_id=0,
+        unk_piece="[UNK]",
+        pad_id=1,
+        pad_piece="[PAD]",
+        bos_id=-1,
+        eos_id=-1,
+        user_defined_symbols=special,
+        minloglevel=2,
+    )
     return sentencepiece.SentencePieceProcessor(
         model_file=str(folder / f"{name}.model")
     ).vocab_size()
@@ -255,9 +278,14 @@ def write_pieces(folder: Path, name: str, special: list[str]) -> int:
 def write_bert(folder: Path, pieces: int, dim: int = DIM, pad: int = 1, **more) -> None:
     torch.manual_seed(3)
     config = transformers.BertConfig(
-        vocab_size=pieces, hidden_size=dim, num_hidden_layers=2, num_attention_heads=4,
-        intermediate_size=48, pad_token_id=pad, **more,
-    )  # fmt: skip
+        vocab_size=pieces,
+        hidden_size=dim,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=48,
+        pad_token_id=pad,
+        **more,
+    )
     model = transformers.BertModel(config)
     for parameter in model.parameters():  # BERT begins so small that all states look alike
         if parameter.dim() == 2:
@@ -462,8 +490,12 @@ def test_an_encoder_that_is_not_there_says_how_to_get_it(monkeypatch, tmp_path):
         vectors("skt/kobert-base-v1", TEXTS)
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("'skt/kobert-base-v1'", "hf download skt/kobert-base-v1 --local-dir FOLDER",
-                 "--text_encoder FOLDER", "--text_encoder char-ngram"):  # fmt: skip
+    for part in (
+        "'skt/kobert-base-v1'",
+        "hf download skt/kobert-base-v1 --local-dir FOLDER",
+        "--text_encoder FOLDER",
+        "--text_encoder char-ngram",
+    ):
         assert part in message
 
 

@@ -25,17 +25,37 @@ from protocol import Split
 
 def seconds(lengths: dict[str, int], known=True) -> pd.DataFrame:
     """Rows of videos so long, by name; every third second is a highlight."""
-    rows = [{"dialogue": name, "start": float(n), "segment": f"{name}#{n:05d}",
-             "session": number, "highlight": float(n % 3 == 0) if known else np.nan}
-            for number, (name, length) in enumerate(lengths.items(), start=1)
-            for n in range(length)]  # fmt: skip
+    rows = [
+        {
+            "dialogue": name,
+            "start": float(n),
+            "segment": f"{name}#{n:05d}",
+            "session": number,
+            "highlight": float(n % 3 == 0) if known else np.nan,
+        }
+        for number, (name, length) in enumerate(lengths.items(), start=1)
+        for n in range(length)
+    ]
     table = pd.DataFrame(rows).assign(
-        corpus="films", role="speaker", speaker="", kind="", text="", emotion="", quarantine="",
-        valence=np.nan, arousal=np.nan, silent=False, marks="1;0",
-    )  # fmt: skip
+        corpus="films",
+        role="speaker",
+        speaker="",
+        kind="",
+        text="",
+        emotion="",
+        quarantine="",
+        valence=np.nan,
+        arousal=np.nan,
+        silent=False,
+        marks="1;0",
+    )
     sizes = table["dialogue"].map(len)
-    return table.assign(wav=table["dialogue"] + ".mp4", wav_size=sizes, wav_hash=table["dialogue"],
-                        **dict.fromkeys(VOTES, np.nan))  # fmt: skip
+    return table.assign(
+        wav=table["dialogue"] + ".mp4",
+        wav_size=sizes,
+        wav_hash=table["dialogue"],
+        **dict.fromkeys(VOTES, np.nan),
+    )
 
 
 # --- extracted by file ---------------------------------------------------------------------------
@@ -52,17 +72,28 @@ def leaf_by_second(calls: list) -> SimpleNamespace:
             calls.append((source.name, len(rows)))
             if source.name.startswith("bad"):
                 raise feature.Unusable("bad")
-            return [np.array([row.start, len(source.stem)]) if row.start != 1 else
-                    feature.Unusable("second 1") for row in rows]  # fmt: skip
+            return [
+                np.array([row.start, len(source.stem)])
+                if row.start != 1
+                else feature.Unusable("second 1")
+                for row in rows
+            ]
 
     def gather(arrays, stats, parameters, cut, out):
         for array, block in zip(arrays, out, strict=True):
             block[...] = 0 if array is None else array
 
     return SimpleNamespace(
-        __name__="features.fake", VERSION=1, DTYPE="float32", SOURCE="wav", BY="second",
-        Extractor=Extractor, gather=gather, parameters=lambda settings: {}, shape=lambda p: (2,),
-    )  # fmt: skip
+        __name__="features.fake",
+        VERSION=1,
+        DTYPE="float32",
+        SOURCE="wav",
+        BY="second",
+        Extractor=Extractor,
+        gather=gather,
+        parameters=lambda settings: {},
+        shape=lambda p: (2,),
+    )
 
 
 @pytest.fixture
@@ -174,8 +205,10 @@ def test_what_is_said_of_each_second_stands_in_its_row():
     windows = dataset.windows(material(seconds(LENGTHS), test=(1, 3)), "test", 0)
     logits = torch.where(torch.from_numpy(windows.index >= 0), torch.tensor(windows.index), 99)
     table = inference.frame(windows, {"highlight": logits.float()}, "test")
-    assert table["segment"].tolist() == [*(f"a#{n:05d}" for n in range(5)),
-                                         *(f"c#{n:05d}" for n in range(4))]  # fmt: skip
+    assert table["segment"].tolist() == [
+        *(f"a#{n:05d}" for n in range(5)),
+        *(f"c#{n:05d}" for n in range(4)),
+    ]
     wanted = 1 / (1 + np.exp(-np.array([0, 1, 2, 3, 4, 8, 9, 10, 11.0])))
     np.testing.assert_allclose(table["highlight"], wanted)
     assert table["highlight_true"].tolist() == [1, 0, 0, 1, 0, 1, 0, 0, 1]

@@ -37,9 +37,15 @@ from utils import ROOT
 
 CHROMIUM = "/usr/bin/chromium"
 LIMITS = Limits(mb=1.0, seconds=30.0, turns=6)
-ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync", "--use-fake-ui-for-media-stream",
-             "--use-fake-device-for-media-stream")  # fmt: skip
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+)
 WAIT = 30_000  # ms that a slow machine may need for one turn
 CSV_BAD = b"wav,text\n/etc/passwd,a\n"
 
@@ -317,21 +323,43 @@ def ask(method: str, path: str, body: bytes = b"", most: int = 1000, **head: str
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/assets/index-a_B.js", "/static/fonts/A/a.woff2", "/theme.css", "/gradio_api/queue/data",
-     "/gradio_api/heartbeat/abc", f"/gradio_api/file={OWN}"],
-)  # fmt: skip
+    [
+        "/",
+        "/assets/index-a_B.js",
+        "/static/fonts/A/a.woff2",
+        "/theme.css",
+        "/gradio_api/queue/data",
+        "/gradio_api/heartbeat/abc",
+        f"/gradio_api/file={OWN}",
+    ],
+)
 def test_the_page_and_its_parts_pass_the_gate(path):
     assert ask("GET", path) == 299
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/config", "/gradio_api/info", "/gradio_api/openapi.json", "/docs", "/monitoring",
-     "/gradio_api/proxy=http://127.0.0.1", "/gradio_api/deep_link", "/gradio_api/vibe-code",
-     "/gradio_api/component_server", "/gradio_api/run/add", "/gradio_api/call/add", "/login",
-     "/gradio_api/run-history/buckets", "/gradio_api/custom_component/a/client/b/c",
-     "/static/../../etc/passwd", "/assets//../x", "/svelte/x", "/gradio_api/process_recording"],
-)  # fmt: skip
+    [
+        "/config",
+        "/gradio_api/info",
+        "/gradio_api/openapi.json",
+        "/docs",
+        "/monitoring",
+        "/gradio_api/proxy=http://127.0.0.1",
+        "/gradio_api/deep_link",
+        "/gradio_api/vibe-code",
+        "/gradio_api/component_server",
+        "/gradio_api/run/add",
+        "/gradio_api/call/add",
+        "/login",
+        "/gradio_api/run-history/buckets",
+        "/gradio_api/custom_component/a/client/b/c",
+        "/static/../../etc/passwd",
+        "/assets//../x",
+        "/svelte/x",
+        "/gradio_api/process_recording",
+    ],
+)
 def test_nothing_else_passes(path):
     assert ask("GET", path) == 404 and ask("POST", path, b"{}") == 404
     assert ask("DELETE", "/") == 404 and ask("PUT", "/gradio_api/upload") == 404
@@ -339,9 +367,17 @@ def test_nothing_else_passes(path):
 
 @pytest.mark.parametrize(
     "path",
-    ["/etc/passwd", "http://example.com/a.wav", str(UPLOADS), f"{UPLOADS}/{'0a' * 32}",
-     f"{UPLOADS}/examples/a.wav", f"{UPLOADS}/{'0a' * 31}/a.wav", f"{OWN}/../../a", "a.wav"],
-)  # fmt: skip
+    [
+        "/etc/passwd",
+        "http://example.com/a.wav",
+        str(UPLOADS),
+        f"{UPLOADS}/{'0a' * 32}",
+        f"{UPLOADS}/examples/a.wav",
+        f"{UPLOADS}/{'0a' * 31}/a.wav",
+        f"{OWN}/../../a",
+        "a.wav",
+    ],
+)
 def test_no_file_but_an_upload_is_served_or_read(path):
     assert ask("GET", f"/gradio_api/file={path}") in (403, 404)
     for data in ([{"path": path}], [{"a": [{"path": path}]}], {"path": path}, [{"path": [path]}]):
@@ -468,8 +504,12 @@ class Server:
         ids = {c["props"].get("elem_id"): c["id"] for c in config["components"]}
         [call] = [d["id"] for d in config["dependencies"] if [ids[name], "click"] in d["targets"]]
         event = {"data": data, "fn_index": call, "session_hash": session}
-        code, answer = self.ask("POST", "/gradio_api/queue/join", json.dumps(event).encode(),
-                                **{"content-type": "application/json"})  # fmt: skip
+        code, answer = self.ask(
+            "POST",
+            "/gradio_api/queue/join",
+            json.dumps(event).encode(),
+            **{"content-type": "application/json"},
+        )
         if code != 200:
             return code, None
         answer = self.ask("GET", f"/gradio_api/queue/data?session_hash={session}")[1].decode()
@@ -499,24 +539,44 @@ def test_no_file_of_the_server_can_be_read(server, run_folder, lines):
     place = server.upload(lines[0][0])
     assert server.ask("GET", f"/gradio_api/file={place}") == (200, lines[0][0].read_bytes())
     uploads = Path(place).parents[1]
-    wanted = ["/etc/passwd", run_folder / "model.pth", run_folder / "configuration.json",
-              ROOT / "main.py", ROOT / ".git" / "config", uploads, Path(place).parent,
-              server.log, lines[0][0], f"{uploads}/../../../etc/passwd",
-              f"{uploads}/{'0' * 64}/{lines[0][0].name}"]  # fmt: skip
+    wanted = [
+        "/etc/passwd",
+        run_folder / "model.pth",
+        run_folder / "configuration.json",
+        ROOT / "main.py",
+        ROOT / ".git" / "config",
+        uploads,
+        Path(place).parent,
+        server.log,
+        lines[0][0],
+        f"{uploads}/../../../etc/passwd",
+        f"{uploads}/{'0' * 64}/{lines[0][0].name}",
+    ]
     for path in map(str, wanted):
-        for form in (f"/gradio_api/file={path}", f"/file={path}", f"/gradio_api/file/{path}",
-                     f"/gradio_api/file={path.replace('/', '%2F')}",
-                     f"/gradio_api/file={path.replace('/', '%252F')}", f"/static/{path}",
-                     f"/static/../../../../../../../..{path}", f"/assets/..%2f..%2f..%2f..{path}",
-                     f"/svelte/{path}", f"/gradio_api/proxy=file://{path}",
-                     f"/gradio_api/stream/{path}"):  # fmt: skip
+        for form in (
+            f"/gradio_api/file={path}",
+            f"/file={path}",
+            f"/gradio_api/file/{path}",
+            f"/gradio_api/file={path.replace('/', '%2F')}",
+            f"/gradio_api/file={path.replace('/', '%252F')}",
+            f"/static/{path}",
+            f"/static/../../../../../../../..{path}",
+            f"/assets/..%2f..%2f..%2f..{path}",
+            f"/svelte/{path}",
+            f"/gradio_api/proxy=file://{path}",
+            f"/gradio_api/stream/{path}",
+        ):
             code, answer = server.ask("GET", form)
             assert code in (403, 404) and len(answer) < 200, form
 
 
 def test_a_path_sent_by_hand_is_refused_and_not_read(server, run_folder, lines):
-    for path in ("/etc/passwd", str(run_folder / "model.pth"), str(lines[0][0]),
-                 "http://127.0.0.1:1/a.wav"):  # fmt: skip
+    for path in (
+        "/etc/passwd",
+        str(run_folder / "model.pth"),
+        str(lines[0][0]),
+        "http://127.0.0.1:1/a.wav",
+    ):
         data = [None, "en", "", file_of(path), "안녕", True]
         assert server.event("byhand", "add", data) == (403, None)
 
@@ -534,8 +594,12 @@ def test_a_line_that_is_too_long_is_refused_by_the_server_too(server):
 
 
 def test_what_is_too_large_is_not_taken(server):
-    code, _ = server.ask("POST", "/gradio_api/upload", b"a" * (2 << 20),
-                         **{"content-type": "multipart/form-data; boundary=a"})  # fmt: skip
+    code, _ = server.ask(
+        "POST",
+        "/gradio_api/upload",
+        b"a" * (2 << 20),
+        **{"content-type": "multipart/form-data; boundary=a"},
+    )
     assert code == 413
 
 
@@ -675,11 +739,13 @@ def assert_saved(visitor: Visitor, wanted: pd.DataFrame) -> None:
 
 def pictures(visitor: Visitor, within: str) -> set[str]:
     """The parts whose picture the browser could draw."""
-    return set(visitor.page.eval_on_selector_all(
-        f"{within} .part img",
-        "all => all.filter(e => e.complete && e.naturalWidth > 99)"
-        ".map(e => e.closest('.part').classList[1])",
-    ))  # fmt: skip
+    return set(
+        visitor.page.eval_on_selector_all(
+            f"{within} .part img",
+            "all => all.filter(e => e.complete && e.naturalWidth > 99)"
+            ".map(e => e.closest('.part').classList[1])",
+        )
+    )
 
 
 def test_a_bad_file_is_told_of_and_the_dialogue_stays(visit, lines, tmp_path):
@@ -743,9 +809,10 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(visit, lines):
     visitor.page.wait_for_selector("#effects img")
     assert visitor.page.evaluate(wide) <= 390
     small = visitor.page.eval_on_selector_all(
-        "button:not([disabled])", "all => all.filter(e => e.offsetParent && e.offsetHeight < 24)"
-        ".map(e => e.ariaLabel || e.innerText)"
-    )  # fmt: skip
+        "button:not([disabled])",
+        "all => all.filter(e => e.offsetParent && e.offsetHeight < 24)"
+        ".map(e => e.ariaLabel || e.innerText)",
+    )
     assert not set(small) & {"Add", "Undo"}
     assert visitor.errors == []
 

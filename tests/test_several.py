@@ -19,8 +19,22 @@ import protocol
 import summary
 from utils import UserError, leaf
 
-TEXT = ["--text_encoder", "char-ngram", "--hidden_size", "8", "--batch_size", "8", "--modality",
-        "text", "--precision", "float32", "--gpu_id", "-1", "--epochs", "1"]  # fmt: skip
+TEXT = [
+    "--text_encoder",
+    "char-ngram",
+    "--hidden_size",
+    "8",
+    "--batch_size",
+    "8",
+    "--modality",
+    "text",
+    "--precision",
+    "float32",
+    "--gpu_id",
+    "-1",
+    "--epochs",
+    "1",
+]
 BOTH = ["--data", "corpus", "--train_extra", "kemdy20:talk", "--test_split", "4"]
 
 
@@ -52,10 +66,22 @@ def place(made, finished, tmp_path):
 
 def settings(**changes) -> argparse.Namespace:
     base = dict(
-        data="corpus", tables="raw", max_bad=0.5, SorL="speaker", test_split=(4,), val_split=(),
-        leave_out=(), text_encoder="char-ngram", text_dim=16, sr=16_000, disjoint=None,
-        target="votes", train_extra=("kemdy20:talk",), test_extra=(), labels=None,
-    )  # fmt: skip
+        data="corpus",
+        tables="raw",
+        max_bad=0.5,
+        SorL="speaker",
+        test_split=(4,),
+        val_split=(),
+        leave_out=(),
+        text_encoder="char-ngram",
+        text_dim=16,
+        sr=16_000,
+        disjoint=None,
+        target="votes",
+        train_extra=("kemdy20:talk",),
+        test_extra=(),
+        labels=None,
+    )
     return argparse.Namespace(**base | changes)
 
 
@@ -109,13 +135,18 @@ def test_joined_features_are_those_of_each_corpus_by_itself(place):
 
 @pytest.mark.parametrize(
     "changes, said",
-    [({"test_extra": (9,)}, r"--test_extra names sessions \[9\] that do not exist; .* 1, 2, 3$"),
-     ({"test_extra": (1, 2, 3)}, "--test_extra names all sessions of kemdy20: 1, 2, 3"),
-     ({"test_extra": (1,), "train_extra": ()}, "--test_extra names sessions of corpora that --tr"),
-     ({"train_extra": ("corpus",)}, "--data and --train_extra name kemdy19 twice, corpus and"),
-     ({"train_extra": ("talk", "kemdy20:talk")}, "name kemdy20 twice, talk and talk"),
-     ({"labels": "situation"}, "--labels situation means nothing here: kemdy19, kemdy20")],
-)  # fmt: skip
+    [
+        ({"test_extra": (9,)}, r"--test_extra names sessions \[9\] that do not exist; .* 1, 2, 3$"),
+        ({"test_extra": (1, 2, 3)}, "--test_extra names all sessions of kemdy20: 1, 2, 3"),
+        (
+            {"test_extra": (1,), "train_extra": ()},
+            "--test_extra names sessions of corpora that --tr",
+        ),
+        ({"train_extra": ("corpus",)}, "--data and --train_extra name kemdy19 twice, corpus and"),
+        ({"train_extra": ("talk", "kemdy20:talk")}, "name kemdy20 twice, talk and talk"),
+        ({"labels": "situation"}, "--labels situation means nothing here: kemdy19, kemdy20"),
+    ],
+)
 def test_what_cannot_be_added_is_named(place, changes, said):
     with pytest.raises(UserError, match=said):
         material(**changes)
@@ -160,9 +191,18 @@ def test_each_corpus_has_the_baseline_of_its_own_training_rows(finished, made):
 
 def predictions(corpora: list[str], truth: list[str]) -> pd.DataFrame:
     n = len(truth)
-    table = pd.DataFrame({"corpus": corpora, "role": "speaker", "dialogue": list("abcdefgh")[:n],
-                          "session": 1, "segment": list("abcdefgh")[:n], "kind": "talk",
-                          "emotion": "happy", "emotion_true": truth})  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "corpus": corpora,
+            "role": "speaker",
+            "dialogue": list("abcdefgh")[:n],
+            "session": 1,
+            "segment": list("abcdefgh")[:n],
+            "kind": "talk",
+            "emotion": "happy",
+            "emotion_true": truth,
+        }
+    )
     for i, name in enumerate(leaf_emotions()):
         table[f"p_{i}"] = np.where(name == "happy", 0.4, 0.1)
         table[f"votes_{name}"] = (table["emotion_true"] == name) * 10
@@ -210,8 +250,22 @@ def test_testing_again_gives_the_same_and_opens_nothing_that_is_not_tested(place
 def test_a_session_of_an_added_corpus_that_was_trained_on_is_not_tested(place, capsys):
     assert main.main(["--test_only", "both", "--test_extra", "2", "--gpu_id", "-1"]) == 2
     assert "were used in training" in capsys.readouterr().err
-    assert main.main(["--test_only", "both", "--data", "talk", "--test_split", "1", "--test_extra",
-                      "--gpu_id", "-1"]) == 2  # fmt: skip
+    assert (
+        main.main(
+            [
+                "--test_only",
+                "both",
+                "--data",
+                "talk",
+                "--test_split",
+                "1",
+                "--test_extra",
+                "--gpu_id",
+                "-1",
+            ]
+        )
+        == 2
+    )
     assert "sessions [1, 2] of kemdy20" in capsys.readouterr().err
 
 
@@ -246,9 +300,13 @@ def expected(truth: pd.Series, counts: dict[str, int]) -> float:
     """Macro-F1 of answers drawn by these counts: every answer to every row, by its share."""
     share = np.array([*counts.values()]) / sum(counts.values())
     return sklearn.metrics.f1_score(
-        truth.repeat(len(share)), np.tile([*counts], len(truth)), labels=sorted(set(truth)),
-        average="macro", sample_weight=np.tile(share, len(truth)), zero_division=0,
-    )  # fmt: skip
+        truth.repeat(len(share)),
+        np.tile([*counts], len(truth)),
+        labels=sorted(set(truth)),
+        average="macro",
+        sample_weight=np.tile(share, len(truth)),
+        zero_division=0,
+    )
 
 
 def test_the_training_labels_of_each_corpus_are_counted(finished, made):
@@ -267,8 +325,9 @@ def test_the_training_labels_of_each_corpus_are_counted(finished, made):
 
 
 def test_the_prior_of_a_corpus_draws_from_its_own_training_labels(finished):
-    said, result = (json.loads((finished / f"{name}.json").read_text())
-                    for name in ("configuration", "result"))  # fmt: skip
+    said, result = (
+        json.loads((finished / f"{name}.json").read_text()) for name in ("configuration", "result")
+    )
     rows = pd.read_csv(finished / "predictions.csv", dtype={"emotion_true": str})
     rows = rows[~rows["emotion_true"].str.contains(";")]
     for name, part in result["by_corpus"].items():
@@ -283,8 +342,9 @@ def test_the_prior_of_a_corpus_draws_from_its_own_training_labels(finished):
 def test_a_test_of_one_corpus_has_the_prior_of_its_training_labels(place):
     assert main.main(["--test_only", "both", "--test_extra", "--gpu_id", "-1"]) == 0
     [alone] = Path("exp/both").glob("test_*")
-    said, result = (json.loads((alone / f"{name}.json").read_text())
-                    for name in ("configuration", "result"))  # fmt: skip
+    said, result = (
+        json.loads((alone / f"{name}.json").read_text()) for name in ("configuration", "result")
+    )
     truth = pd.read_csv(alone / "predictions.csv", dtype={"emotion_true": str})["emotion_true"]
     truth = truth[~truth.str.contains(";")]
     wanted = expected(truth, said["class_counts_by_corpus"]["kemdy19"])
@@ -293,8 +353,10 @@ def test_a_test_of_one_corpus_has_the_prior_of_its_training_labels(place):
 
 
 def test_a_folder_without_counts_by_corpus_has_no_prior_where_one_of_several_is_tested():
-    old = {"majority": {"emotion": "sad", "by_corpus": {"one": "sad", "other": "happy"}},
-           "class_counts": {"sad": 3, "happy": 1}}  # fmt: skip
+    old = {
+        "majority": {"emotion": "sad", "by_corpus": {"one": "sad", "other": "happy"}},
+        "class_counts": {"sad": 3, "happy": 1},
+    }
     table = predictions(["one", "one", "other", "other"], ["sad", "sad", "happy", "sad"])
     found = summary.of(table, "drop", resamples=10, **summary.trained(old))
     assert found["scores"]["accuracy"]["prior"] == pytest.approx(0.75 * 0.75 + 0.25 * 0.25)

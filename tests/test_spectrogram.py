@@ -92,10 +92,11 @@ def test_silence_is_zero():
 def test_the_loudest_sounds_stay_in_the_range_whose_rounding_is_stated(kind):
     t = np.arange(16_000)
     wave = {
-        "sine": np.sin(2 * np.pi * t / 16), "square": np.where(t % 16 < 8, 1.0, -1.0),
+        "sine": np.sin(2 * np.pi * t / 16),
+        "square": np.where(t % 16 < 8, 1.0, -1.0),
         "constant": np.ones(16_000),
         "clipped noise": np.sign(np.random.default_rng(0).standard_normal(16_000)),
-    }[kind]  # fmt: skip
+    }[kind]
     exact = EXTRACTOR.logarithm(wave.astype(np.float32))
     assert 20 < exact.max() < 32
     stored = exact.astype(spectrogram.DTYPE).astype(np.float64)

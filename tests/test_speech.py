@@ -124,8 +124,13 @@ def test_a_clip_alone_is_the_same_in_any_batch(places, kind):
     module = loaded(places[kind])
 
     @examples(max_examples=12, deadline=None)
-    @given(st.integers(400, 5000), st.lists(st.integers(0, 5000), max_size=4), st.integers(0, 900),
-           st.integers(0, 99), st.integers(0, 4))  # fmt: skip
+    @given(
+        st.integers(400, 5000),
+        st.lists(st.integers(0, 5000), max_size=4),
+        st.integers(0, 900),
+        st.integers(0, 99),
+        st.integers(0, 4),
+    )
     def holds(length, partners, padding, seed, place):
         place = min(place, len(partners))
         alone = speech.hidden(module, *clips([length], seed=seed), all_layers=True)
@@ -202,8 +207,10 @@ def test_loudness_and_offset_count_only_where_the_checkpoint_does_not_normalise(
         expected = module(wave[:1]).last_hidden_state
     np.testing.assert_allclose(
         speech.hidden(loaded(places["layer"], do_normalize=False), wave[:1], mask[:1])[0].detach(),
-        expected, rtol=0, atol=1e-4,
-    )  # fmt: skip
+        expected,
+        rtol=0,
+        atol=1e-4,
+    )
 
 
 @every_kind
@@ -250,8 +257,13 @@ def test_the_gradient_reaches_the_transformer_and_not_the_convolutions(places, k
 
 
 def test_spec_augment_hides_spans_in_training_alone_and_as_torch_is_seeded(places):
-    module = loaded(places["layer"], mask_time_prob=0.3, hidden_dropout=0.0, attention_dropout=0.0,
-                    activation_dropout=0.0)  # fmt: skip
+    module = loaded(
+        places["layer"],
+        mask_time_prob=0.3,
+        hidden_dropout=0.0,
+        attention_dropout=0.0,
+        activation_dropout=0.0,
+    )
     wave, mask = clips([9000, 7000])
     with torch.no_grad():
         plain = speech.hidden(module, wave, mask)[0]
@@ -267,8 +279,13 @@ def test_spec_augment_hides_spans_in_training_alone_and_as_torch_is_seeded(place
 
 
 def test_spec_augment_hides_the_learned_vector_and_channels(places):
-    module = loaded(places["layer"], mask_time_prob=0.6, mask_feature_prob=0.6,
-                    mask_time_length=4, mask_feature_length=5).train()  # fmt: skip
+    module = loaded(
+        places["layer"],
+        mask_time_prob=0.6,
+        mask_feature_prob=0.6,
+        mask_time_length=4,
+        mask_feature_length=5,
+    ).train()
     torch.manual_seed(0)
     states = torch.full((2, 30, 64), 7.0)
     got = speech._augmented(module, states, torch.ones(2, 30).bool()).detach()
@@ -283,9 +300,13 @@ def test_spec_augment_hides_the_learned_vector_and_channels(places):
 
 @pytest.mark.parametrize(
     ("lengths", "share", "span", "least"),
-    [([200, 90, 40], 0.05, 10, 2), ([200, 90, 40], 0.5, 10, 0), ([200, 90, 40], 0.2, 3, 1),
-     ([60, 60, 60], 0.05, 10, 30)],
-)  # fmt: skip
+    [
+        ([200, 90, 40], 0.05, 10, 2),
+        ([200, 90, 40], 0.5, 10, 0),
+        ([200, 90, 40], 0.2, 3, 1),
+        ([60, 60, 60], 0.05, 10, 30),
+    ],
+)
 def test_as_much_is_hidden_as_by_transformers(lengths, share, span, least):
     width = max(lengths)
     there = torch.arange(width) < torch.tensor(lengths)[:, None]
@@ -300,8 +321,12 @@ def test_as_much_is_hidden_as_by_transformers(lengths, share, span, least):
 
 
 @examples(max_examples=80, deadline=None)
-@given(st.lists(st.integers(0, 40), min_size=1, max_size=5), st.floats(0, 1), st.integers(1, 12),
-       st.integers(0, 4))  # fmt: skip
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=5),
+    st.floats(0, 1),
+    st.integers(1, 12),
+    st.integers(0, 4),
+)
 def test_spans_lie_within_each_clip_and_are_whole(lengths, share, span, least):
     mask = speech._spans(lengths, 45, share, span, least)
     for row, length in zip(mask.tolist(), lengths, strict=True):
@@ -330,8 +355,11 @@ def test_a_dropped_layer_passes_on_what_it_was_given_and_has_a_gradient_of_zeros
 
 
 def test_without_spec_augment_its_vector_is_not_learned(places):
-    for more, learned in (({}, True), ({"apply_spec_augment": False}, False),
-                          ({"mask_time_prob": 0.0, "mask_feature_prob": 0.1}, False)):  # fmt: skip
+    for more, learned in (
+        ({}, True),
+        ({"apply_spec_augment": False}, False),
+        ({"mask_time_prob": 0.0, "mask_feature_prob": 0.1}, False),
+    ):
         module = speech.encoder(speech.config(places["layer"]) | more)
         assert module.masked_spec_embed.requires_grad == learned
 
@@ -345,8 +373,10 @@ TASKS = {
     "wavlm": transformers.WavLMForCTC,
 }
 NORM = "encoder.pos_conv_embed.conv."
-NEW, OLD = ("parametrizations.weight.original0", "parametrizations.weight.original1"), (
-    "weight_g", "weight_v")  # fmt: skip
+NEW, OLD = (
+    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+    ("weight_g", "weight_v"),
+)
 
 
 @pytest.mark.parametrize("file", ["safetensors", "bin"])
@@ -364,8 +394,10 @@ def test_a_checkpoint_of_any_age_with_or_without_a_task_loads_completely(
         getattr(whole, kind).load_state_dict(bare.state_dict())
         whole.save_pretrained(folder)
     tensors = load_file(folder / "model.safetensors")
-    assert all(name.startswith((f"{kind}.", "lm_head", "classifier", "projector")) == task
-               for name in tensors)  # fmt: skip
+    assert all(
+        name.startswith((f"{kind}.", "lm_head", "classifier", "projector")) == task
+        for name in tensors
+    )
     for new, old in zip(NEW, OLD, strict=True):  # whichever transformers has written
         for there, wanted in ((new, old), (old, new)):
             if wanted in (NEW if names == "new" else OLD):
@@ -456,8 +488,10 @@ def test_a_preprocessor_that_says_nonsense_is_an_error(own):
 def test_an_encoder_that_is_not_there_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    expected = r"^the speech encoder 'a/b' .*`hf download a/b --local-dir FOLDER`.*" \
-               r"give --speech_encoder FOLDER$"  # fmt: skip
+    expected = (
+        r"^the speech encoder 'a/b' .*`hf download a/b --local-dir FOLDER`.*"
+        r"give --speech_encoder FOLDER$"
+    )
     with pytest.raises(UserError, match=expected):
         speech.described("a/b")
     with pytest.raises(UserError, match="^--speech_encoder: no file or folder"):
@@ -470,9 +504,12 @@ def test_an_encoder_that_is_not_there_says_how_to_get_it(monkeypatch, tmp_path):
 
 def test_a_text_encoder_is_no_speech_encoder(tmp_path):
     config = transformers.BertConfig(
-        vocab_size=60, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=4,
         intermediate_size=8,
-    )  # fmt: skip
+    )
     transformers.BertModel(config).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="no wav2vec2-like encoder in .*'bert'; those there are"):
         speech.described(str(tmp_path))
@@ -504,8 +541,13 @@ def test_a_config_that_is_changed_builds_or_is_an_error(name, value):
 
 def test_the_tiny_encoder_is_the_same_of_the_same_seed(tmp_path, monkeypatch, capsys):
     written = []
-    for name, *more in (("a",), ("b",), ("c", "--seed", "1"), ("d", "--kind", "wavlm"),
-                        ("e", "--norm", "group")):  # fmt: skip
+    for name, *more in (
+        ("a",),
+        ("b",),
+        ("c", "--seed", "1"),
+        ("d", "--kind", "wavlm"),
+        ("e", "--norm", "group"),
+    ):
         monkeypatch.setattr("sys.argv", ["tiny_wav2vec2.py", str(tmp_path / name), *more])
         assert tiny_wav2vec2.main() == 0
         assert f"--speech_encoder {tmp_path / name}" in capsys.readouterr().out

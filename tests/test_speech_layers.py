@@ -108,10 +108,15 @@ def test_another_encoder_direction_or_length_is_another_cache(folder, tmp_path):
     copied = speech_layers.parameters(settings(own))
     assert copied["content"] == base["content"]
     tensors = load_file(own / "model.safetensors")
-    save_file({k: v + 0.01 for k, v in tensors.items()}, own / "model.safetensors",
-              metadata={"format": "pt"})  # fmt: skip
-    others = [speech_layers.parameters(settings(folder, **more))
-              for more in ({"reverse": True}, {"max_seconds": 3.0})]  # fmt: skip
+    save_file(
+        {k: v + 0.01 for k, v in tensors.items()},
+        own / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    others = [
+        speech_layers.parameters(settings(folder, **more))
+        for more in ({"reverse": True}, {"max_seconds": 3.0})
+    ]
     others += [base, copied, speech_layers.parameters(settings(own))]
     assert len({str(parameters) for parameters in others}) == 5
 
@@ -130,8 +135,18 @@ def test_a_run_knows_the_shape_without_the_encoder(folder, tmp_path):
 
 
 def test_a_store_holds_them_and_zeros_where_there_is_nothing(folder, sounds, tmp_path):
-    rows = [{"segment": str(i), "wav": f"{i}.wav", "text": "", "quarantine": "", "silent": i == 1,
-             "wav_size": n, "wav_hash": str(i)} for i, n in enumerate(LENGTHS)]  # fmt: skip
+    rows = [
+        {
+            "segment": str(i),
+            "wav": f"{i}.wav",
+            "text": "",
+            "quarantine": "",
+            "silent": i == 1,
+            "wav_size": n,
+            "wav_hash": str(i),
+        }
+        for i, n in enumerate(LENGTHS)
+    ]
     store = feature.extract(
         "speech_layers", pd.DataFrame(rows), sounds, tmp_path, settings(folder), progress=False
     )

@@ -41,9 +41,14 @@ def place(tmp_path_factory) -> Path:
 
 def settings(encoder: Path, **more) -> SimpleNamespace:
     return SimpleNamespace(
-        **{"speech_encoder": str(encoder), "speech": {"hidden_size": tiny_wav2vec2.HIDDEN},
-           "max_seconds": 10.0, "frames": 512} | more
-    )  # fmt: skip
+        **{
+            "speech_encoder": str(encoder),
+            "speech": {"hidden_size": tiny_wav2vec2.HIDDEN},
+            "max_seconds": 10.0,
+            "frames": 512,
+        }
+        | more
+    )
 
 
 def extractor(encoder: Path, **more) -> speech_states.Extractor:
@@ -134,12 +139,19 @@ def test_of_a_long_clip_the_beginning_is_heard_and_of_its_states_the_first_kept(
 
 def store(encoder: Path, place: Path, folder: Path, **more) -> feature.Store:
     names = [f"{i}.wav" for i in range(5)]
-    table = pd.DataFrame({
-        "segment": names, "wav": names, "quarantine": "", "silent": [False, True, *[False] * 3],
-        "wav_size": 1, "wav_hash": names,
-    })  # fmt: skip
-    return feature.extract("speech_states", table, place, folder, settings(encoder, **more),
-                           progress=False)  # fmt: skip
+    table = pd.DataFrame(
+        {
+            "segment": names,
+            "wav": names,
+            "quarantine": "",
+            "silent": [False, True, *[False] * 3],
+            "wav_size": 1,
+            "wav_hash": names,
+        }
+    )
+    return feature.extract(
+        "speech_states", table, place, folder, settings(encoder, **more), progress=False
+    )
 
 
 def test_blocks_are_padded_with_zeros_and_masked(place, tmp_path):

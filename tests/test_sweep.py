@@ -51,15 +51,19 @@ def grid_of(text: str, sessions=no_corpus) -> list[grids.Trial]:
         ("--lam {0.5,0.66}", ["--lam 0.5", "--lam 0.66"]),
         ("--test_split {[1,2],[3,4]}", ["--test_split [1,2]", "--test_split [3,4]"]),
         ("{,--bidirectional}", ["", "--bidirectional"]),
-        ("{--lam 0.5,--lam {0.6,0.7} --beta 0.9}",
-         ["--lam 0.5", "--lam 0.6 --beta 0.9", "--lam 0.7 --beta 0.9"]),
-        ("--lam {1,2} --beta {3,4}",
-         ["--lam 1 --beta 3", "--lam 1 --beta 4", "--lam 2 --beta 3", "--lam 2 --beta 4"]),
+        (
+            "{--lam 0.5,--lam {0.6,0.7} --beta 0.9}",
+            ["--lam 0.5", "--lam 0.6 --beta 0.9", "--lam 0.7 --beta 0.9"],
+        ),
+        (
+            "--lam {1,2} --beta {3,4}",
+            ["--lam 1 --beta 3", "--lam 1 --beta 4", "--lam 2 --beta 3", "--lam 2 --beta 4"],
+        ),
         ("# --lam {0.5,0.66}", [""]),
         ("--lam 0.5  # {not,these}", ["--lam 0.5"]),
         ("", [""]),
     ],
-)  # fmt: skip
+)
 def test_a_line_expands_to_its_alternatives(line, wanted):
     assert [" ".join(words) for words in grids.alternatives(line)] == wanted
 
@@ -85,10 +89,21 @@ def test_a_line_expands_like_the_product_of_its_braces(lists):
 
 @pytest.mark.parametrize(
     "name, trials, rows",
-    [("3.2", 10, 2), ("3.3", 4, 4), ("3.4", 4, 4), ("3.5", 16, 16), ("3.6", 8, 8), ("3.7", 10, 2),
-     ("modality", 6, 6), ("folds5", 5, 1), ("loso", 20, 1), ("seed12", 25, 5),
-     ("seed002", 5, 5), ("seed004", 3, 3)],
-)  # fmt: skip
+    [
+        ("3.2", 10, 2),
+        ("3.3", 4, 4),
+        ("3.4", 4, 4),
+        ("3.5", 16, 16),
+        ("3.6", 8, 8),
+        ("3.7", 10, 2),
+        ("modality", 6, 6),
+        ("folds5", 5, 1),
+        ("loso", 20, 1),
+        ("seed12", 25, 5),
+        ("seed002", 5, 5),
+        ("seed004", 3, 3),
+    ],
+)
 def test_a_grid_of_the_project_has_its_trials(name, trials, rows):
     lines = grids.read(TABLES / f"{name}.txt")
     grid = grids.trials(lines, twenty)
@@ -101,14 +116,28 @@ def test_a_grid_of_the_project_has_its_trials(name, trials, rows):
 
 
 def test_every_grid_file_is_tested_here():
-    tested = {"3.2", "3.3", "3.4", "3.5", "3.6", "3.7", "modality", "folds5", "loso", "seed12",
-              "seed002", "seed004"}  # fmt: skip
+    tested = {
+        "3.2",
+        "3.3",
+        "3.4",
+        "3.5",
+        "3.6",
+        "3.7",
+        "modality",
+        "folds5",
+        "loso",
+        "seed12",
+        "seed002",
+        "seed004",
+    }
     assert {path.stem for path in TABLES.glob("*.txt")} == tested
 
 
 def test_tables_share_the_trials_they_have_in_common():
-    names = [{t.name for t in grid_of((TABLES / f"{n}.txt").read_text())}
-             for n in ("3.2", "3.3", "3.4", "3.6")]  # fmt: skip
+    names = [
+        {t.name for t in grid_of((TABLES / f"{n}.txt").read_text())}
+        for n in ("3.2", "3.3", "3.4", "3.6")
+    ]
     assert len(set.intersection(*names)) == 2  # the baseline on 13-16, of both roles
 
 
@@ -141,8 +170,10 @@ def test_rows_of_several_models_are_named_by_the_model_and_what_differs_within_o
     grid = grid_of("{--model mate --lam {0.5,0.6},--model functionals}")
     names = grids.differing(grid)
     assert sorted({grids.variant(trial, names) for trial in grid}) == [
-        "model functionals", "model mate, lam 0.5", "model mate, lam 0.6"
-    ]  # fmt: skip
+        "model functionals",
+        "model mate, lam 0.5",
+        "model mate, lam 0.6",
+    ]
 
 
 @pytest.mark.parametrize("line", ["--test_split {[1,2],[2,3]}", "--test_split 1 {,--val_split 3}"])
@@ -165,9 +196,11 @@ def test_variants_name_only_what_differs():
     grid = grid_of("--lam {0.5,0.66}\n{,--bidirectional}\n--test_split {[1],[2]}\n--seeds 1 2")
     names = grids.differing(grid)
     assert sorted({grids.variant(trial, names) for trial in grid}) == [
-        "lam 0.5, bidirectional", "lam 0.5, no bidirectional",
-        "lam 0.66, bidirectional", "lam 0.66, no bidirectional",
-    ]  # fmt: skip
+        "lam 0.5, bidirectional",
+        "lam 0.5, no bidirectional",
+        "lam 0.66, bidirectional",
+        "lam 0.66, no bidirectional",
+    ]
 
 
 # --- training -------------------------------------------------------------------------------

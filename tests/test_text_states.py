@@ -22,9 +22,14 @@ from features import text_states
 from utils import UserError
 
 TEXTS = [
-    "오늘 날씨가 정말 좋네요.", "나는 너무 화가 나서 참을 수 없었어.", "왜 그렇게 말하는 거야?",
-    "괜찮아, 다 잘 될 거야.", "무서워서 잠을 잘 수가 없어.", "어.", "ABC 3,000원",
-]  # fmt: skip
+    "오늘 날씨가 정말 좋네요.",
+    "나는 너무 화가 나서 참을 수 없었어.",
+    "왜 그렇게 말하는 거야?",
+    "괜찮아, 다 잘 될 거야.",
+    "무서워서 잠을 잘 수가 없어.",
+    "어.",
+    "ABC 3,000원",
+]
 HALF = 4e-3  # half of the step of float16 at 4..8, where the largest states are
 
 
@@ -44,9 +49,14 @@ def encoder(tmp_path_factory) -> Path:
 
 def settings(folder: Path, **more) -> SimpleNamespace:
     return SimpleNamespace(
-        **{"text_encoder": str(folder), "max_length": 128, "clean": "none",
-           "encoder": {"hidden_size": tiny_bert.HIDDEN}} | more
-    )  # fmt: skip
+        **{
+            "text_encoder": str(folder),
+            "max_length": 128,
+            "clean": "none",
+            "encoder": {"hidden_size": tiny_bert.HIDDEN},
+        }
+        | more
+    )
 
 
 def states(folder: Path, sources: list[str], **more) -> list:
@@ -54,10 +64,12 @@ def states(folder: Path, sources: list[str], **more) -> list:
 
 
 def store(folder: Path, texts: list[str], place: Path, **more) -> feature.Store:
-    table = pd.DataFrame({"segment": [f"{i:03}" for i in range(len(texts))], "text": texts,
-                          "quarantine": ""})  # fmt: skip
-    return feature.extract("text_states", table, place, place, settings(folder, **more),
-                           progress=False)  # fmt: skip
+    table = pd.DataFrame(
+        {"segment": [f"{i:03}" for i in range(len(texts))], "text": texts, "quarantine": ""}
+    )
+    return feature.extract(
+        "text_states", table, place, place, settings(folder, **more), progress=False
+    )
 
 
 def reference(folder: Path, text: str, longest: int = 128) -> np.ndarray:

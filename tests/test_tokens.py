@@ -22,9 +22,14 @@ from features import tokens
 from utils import UserError
 
 TEXTS = [
-    "오늘 날씨가 정말 좋네요.", "나는 너무 화가 나서 참을 수 없었어.", "왜 그렇게 말하는 거야?",
-    "괜찮아, 다 잘 될 거야.", "무서워서 잠을 잘 수가 없어.", "어.", "ABC 3,000원",
-]  # fmt: skip
+    "오늘 날씨가 정말 좋네요.",
+    "나는 너무 화가 나서 참을 수 없었어.",
+    "왜 그렇게 말하는 거야?",
+    "괜찮아, 다 잘 될 거야.",
+    "무서워서 잠을 잘 수가 없어.",
+    "어.",
+    "ABC 3,000원",
+]
 
 
 @pytest.fixture(scope="module")
@@ -131,8 +136,9 @@ def test_an_unknown_cleaning_is_an_error(kobert):
 
 
 def store(folder: Path, texts: list[str], place: Path, *more) -> feature.Store:
-    table = pd.DataFrame({"segment": [f"s{i}" for i in range(len(texts))], "text": texts,
-                          "quarantine": ""})  # fmt: skip
+    table = pd.DataFrame(
+        {"segment": [f"s{i}" for i in range(len(texts))], "text": texts, "quarantine": ""}
+    )
     return feature.extract("tokens", table, place, place, settings(folder, *more), progress=False)
 
 

@@ -157,8 +157,9 @@ def test_a_damaged_last_checkpoint_costs_an_epoch_and_is_named(whole, monkeypatc
 def test_a_run_killed_again_and_again_ends_with_the_bytes_of_one_never_killed():
     command = [sys.executable, "benchmarks/kill.py", "--kills", "6", "--epochs", "2"]
     variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
-    done = subprocess.run(command, cwd=HERE.parent, env=variables, capture_output=True, text=True,
-                          timeout=400)  # fmt: skip
+    done = subprocess.run(
+        command, cwd=HERE.parent, env=variables, capture_output=True, text=True, timeout=400
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("6 kills") and "all equal byte for byte" in done.stdout
 
@@ -196,10 +197,24 @@ def test_another_command_does_not_go_on_with_a_run(words, match, begun, capsys):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("epochs", "x"), ("epochs", -1), ("lr", None), ("lr", [1]), ("bidirectional", 1),
-     ("batch_size", 2.5), ("optim", "lion"), ("test_split", [3, "a"]), ("seed", "1"), ("ws", 0),
-     ("modality", ["both"]), ("data", 5), ("model", "mat"), ("select", {"a": 1}), ("corpus", 1)],
-)  # fmt: skip
+    [
+        ("epochs", "x"),
+        ("epochs", -1),
+        ("lr", None),
+        ("lr", [1]),
+        ("bidirectional", 1),
+        ("batch_size", 2.5),
+        ("optim", "lion"),
+        ("test_split", [3, "a"]),
+        ("seed", "1"),
+        ("ws", 0),
+        ("modality", ["both"]),
+        ("data", 5),
+        ("model", "mat"),
+        ("select", {"a": 1}),
+        ("corpus", 1),
+    ],
+)
 def test_a_configuration_that_was_edited_is_not_gone_on_with(name, value, begun, capsys):
     path = begun / "configuration.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
@@ -336,9 +351,10 @@ def test_a_share_of_a_batch_loses_what_it_loses_in_the_whole():
 def test_what_a_model_draws_depends_on_the_step_alone(place, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        training, "losses_of",
+        training,
+        "losses_of",
         lambda *words, real=training.losses_of: drawn.append(torch.rand(1).item()) or real(*words),
-    )  # fmt: skip
+    )
     trained(*LONG, "--epochs", "2")
     first = drawn.copy()
     assert len(set(first)) == 4

@@ -23,9 +23,11 @@ def test_a_leaf_name_cannot_leave_its_folder():
 
 def test_a_seed_depends_on_everything_it_is_for():
     seeds = {
-        utils.seed_of(1, "order", 1), utils.seed_of(1, "order", 2),
-        utils.seed_of(1, "crop", 1), utils.seed_of(2, "order", 1),
-    }  # fmt: skip
+        utils.seed_of(1, "order", 1),
+        utils.seed_of(1, "order", 2),
+        utils.seed_of(1, "crop", 1),
+        utils.seed_of(2, "order", 1),
+    }
     assert len(seeds) == 4
     assert utils.seed_of(1, "order", 1) == utils.seed_of(1, "order", 1)
 
@@ -66,8 +68,12 @@ def test_a_sealed_file_comes_back_and_b2sum_knows_it(tmp_path):
     line = (tmp_path / "model.pth.b2sum").read_text()
     assert line == f"{hashlib.blake2b(b'weights').hexdigest()}  model.pth\n"
     if shutil.which("b2sum"):
-        subprocess.run(["b2sum", "--check", "--strict", path.name + ".b2sum"], cwd=tmp_path,
-                       check=True, capture_output=True)  # fmt: skip
+        subprocess.run(
+            ["b2sum", "--check", "--strict", path.name + ".b2sum"],
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+        )
     utils.remove_sealed(path)
     assert not list(tmp_path.iterdir())
 

@@ -22,8 +22,9 @@ from utils import UserError
 
 TENTHS = [i / 10 for i in range(40)]
 VFR = [0, 0.3, 0.4, 0.45, 2.9, 3, 3.02, 3.9]
-fewer = examples(max_examples=12, deadline=None,
-                 suppress_health_check=[HealthCheck.function_scoped_fixture])  # fmt: skip
+fewer = examples(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def noise(seconds: float, rate: int, channels: int = 1, seed: int = 0) -> np.ndarray:
@@ -77,8 +78,14 @@ def test_a_video_ends_with_the_later_of_picture_and_sound(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "mov", "avi", "ts"])
 def test_every_container_is_read(tmp_path, suffix):
-    path = write(tmp_path / f"a.{suffix}", [i / 25 for i in range(50)], tone(2, 44_100, channels=2),
-                 44_100, video="mpeg4" if suffix == "avi" else "libx264", fps=25)  # fmt: skip
+    path = write(
+        tmp_path / f"a.{suffix}",
+        [i / 25 for i in range(50)],
+        tone(2, 44_100, channels=2),
+        44_100,
+        video="mpeg4" if suffix == "avi" else "libx264",
+        fps=25,
+    )
     got = video.probe(path)
     assert got.seconds == pytest.approx(2, abs=0.06) and got.fps == pytest.approx(25, abs=0.1)
     assert got[2:] == (80, 48, 44_100, False, "")
@@ -177,12 +184,15 @@ def test_a_damaged_middle_spoils_what_is_in_it(plain, tmp_path):
 
 @pytest.mark.parametrize(
     ("data", "reason"),
-    [(b"", "empty file"), (b"no video at all\n" * 999, "not a video"),
-     (b"#EXTM3U\n#EXTINF:1,\nplain.mp4\n#EXT-X-ENDLIST\n", "not a video"),
-     (b"ffconcat version 1.0\nfile plain.mp4\n", "not a video"),
-     (b"\x00\x00\x00\x20ftypisom" + b"\xff" * 4000, "not a video"),
-     (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + b"\x11" * 4000, "not a video")],
-)  # fmt: skip
+    [
+        (b"", "empty file"),
+        (b"no video at all\n" * 999, "not a video"),
+        (b"#EXTM3U\n#EXTINF:1,\nplain.mp4\n#EXT-X-ENDLIST\n", "not a video"),
+        (b"ffconcat version 1.0\nfile plain.mp4\n", "not a video"),
+        (b"\x00\x00\x00\x20ftypisom" + b"\xff" * 4000, "not a video"),
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + b"\x11" * 4000, "not a video"),
+    ],
+)
 def test_what_is_no_video_is_unusable(plain, tmp_path, data, reason):
     path = tmp_path / "a.mp4"
     path.write_bytes(data)
@@ -231,8 +241,12 @@ def test_damage_is_never_a_traceback(plain, tmp_path, data):
     def cut(path):
         video.cut(path, tmp_path / "out.mp4", [(0, 1), (2, 3)])
 
-    for read in (video.probe, lambda p: list(video.frames(p, [0.5, 3.5])),
-                 lambda p: video.sound(p, 16_000), cut):  # fmt: skip
+    for read in (
+        video.probe,
+        lambda p: list(video.frames(p, [0.5, 3.5])),
+        lambda p: video.sound(p, 16_000),
+        cut,
+    ):
         try:
             read(tmp_path / "a.mp4")
         except (Unusable, UserError) as error:
@@ -245,8 +259,16 @@ def test_damage_is_never_a_traceback(plain, tmp_path, data):
 def test_a_picture_is_that_of_the_time_stamps(tmp_path):
     path = write(tmp_path / "a.mp4", VFR)
     assert shown(path, [0, 0.29, 0.31, 0.46, 1.5, 2.5, 2.95, 3.01, 3.5]) == [
-        0, 0, 1, 3, 3, 3, 4, 5, 6
-    ]  # fmt: skip
+        0,
+        0,
+        1,
+        3,
+        3,
+        3,
+        4,
+        5,
+        6,
+    ]
 
 
 @fewer
@@ -274,8 +296,9 @@ def test_after_the_last_picture_it_stands_for_a_second(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["ts", "mkv"])
 def test_time_begins_where_the_file_does(tmp_path, suffix):
-    path = write(tmp_path / f"a.{suffix}", [5 + t for t in TENTHS], tone(3, 44_100), 44_100,
-                 starts=5.5)  # fmt: skip
+    path = write(
+        tmp_path / f"a.{suffix}", [5 + t for t in TENTHS], tone(3, 44_100), 44_100, starts=5.5
+    )
     with av.open(str(path)) as file:
         assert file.start_time > 4e6  # microseconds
     assert shown(path, [0.05, 0.55, 1.55, 3.55]) == [0, 5, 15, 35]
@@ -291,10 +314,17 @@ def test_a_picture_that_begins_late_is_not_there_before(tmp_path):
 
 @pytest.mark.parametrize(
     ("codec", "pixels", "size"),
-    [("libx264", "yuv444p", (81, 47)), ("libx264", "yuv422p", (80, 47)), ("ffv1", "gray", (81, 47)),
-     ("libx264", "yuvj420p", (80, 48)), ("ffv1", "rgb48le", (40, 30)), ("ffv1", "bgra", (41, 31)),
-     ("ffv1", "yuv420p10le", (80, 48)), ("libx264rgb", "rgb24", (80, 48))],
-)  # fmt: skip
+    [
+        ("libx264", "yuv444p", (81, 47)),
+        ("libx264", "yuv422p", (80, 47)),
+        ("ffv1", "gray", (81, 47)),
+        ("libx264", "yuvj420p", (80, 48)),
+        ("ffv1", "rgb48le", (40, 30)),
+        ("ffv1", "bgra", (41, 31)),
+        ("ffv1", "yuv420p10le", (80, 48)),
+        ("libx264rgb", "rgb24", (80, 48)),
+    ],
+)
 def test_pictures_are_rgb_whatever_they_were(tmp_path, codec, pixels, size):
     path = write(tmp_path / "a.mkv", TENTHS[:20], size=size, video=codec, pixels=pixels)
     [(_, image)] = video.frames(path, [1.55])
@@ -354,9 +384,15 @@ def test_a_video_without_pictures_is_unusable_by_its_pictures(tmp_path):
 
 @pytest.mark.parametrize(
     ("codec", "step"),
-    [("pcm_u8", 2**-7), ("pcm_s16le", 2**-15), ("pcm_s32le", 1e-6), ("pcm_f32le", 1e-6),
-     ("pcm_f64le", 1e-6), ("flac", 2**-15)],
-)  # fmt: skip
+    [
+        ("pcm_u8", 2**-7),
+        ("pcm_s16le", 2**-15),
+        ("pcm_s32le", 1e-6),
+        ("pcm_f32le", 1e-6),
+        ("pcm_f64le", 1e-6),
+        ("flac", 2**-15),
+    ],
+)
 @pytest.mark.parametrize(("rate", "channels"), [(16_000, 1), (44_100, 2), (48_000, 6)])
 def test_sound_is_the_mean_of_its_channels_resampled_by_soxr(tmp_path, codec, step, rate, channels):
     wave = noise(1.7, rate, channels)
@@ -468,8 +504,10 @@ def check_cut(path: Path, out: Path, spans: list, times: list[float]) -> None:
         for second, came in zip(inside, numbers, strict=True):
             first, last = np.searchsorted(times, [second - 0.01, second + 0.01], "right") - 1
             assert first <= came <= last, second
-        pieces = [wave[round(at * rate) : round((at + end - start) * rate)]
-                  for wave, at in ((got, begin), (source, start))]  # fmt: skip
+        pieces = [
+            wave[round(at * rate) : round((at + end - start) * rate)]
+            for wave, at in ((got, begin), (source, start))
+        ]
         assert abs(lag(*pieces, rate)) < 0.01
         begin += end - start
     assert video.probe(out).seconds == pytest.approx(begin, abs=0.04)
@@ -502,8 +540,10 @@ def test_any_spans_of_any_time_stamps_are_in_step(tmp_path, marks, gaps):
     times = [0.0, *np.cumsum(gaps * 4) / 1000]
     path = write(tmp_path / "a.mp4", times, noise(4, 24_000), 24_000)
     marks = sorted(marks)
-    spans = [(a / 100, max(b / 100, a / 100 + 0.06))
-             for a, b in zip(marks[::2], marks[1::2], strict=False)]  # fmt: skip
+    spans = [
+        (a / 100, max(b / 100, a / 100 + 0.06))
+        for a, b in zip(marks[::2], marks[1::2], strict=False)
+    ]
     spans = [span for i, span in enumerate(spans) if not i or spans[i - 1][1] <= span[0]]
     video.cut(path, tmp_path / "out.mp4", spans)
     begin = 0.0
@@ -534,8 +574,13 @@ def test_what_lacks_sound_or_picture_is_cut_too(tmp_path):
     mute = write(tmp_path / "mute.mp4", TENTHS)
     video.cut(mute, tmp_path / "a.mp4", SPANS)
     assert video.probe(tmp_path / "a.mp4")[:6] == (
-        pytest.approx(2.43, abs=0.04), pytest.approx(10, abs=2), 80, 48, 0, True
-    )  # fmt: skip
+        pytest.approx(2.43, abs=0.04),
+        pytest.approx(10, abs=2),
+        80,
+        48,
+        0,
+        True,
+    )
     blind = write(tmp_path / "blind.mp4", sound=noise(4, 16_000))
     video.cut(blind, tmp_path / "b.mp4", SPANS)
     assert video.probe(tmp_path / "b.mp4")[:5] == (pytest.approx(2.43, abs=0.04), 0, 0, 0, 16_000)
@@ -571,8 +616,9 @@ def test_the_size_is_kept_if_odd(tmp_path, size):
     assert shown(tmp_path / "b.mp4", [0.05, 0.95]) == [5, 14]
 
 
-@pytest.mark.parametrize(("rate", "channels", "came"), [(8000, 1, 8000), (37_800, 2, 48_000),
-                                                       (48_000, 6, 48_000)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("rate", "channels", "came"), [(8000, 1, 8000), (37_800, 2, 48_000), (48_000, 6, 48_000)]
+)
 def test_a_rate_that_aac_lacks_becomes_another(tmp_path, rate, channels, came):
     path = write(tmp_path / "a.mkv", TENTHS, noise(4, rate, channels), rate, audio="pcm_s16le")
     video.cut(path, tmp_path / "b.mp4", SPANS)
@@ -607,9 +653,17 @@ def test_a_video_is_not_cut_into_itself(plain, tmp_path):
 
 @pytest.mark.parametrize(
     "spans",
-    [[], [(1, 1)], [(2, 1)], [(0, 2), (1, 3)], [(2, 3), (0, 1)], [(-1, 1)], [(0, float("inf"))],
-     [(float("nan"), 1)]],
-)  # fmt: skip
+    [
+        [],
+        [(1, 1)],
+        [(2, 1)],
+        [(0, 2), (1, 3)],
+        [(2, 3), (0, 1)],
+        [(-1, 1)],
+        [(0, float("inf"))],
+        [(float("nan"), 1)],
+    ],
+)
 def test_spans_that_are_none_are_refused(plain, tmp_path, spans):
     with pytest.raises(UserError, match="a cut needs spans"):
         video.cut(plain, tmp_path / "a.mp4", spans)
@@ -635,12 +689,14 @@ def test_what_cannot_be_written_is_told_and_leaves_nothing(plain, tmp_path, monk
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="peaks are told by Linux")
 def test_memory_does_not_grow_with_the_length(tmp_path):
     """Peak of a process that reads and cuts: a video of 20 s and one six times as long."""
-    code = ("import sys, video; p = sys.argv[1];"
-            "[0 for _ in video.frames(p, [i / 2 for i in range(238)])];"
-            "[0 for _ in video.sound_blocks(p, 16000, 1.0)];"
-            "video.cut(p, p + '.mkv', [(i, i + .5) for i in range(20)]);"
-            "lines = open('/proc/self/status').read().splitlines();"
-            "print(*[line.split()[1] for line in lines if 'VmHWM' in line])")  # fmt: skip
+    code = (
+        "import sys, video; p = sys.argv[1];"
+        "[0 for _ in video.frames(p, [i / 2 for i in range(238)])];"
+        "[0 for _ in video.sound_blocks(p, 16000, 1.0)];"
+        "video.cut(p, p + '.mkv', [(i, i + .5) for i in range(20)]);"
+        "lines = open('/proc/self/status').read().splitlines();"
+        "print(*[line.split()[1] for line in lines if 'VmHWM' in line])"
+    )
     peaks = []
     for seconds in (20, 120):
         times = [i / 10 for i in range(seconds * 10)]
@@ -653,6 +709,14 @@ def test_memory_does_not_grow_with_the_length(tmp_path):
             audio="flac",
             show=lambda i, w, h: picture(i % 999, w, h),
         )
-        peaks.append(int(subprocess.run([sys.executable, "-c", code, str(path)], cwd=utils.ROOT,
-                                        capture_output=True, check=True).stdout))  # fmt: skip
+        peaks.append(
+            int(
+                subprocess.run(
+                    [sys.executable, "-c", code, str(path)],
+                    cwd=utils.ROOT,
+                    capture_output=True,
+                    check=True,
+                ).stdout
+            )
+        )
     assert peaks[1] - peaks[0] < 20_000  # KiB; the pictures are 200,000 more, the sound 38,000

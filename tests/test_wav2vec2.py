@@ -98,8 +98,11 @@ def predict(model: wav2vec2.Model, batch) -> dict[str, np.ndarray]:
 
 
 @examples(max_examples=25, deadline=None)
-@given(st.lists(st.lists(st.integers(0, 4000), min_size=2, max_size=2), min_size=1, max_size=4),
-       st.integers(0, 700), st.floats(-9, 9))  # fmt: skip
+@given(
+    st.lists(st.lists(st.integers(0, 4000), min_size=2, max_size=2), min_size=1, max_size=4),
+    st.integers(0, 700),
+    st.floats(-9, 9),
+)
 def test_padding_and_partners_do_not_change_a_prediction(model, summing, lengths, padding, filler):
     windows = [[sound(n, i) for n in row] for i, row in enumerate(lengths)]
     for reader, cut in ((summing, windows), (model, [window[1:] for window in windows])):
@@ -317,13 +320,22 @@ def test_frozen_parts_are_not_given_to_the_optimizer_and_decay_spares_vectors():
     vectors = {n for n in learning if model.get_parameter(n).ndim == 1}
     assert names == [learning - vectors, vectors] and "weights" in vectors
     assert "weight_decay" not in decayed and spared["weight_decay"] == 0
-    assert {n for n in vectors if "bias" not in n and "norm" not in n} \
-        == {"weights", "encoder.masked_spec_embed"}  # fmt: skip
+    assert {n for n in vectors if "bias" not in n and "norm" not in n} == {
+        "weights",
+        "encoder.masked_spec_embed",
+    }
 
 
 def test_the_settings_of_the_contest_are_its_defaults():
-    wanted = {"optim": "adamw", "lr": 2e-4, "weight_decay": 0.0, "schedule": "linear",
-              "warmup": 0.0, "batch_size": 4, "epochs": 1}  # fmt: skip
+    wanted = {
+        "optim": "adamw",
+        "lr": 2e-4,
+        "weight_decay": 0.0,
+        "schedule": "linear",
+        "warmup": 0.0,
+        "batch_size": 4,
+        "epochs": 1,
+    }
     assert wav2vec2.DEFAULTS.items() >= wanted.items()
     assert wav2vec2.DEFAULTS["speech_encoder"] == constants.SPEECH_ENCODER
     said = wav2vec2.Settings()
@@ -403,8 +415,9 @@ def test_a_trained_one_is_loaded_without_the_checkpoint(folder, tmp_path):
 @pytest.mark.parametrize("norm", ["group", "layer"])
 def test_frozen_with_means_extracted_once_is_the_same_model(tmp_path, norm, layers):
     tiny_wav2vec2.write(tmp_path, norm=norm)
-    configuration = configured(tmp_path, heads=ALL, layers=layers, reverse=True, ws=2,
-                               max_seconds=0.2)  # fmt: skip
+    configuration = configured(
+        tmp_path, heads=ALL, layers=layers, reverse=True, ws=2, max_seconds=0.2
+    )
     whole = models.build("wav2vec2", configuration, seed=0).eval()
     whole.load_pretrained(argparse.Namespace(**configuration))
     if layers == "weighted":
@@ -454,13 +467,15 @@ def test_what_a_frozen_one_has_no_means_of_is_zeros_whatever_stands_there():
         ({"dropout": 1.0}, r"--dropout should be in \[0, 1\)"),
         ({"dropout": -0.5}, r"--dropout should be in \[0, 1\)"),
         ({"dropout": -2.0}, "dropout should be at least -1"),
-        ({"dropout": -1.0, "speech": {**config(), "final_dropout": None}, "frozen": True},
-         "--dropout should be"),
+        (
+            {"dropout": -1.0, "speech": {**config(), "final_dropout": None}, "frozen": True},
+            "--dropout should be",
+        ),
         ({"max_seconds": -1.0}, "max_seconds should be at least 0"),
         ({"layers": "first"}, "choose one of last, weighted"),
         ({"heads": "anger"}, "--heads needs some of emotion, arousal, valence"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_make_no_model_are_an_error(changed, message):
     given = {"model": "wav2vec2", "speech": config(), "heads": ALL} | changed
     with pytest.raises(UserError, match=message):
@@ -483,9 +498,25 @@ def trained(workplace, tmp_path_factory) -> Path:
 
 
 def flags(name: str, *more: str) -> list[str]:
-    return ["--model", "wav2vec2", "--data", "corpus", "--test_split", "[3,4]", "--speech_encoder",
-            "encoder", "--gpu_id", "-1", "--precision", "float32", "--save_name", name, "--heads",
-            ALL, *more]  # fmt: skip
+    return [
+        "--model",
+        "wav2vec2",
+        "--data",
+        "corpus",
+        "--test_split",
+        "[3,4]",
+        "--speech_encoder",
+        "encoder",
+        "--gpu_id",
+        "-1",
+        "--precision",
+        "float32",
+        "--save_name",
+        name,
+        "--heads",
+        ALL,
+        *more,
+    ]
 
 
 def rows_of(run: Path) -> tuple[pd.DataFrame, np.ndarray]:

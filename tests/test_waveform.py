@@ -78,8 +78,10 @@ def test_what_is_not_sound_is_unusable(tmp_path):
 
 
 @examples(max_examples=100, deadline=None)
-@given(st.lists(st.one_of(st.none(), st.integers(1, 400)), min_size=1, max_size=5).filter(any),
-       st.one_of(st.none(), st.floats(0, 1, exclude_max=True)))  # fmt: skip
+@given(
+    st.lists(st.one_of(st.none(), st.integers(1, 400)), min_size=1, max_size=5).filter(any),
+    st.one_of(st.none(), st.floats(0, 1, exclude_max=True)),
+)
 def test_a_block_is_the_samples_and_zeros_or_a_part_of_them(lengths, cut):
     arrays = [n and noise(n, seed=n) for n in lengths]
     cuts = None if cut is None else np.full(len(arrays), cut)
@@ -107,8 +109,17 @@ def test_a_store_gives_blocks_in_float32_and_says_where_there_are_samples(tmp_pa
     rows = []
     for i, n in enumerate((300, 100)):
         soundfile.write(tmp_path / f"{i}.wav", noise(n, i), 16_000, "PCM_16")
-        rows.append({"segment": str(i), "wav": f"{i}.wav", "text": "", "quarantine": "",
-                     "silent": False, "wav_size": 2 * n, "wav_hash": str(i)})  # fmt: skip
+        rows.append(
+            {
+                "segment": str(i),
+                "wav": f"{i}.wav",
+                "text": "",
+                "quarantine": "",
+                "silent": False,
+                "wav_size": 2 * n,
+                "wav_hash": str(i),
+            }
+        )
     rows.append(rows[0] | {"segment": "silent", "silent": True})
     table = pd.DataFrame(rows)
     for seconds, longest in ((0, 300), (0.01, 160)):

@@ -21,8 +21,10 @@ def run(folder: Path, name: str = "mate", *flags: str, **configured) -> Path:
     generator = torch.Generator().manual_seed(3)
     if hasattr(built, "fit"):
         size = utils.leaf("features", "functionals").shape({})[0]
-        heard = {"functionals": torch.randn(40, said.ws, size, generator=generator),
-                 "mask": torch.ones(40, said.ws, dtype=torch.bool)}  # fmt: skip
+        heard = {
+            "functionals": torch.randn(40, said.ws, size, generator=generator),
+            "mask": torch.ones(40, said.ws, dtype=torch.bool),
+        }
         known = {f"{head}_mask": torch.ones(40, dtype=torch.bool) for head in constants.HEADS}
         truth = {"emotion": torch.rand(40, 7, generator=generator).softmax(-1)}
         truth |= {n: 1 + 4 * torch.rand(40, generator=generator) for n in ("arousal", "valence")}

@@ -34,11 +34,21 @@ def tone(seconds: float, rate: int, hertz: float = 440.0, channels: int = 1) -> 
 
 
 def write(
-    path: Path, times: list[float] = (), sound: np.ndarray | None = None, rate: int = 16_000,
-    starts: float = 0.0, size: tuple[int, int] = (80, 48), video: str = "libx264",
-    pixels: str = "yuv420p", audio: str = "aac", fps: float = 10, rotation: int = 0,
-    show=picture, gaps: tuple = (), options: dict | None = None,
-) -> Path:  # fmt: skip
+    path: Path,
+    times: list[float] = (),
+    sound: np.ndarray | None = None,
+    rate: int = 16_000,
+    starts: float = 0.0,
+    size: tuple[int, int] = (80, 48),
+    video: str = "libx264",
+    pixels: str = "yuv420p",
+    audio: str = "aac",
+    fps: float = 10,
+    rotation: int = 0,
+    show=picture,
+    gaps: tuple = (),
+    options: dict | None = None,
+) -> Path:
     """Pictures number 0, 1, ... at `times` s, (C, N) `sound` from `starts` s on.
 
     `gaps`: (from, to) s of sound that are left out, the time stamps going on.
