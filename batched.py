@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import schedule
-from feature import Unusable
+from utils import Unusable
 
 
 class Batched:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 import evidence
 import metric
-from summary import plain
+from utils import plain
 
 BINS = 15  # Guo et al. 2017, "On calibration of modern neural networks"
 TEMPERATURES = (0.05, 20.0)  # where one is looked for: beyond, answers are certain or even

@@ -17,6 +17,7 @@ from scipy import stats
 import evidence
 import metric
 import summary
+import utils
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
 from trials import (
     PLACES,
@@ -78,9 +79,7 @@ def row(
         | {"prior": prior.get(score)}
         for score, kind in metric.SCORES.items()
     }
-    return summary.plain(
-        {"name": name, "ties": ties} | _contents(trials, pool) | {"scores": scores}
-    )
+    return utils.plain({"name": name, "ties": ties} | _contents(trials, pool) | {"scores": scores})
 
 
 def _contents(trials: Sequence[Trial], pool: Pool) -> dict:
@@ -226,7 +225,7 @@ def _group(frame: pd.DataFrame, seed: np.ndarray, ties: str) -> dict:
     result = {"n": len(frame[key].drop_duplicates())}
     result["n_emotion"] = len(frame.iloc[np.unique(rows)][key].drop_duplicates())
     result |= {name: _mean([scores[name]["value"] for scores in found]) for name in BY}
-    return summary.plain(result | {"classes": [EMOTIONS[i] for i in np.unique(truth)]})
+    return utils.plain(result | {"classes": [EMOTIONS[i] for i in np.unique(truth)]})
 
 
 # --- two rows ---------------------------------------------------------------------------------
@@ -269,7 +268,7 @@ def _compare(a: Pool, b: Pool, resamples: int, seed: int) -> dict | None:
     refuse_other_truth(a.truth.iloc[of_a[common]], b.truth.iloc[common], b.utterances[common])
     joined = _join(a, b, of_a)
     there = np.unique(a.utterance[joined.used_a])
-    return summary.plain(
+    return utils.plain(
         {
             "n_common": len(there),
             "left_out_a": len(a.utterances) - len(there),

@@ -38,6 +38,8 @@ HEADS = {
     "valence": Head(1, "scale"),
 }
 
+SCALES = tuple(name for name, head in HEADS.items() if head.kind == "scale")  # arousal, valence
+
 EVENTS = {"highlight": Head(1, "event")}  # of each second of a video, in place of HEADS
 
 # --- sound --------------------------------------------------------------------------------

@@ -41,9 +41,8 @@ from seconds import baselines as baselines
 from seconds import positive as positive
 from seconds import scores as scores
 from seconds import threshold as threshold
-from summary import plain
 from trials import bootstrap_p
-from utils import UserError, rng
+from utils import UserError, plain, rng
 
 RULE = "union"  # the corpus's first
 HUMAN = ("f1", "kendall", "spearman")

@@ -55,17 +55,13 @@ from tqdm import tqdm
 
 import utils
 from cache import Cache, Entry, checksum, mapped
-from utils import UserError
+from utils import Unusable, UserError
 
 LAYOUT = 1  # of the files of a cache; part of its folder's name
 GROUP = 256  # sources handed to `many` at once
 NAMED = 10  # things named in one line
 
 log = logging.getLogger(__name__)
-
-
-class Unusable(Exception):
-    """Raised by an Extractor for one source; its text is the reason, a short fixed phrase."""
 
 
 def extract(

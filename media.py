@@ -17,8 +17,7 @@ import numpy as np
 import soxr
 
 import utils
-from feature import Unusable
-from utils import UserError
+from utils import Unusable, UserError
 
 # read with these demuxers only: FFmpeg's others read playlists, which name files and addresses
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,wav,mp3,flac,aac"

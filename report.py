@@ -21,10 +21,10 @@ import charts
 import constants
 import lettering
 import metric
+from constants import SCALES
 from utils import ROOT, UserError, read_json, write_atomic
 from wording import count, interval, number, sessions, tables
 
-SCALES = tuple(name for name, head in constants.HEADS.items() if head.kind == "scale")
 GROUPS = {  # sources of metric.SCORES -> heading and what stands under it
     ("confusion",): ("Emotion", "pooled over the rows that --ties keeps"),
     SCALES: (" and ".join(SCALES).capitalize(), "pooled over all rows"),

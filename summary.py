@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 import evidence
 import metric
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
+from utils import plain
 
 Known = TypeVar("Known")
 
@@ -176,15 +177,6 @@ def _by_kind(predictions: Mapping, ties: str) -> dict[str, dict]:
         result[kind] = {"n": found["uar"]["n"]}
         result[kind] |= {name: found[name]["value"] for name in ("macro_f1", "uar")}
     return result
-
-
-def plain(value: object) -> object:
-    """For JSON: NaN becomes None."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def _count(value: float) -> int | float:

@@ -31,6 +31,10 @@ class UserError(ValueError):
     """Something the user can mend. One line: what was needed, what came, what there is."""
 
 
+class Unusable(Exception):
+    """Raised by an Extractor for one source; its text is the reason, a short fixed phrase."""
+
+
 # --- leaves: a file name is a name on the command line ---------------------------------------
 
 
@@ -220,6 +224,15 @@ def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
         raise ValueError(f"{text} is no number of JSON")
     return value
+
+
+def plain(value: object) -> object:
+    """For JSON: NaN becomes None."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def make_folder(path: Path | str) -> Path:

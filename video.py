@@ -23,9 +23,8 @@ import soxr
 
 import media
 import utils
-from feature import Unusable
 from media import Source
-from utils import UserError
+from utils import Unusable, UserError
 
 KINDS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # that `cut` writes
 GRACE = 1.0  # s: that the last picture stands on where the sound is longer

@@ -9,8 +9,8 @@ import pandas as pd
 
 import charts
 import constants
-import feature
 import report
+import utils
 import video
 from commands._watch import FRAME, RATE, Watched
 from utils import write_atomic
@@ -141,7 +141,7 @@ def thumbnails(path: Path, seconds: float) -> list[tuple[float, np.ndarray]]:
             (s, frame[:: (step := max(1, frame.shape[0] // 90)), ::step].copy())
             for s, frame in video.frames(path, wanted)
         ]
-    except feature.Unusable:
+    except utils.Unusable:
         return []
 
 

@@ -17,6 +17,7 @@ import feature
 import model as models
 import protocol
 import record
+import utils
 import video
 from annotation import VOTES
 from dataset import Material, Sequences
@@ -129,7 +130,7 @@ def level(path: Path) -> np.ndarray | None:
         for wave in video.sound_blocks(path, RATE, 60.0):
             wave = np.pad(wave, (0, -len(wave) % FRAME)).reshape(-1, FRAME)
             parts.append(10 * np.log10(np.maximum((wave**2).mean(1), constants.AMIN)))
-    except feature.Unusable:
+    except utils.Unusable:
         return None
     return np.concatenate(parts) if parts else None
 
@@ -150,7 +151,7 @@ def timeline(path: Path, run: Path, given: argparse.Namespace) -> pd.DataFrame:
     seconds = list(range(seconds_in(sound)))
     try:
         said = leaf("features", "emotion_states").readings(path, settings, seconds)
-    except feature.Unusable as error:
+    except utils.Unusable as error:
         raise UserError(f"no timeline of {path}: {error}") from error
     return _table(seconds, said)
 

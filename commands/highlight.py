@@ -22,8 +22,7 @@ import events
 import record
 import video
 from commands import _clip, _watch
-from feature import Unusable
-from utils import UserError
+from utils import Unusable, UserError
 
 BUDGET = 0.15  # of the video, where nothing is said: the middle of what annotators marked
 CHOICES = ("budget", "threshold", "top")

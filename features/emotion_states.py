@@ -16,8 +16,7 @@ import numpy as np
 
 import constants
 import utils
-from feature import Unusable
-from utils import UserError
+from utils import Unusable, UserError
 
 VERSION = 1
 DTYPE = "float16"  # states lie in (-1, 1)

@@ -18,10 +18,9 @@ from tqdm import tqdm
 import pretrained
 import utils
 import video
-from feature import Unusable
 from features import _colour_motion as colour_motion
 from pretrained import Kind
-from utils import UserError
+from utils import Unusable, UserError
 
 VERSION = 1
 DTYPE = "float16"  # a pooled output lies in -1..1

@@ -13,8 +13,8 @@ import numpy as np
 
 import video
 from constants import SAMPLE_RATE
-from feature import Unusable
 from features._mfcc_means import COEFFICIENTS, HOP, PARAMETERS, Means
+from utils import Unusable
 
 VERSION = 1
 DTYPE = "float32"  # the first coefficient reaches -1,131, where float16 has whole numbers

@@ -19,9 +19,8 @@ import numpy as np
 import constants
 import exported
 import pretrained
-from feature import Unusable
 from features._vectors import read_vectors
-from utils import UserError
+from utils import Unusable, UserError
 
 VERSION = 1
 DTYPE = "float32"

@@ -17,8 +17,8 @@ import numpy as np
 import batched
 import speech
 from constants import SAMPLE_RATE
-from feature import Unusable, read
-from utils import UserError
+from feature import read
+from utils import Unusable, UserError
 
 VERSION = 1
 # what a large encoder has between its layers is not normalised: a few channels of it are so large

@@ -15,8 +15,8 @@ import numpy as np
 import batched
 import constants
 import speech
-from feature import Unusable, read
-from utils import UserError
+from feature import read
+from utils import Unusable, UserError
 
 VERSION = 1
 DTYPE = "float16"  # states of wav2vec2 are within 30: at most 0.008 off

@@ -15,8 +15,7 @@ import numpy as np
 import batched
 import constants
 import pretrained
-from feature import Unusable
-from utils import UserError
+from utils import Unusable, UserError
 
 VERSION = 1
 DTYPE = "int32"

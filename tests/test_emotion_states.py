@@ -10,11 +10,10 @@ import torch
 
 import model as models
 import utils
-from feature import Unusable
 from features import emotion_states
 from features.emotion_states import Second
 from models import lstm_audio
-from utils import UserError
+from utils import Unusable, UserError
 
 av = pytest.importorskip("av", reason="PyAV is an extra: videos cannot be read without it")
 

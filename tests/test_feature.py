@@ -44,7 +44,7 @@ def counting(calls: list, **more) -> SimpleNamespace:
             calls.append(source)
             data = source.read_bytes() if isinstance(source, Path) else source.encode()
             if data.startswith(b"bad"):
-                raise feature.Unusable("begins with bad")
+                raise utils.Unusable("begins with bad")
             return [np.frombuffer(data, np.uint8).astype(np.float32)[None] * self.factor]
 
     def gather(arrays, stats, parameters, cut, out):
@@ -205,7 +205,7 @@ def test_a_leaf_may_take_many_sources_at_once(tmp_path, monkeypatch):
         def many(self, sources):
             sizes.append(len(sources))
             return [
-                feature.Unusable("a seven") if s == "line 7" else np.array([int(s[5:])])
+                utils.Unusable("a seven") if s == "line 7" else np.array([int(s[5:])])
                 for s in sources
             ]
 

@@ -21,10 +21,9 @@ from videos import tone, write
 import utils
 import video
 from benchmarks import tiny_vit
-from feature import Unusable
 from features import _colour_motion as colour_motion
 from features import frames
-from utils import UserError
+from utils import Unusable, UserError
 
 TENTHS = [i / 10 for i in range(60)]
 RESAMPLES = (0, 1, 2, 3, 4, 5)  # of Pillow: nearest .. Hamming

@@ -16,8 +16,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import utils
-from feature import Unusable
 from features import log_mel
+from utils import Unusable
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PARAMETERS = log_mel.parameters(SimpleNamespace(sr=16_000))

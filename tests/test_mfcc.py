@@ -17,9 +17,8 @@ from sklearn.preprocessing import scale
 
 import feature
 import utils
-from feature import Unusable
 from features import mfcc
-from utils import UserError
+from utils import Unusable, UserError
 
 
 def settings(**changed):

@@ -17,9 +17,9 @@ from videos import write
 import feature
 import utils
 import video
-from feature import Unusable
 from features import mfcc_second, mfcc_seconds
 from features._mfcc_means import Means
+from utils import Unusable
 
 PARAMETERS = mfcc_second.parameters(SimpleNamespace())
 MEANS = Means()

@@ -22,10 +22,9 @@ from hypothesis import strategies as st
 from sklearn.feature_extraction.text import HashingVectorizer
 
 import feature
-from feature import Unusable
 from features import sentence
 from features._vectors import read_vectors
-from utils import UserError
+from utils import Unusable, UserError
 
 DIM = 32
 TEXTS = [

@@ -71,11 +71,11 @@ def leaf_by_second(calls: list) -> SimpleNamespace:
         def __call__(self, source, rows):
             calls.append((source.name, len(rows)))
             if source.name.startswith("bad"):
-                raise feature.Unusable("bad")
+                raise utils.Unusable("bad")
             return [
                 np.array([row.start, len(source.stem)])
                 if row.start != 1
-                else feature.Unusable("second 1")
+                else utils.Unusable("second 1")
                 for row in rows
             ]
 

@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from feature import Unusable
 from features import spectrogram
+from utils import Unusable
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 PARAMETERS = spectrogram.parameters(SimpleNamespace(sr=16_000))

@@ -14,9 +14,8 @@ from safetensors.torch import load_file, save_file
 
 import feature
 from benchmarks import tiny_wav2vec2
-from feature import Unusable
 from features import speech_layers
-from utils import UserError
+from utils import Unusable, UserError
 
 LENGTHS = [9000, 3000, 16_000, 3000, 650]
 

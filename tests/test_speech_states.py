@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 
 import feature
 from benchmarks import tiny_wav2vec2
-from feature import Unusable
 from features import speech_states
-from utils import UserError
+from utils import Unusable, UserError
 
 RATE = 16_000
 SECONDS = (0.3, 0.51, 0.21, 1.2, 0.02, 0.4)  # the fifth is shorter than the 400 samples of a frame

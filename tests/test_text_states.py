@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 import feature
 import pretrained
 from benchmarks import tiny_bert
-from feature import Unusable
 from features import text_states
-from utils import UserError
+from utils import Unusable, UserError
 
 TEXTS = [
     "오늘 날씨가 정말 좋네요.",

@@ -17,8 +17,7 @@ from videos import number, picture, tone, write
 import media
 import utils
 import video
-from feature import Unusable
-from utils import UserError
+from utils import Unusable, UserError
 
 TENTHS = [i / 10 for i in range(40)]
 VFR = [0, 0.3, 0.4, 0.45, 2.9, 3, 3.02, 3.9]

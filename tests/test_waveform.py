@@ -12,9 +12,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import feature
-from feature import Unusable
 from features import waveform
-from utils import UserError
+from utils import Unusable, UserError
 
 
 def settings(seconds: float = 0.0, **more) -> types.SimpleNamespace:
