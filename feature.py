@@ -34,7 +34,6 @@ The files of a cache are the affair of cache.py, windows and batches of dataset.
 """
 
 import importlib
-import io
 import itertools
 import logging
 import math
@@ -48,14 +47,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import soundfile
-import soxr
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 import utils
 from cache import Cache, Entry, checksum, mapped
-from utils import Unusable, UserError
+from utils import Unusable
 
 LAYOUT = 1  # of the files of a cache; part of its folder's name
 GROUP = 256  # sources handed to `many` at once
@@ -298,26 +295,6 @@ class _Joined(Store):
 
 
 # --- sound ---------------------------------------------------------------------------------------
-
-
-def read(path: Path, rate: int) -> np.ndarray:
-    """(N,) float32 in [-1, 1] at `rate` Hz; channels averaged. Raises Unusable, UserError."""
-    try:
-        data = utils.read_bytes(path)
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
-    try:
-        wave, came = soundfile.read(io.BytesIO(data), dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        raise Unusable("not audio") from error
-    wave = wave[:, 0] if wave.shape[1] == 1 else wave.mean(axis=1)
-    if came != rate:
-        wave = soxr.resample(wave, came, rate, quality="HQ")
-    if not len(wave):
-        raise Unusable("empty wav")
-    if not np.isfinite(wave).all():
-        raise Unusable("infinite or NaN samples")
-    return wave
 
 
 # --- what a row is made from ---------------------------------------------------------------------

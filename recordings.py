@@ -20,9 +20,8 @@ import soundfile
 from tqdm import tqdm
 
 import annotation
-import audit
-import pauses
 from annotation import VOTES
+from media import listening, pauses
 from utils import UserError, digest
 
 # what libsndfile reads, and what people have that it does not
@@ -237,7 +236,7 @@ def _heard(item: Item, split: str, pause: float) -> list[dict]:
         return _split(row, item.path, pause)
     if length and length > LONGEST:
         return [row | {"quarantine": f"{length:.0f} s are too long for one utterance"}]
-    sound = audit.listen(item.path)
+    sound = listening.listen(item.path)
     return [
         row
         | {
@@ -278,7 +277,7 @@ def _part(row: dict, item: Item, length: float | None) -> dict:
 
 def _split(row: dict, path: Path, pause: float) -> list[dict]:
     with path.open("rb") as file:  # libsndfile reads what there is, and says nothing
-        if audit.is_truncated(file, path.stat().st_size):
+        if listening.is_truncated(file, path.stat().st_size):
             return [row | {"quarantine": "truncated wav"}]
     try:
         level = pauses.levels(path)

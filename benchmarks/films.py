@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 import utils
-import video
 from benchmarks import measure, tiny_vit
+from media import video
 
 SECONDS, RATE, FPS = 60, 44_100, 25
 PAUSE = 0.2  # s: the last frame of sound ends behind the minute

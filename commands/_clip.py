@@ -11,8 +11,8 @@ import charts
 import constants
 import report
 import utils
-import video
 from commands._watch import FRAME, RATE, Watched
+from media import video
 from utils import write_atomic
 
 STEP = FRAME / RATE  # s of a level

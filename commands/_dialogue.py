@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-import audit
 import constants
 import explanation
 import feature
 import protocol
 import recordings
 from commands import _results
+from media import listening
 from predictor import Held, Predictor
 from utils import UserError
 
@@ -221,7 +221,7 @@ def _check_length(name: str, sound: Path, most: float) -> None:
         raise Refused("bad", "long", name=name, seconds=about.duration, most=most)
     if about and about.frames * about.channels > most * DENSEST:
         raise Refused("bad", "dense", name=name)
-    heard = audit.listen(sound)
+    heard = listening.listen(sound)
     if heard.bad:
         raise Refused("bad", heard.bad, name=name)
     if heard.duration > most:

@@ -11,18 +11,17 @@ import numpy as np
 import pandas as pd
 
 import arguments
-import audit
 import constants
 import feature
 import model as models
 import protocol
 import record
 import utils
-import video
 from annotation import VOTES
 from dataset import Material, Sequences
 from devices import Processes, settle_arithmetic
 from inference import outputs
+from media import listening, video
 from utils import UserError, leaf, make_folder, read_json
 
 RATE = 16_000  # Hz
@@ -54,7 +53,7 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
     model, configuration = models.load(run, processes.device)
     settings = settings_of(configuration, given)
     record.refuse_another_encoder(run, settings, configuration)
-    sound = audit.listen(path)
+    sound = listening.listen(path)
     if sound.bad:
         raise UserError(f"cannot use {path}: {sound.bad}")
     rows = seconds_of(path, sound)
@@ -82,7 +81,7 @@ def settings_of(configuration: dict, given: argparse.Namespace) -> argparse.Name
     return argparse.Namespace(**vars(flags) | configuration | moved | place)
 
 
-def seconds_of(path: Path, sound: audit.Sound) -> pd.DataFrame:
+def seconds_of(path: Path, sound: listening.Sound) -> pd.DataFrame:
     """A row a second, as of a corpus; its `highlight` is not known, 0 stands for it."""
     count = seconds_in(sound)
     rows = pd.DataFrame({"start": np.arange(count, dtype=float)})
@@ -110,7 +109,7 @@ def seconds_of(path: Path, sound: audit.Sound) -> pd.DataFrame:
     return rows.assign(**dict.fromkeys(VOTES, np.nan))
 
 
-def seconds_in(sound: audit.Sound) -> int:
+def seconds_in(sound: listening.Sound) -> int:
     """How many seconds a video has; a last frame of sound that hangs over is none."""
     return max(1, math.ceil(sound.duration - OVERHANG))
 
@@ -145,7 +144,7 @@ def timeline(path: Path, run: Path, given: argparse.Namespace) -> pd.DataFrame:
     settings.emotion_run = given.emotion_run or settings.emotion_run
     if not settings.emotion_run:
         raise UserError("--timeline needs --emotion_run RUN: finished runs of lstm_audio")
-    sound = audit.listen(path)
+    sound = listening.listen(path)
     if sound.bad:
         raise UserError(f"cannot use {path}: {sound.bad}")
     seconds = list(range(seconds_in(sound)))

@@ -20,8 +20,8 @@ import arguments
 import constants
 import events
 import record
-import video
 from commands import _clip, _watch
+from media import cutting
 from utils import Unusable, UserError
 
 BUDGET = 0.15  # of the video, where nothing is said: the middle of what annotators marked
@@ -146,8 +146,8 @@ def _check(path: Path, out: Path) -> None:
     """A UserError for what would fail after minutes of work."""
     if not path.is_file():
         raise UserError(f"no video {path}")
-    if out.suffix.lower() not in video.KINDS:
-        raise UserError(f"--out {out} should end in one of {', '.join(video.KINDS)}")
+    if out.suffix.lower() not in cutting.KINDS:
+        raise UserError(f"--out {out} should end in one of {', '.join(cutting.KINDS)}")
     if not out.absolute().parent.is_dir():
         raise UserError(f"no folder {out.absolute().parent} for --out {out}")
     if out.exists() and out.samefile(path):
@@ -157,6 +157,6 @@ def _check(path: Path, out: Path) -> None:
 def _cut(path: Path, out: Path, spans: list[tuple[float, float]]) -> None:
     with tqdm(total=round(spans[-1][1], 1), desc="cutting", leave=False, unit="s") as bar:
         try:
-            video.cut(path, out, spans, lambda done: bar.update(round(max(0.0, done - bar.n), 1)))
+            cutting.cut(path, out, spans, lambda done: bar.update(round(max(0.0, done - bar.n), 1)))
         except Unusable as error:
             raise UserError(f"cannot cut {path}: {error}") from error

@@ -16,9 +16,9 @@ import numpy as np
 import pandas as pd
 
 import annotation
-from audit import VIDEOS  # the corpus has .mp4, a user's own may differ
 from corpora import _aihub_highlight_film as film
 from corpora import _writing
+from media.listening import VIDEOS  # the corpus has .mp4, a user's own may differ
 from utils import UserError, seed_of
 
 LABELS = ".json"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-import video
+from media import video
 
 SIZE = 32
 STEP = 0.25  # s

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 import pretrained
 import utils
-import video
 from features import _colour_motion as colour_motion
+from media import video
 from pretrained import Kind
 from utils import Unusable, UserError
 

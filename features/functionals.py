@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from feature import read
 from features._contours import BANDS, COEFFICIENTS, HOP, SHAPES, Listener
+from media.audio import read
 
 VERSION = 1
 DTYPE = "float32"

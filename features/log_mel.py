@@ -14,7 +14,7 @@ import scipy.fft
 import scipy.sparse
 
 import constants
-from feature import read
+from media.audio import read
 
 VERSION = 1
 DTYPE = "float16"  # dB: at most 0.03 off between -100 and 64

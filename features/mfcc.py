@@ -14,7 +14,7 @@ import numpy as np
 import scipy.fft
 import scipy.sparse
 
-from feature import read
+from media.audio import read
 from utils import UserError
 
 VERSION = 1

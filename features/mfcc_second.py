@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-import video
 from constants import SAMPLE_RATE
 from features._mfcc_means import COEFFICIENTS, HOP, PARAMETERS, Means
+from media import video
 from utils import Unusable
 
 VERSION = 1

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from constants import SAMPLE_RATE
-from feature import read
 from features._mfcc_means import COEFFICIENTS, HOP, PARAMETERS, Means
+from media.audio import read
 
 VERSION = 1
 DTYPE = "float32"  # the first coefficient reaches -1,131, where float16 has whole numbers

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
-from feature import read
+from media.audio import read
 
 VERSION = 1
 DTYPE = "float16"  # at most 2^-7 off (0.03 dB): the loudest sound that a wav can hold is under 32

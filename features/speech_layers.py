@@ -17,7 +17,7 @@ import numpy as np
 import batched
 import speech
 from constants import SAMPLE_RATE
-from feature import read
+from media.audio import read
 from utils import Unusable, UserError
 
 VERSION = 1

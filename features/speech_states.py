@@ -15,7 +15,7 @@ import numpy as np
 import batched
 import constants
 import speech
-from feature import read
+from media.audio import read
 from utils import Unusable, UserError
 
 VERSION = 1

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from constants import SAMPLE_RATE  # what the encoders were trained on, whatever --sr is
-from feature import read
+from media.audio import read
 from utils import UserError
 
 VERSION = 1

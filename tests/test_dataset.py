@@ -22,6 +22,7 @@ import dataset
 import preparation
 import resident
 import utils
+from media import listening
 from utils import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -156,7 +157,7 @@ def test_a_table_changed_by_hand_is_not_taken_for_the_corpus(mends):
 def test_what_is_prepared_is_neither_heard_nor_written_nor_locked_again(place, monkeypatch):
     before = material()
     stamps = {p: p.stat().st_mtime_ns for p in place.glob("data/**/*")}
-    monkeypatch.setattr(audit, "listen", lambda path: pytest.fail("listened"))
+    monkeypatch.setattr(listening, "listen", lambda path: pytest.fail("listened"))
     monkeypatch.setattr(preparation, "lock", lambda *_: pytest.fail("locked"))
     monkeypatch.setattr(utils, "lock", lambda *_: pytest.fail("locked"))
     assert material().utterances.equals(before.utterances)
@@ -201,7 +202,7 @@ def riff(rate: int, samples: bytes) -> bytes:
 def test_a_rate_that_no_recorder_has_is_no_sound(tmp_path, rate, bad):
     path = tmp_path / "a.wav"
     path.write_bytes(riff(rate, b"\1\2" * 1000))
-    heard = audit.listen(path)
+    heard = listening.listen(path)
     assert heard.bad == bad
     assert heard.duration == pytest.approx(1000 / rate, nan_ok=True) or bad
 
@@ -213,7 +214,7 @@ def test_a_sound_that_claims_more_than_memory_holds_is_no_sound(tmp_path):
     data[21] |= 0x0F  # the upper bits of the number of samples: 2**36 of them
     data[22:26] = b"\xff" * 4
     path.write_bytes(data)
-    heard = audit.listen(path)
+    heard = listening.listen(path)
     assert heard.bad or heard.duration < 1
 
 

@@ -19,10 +19,10 @@ from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPi
 from videos import tone, write
 
 import utils
-import video
 from benchmarks import tiny_vit
 from features import _colour_motion as colour_motion
 from features import frames
+from media import video
 from utils import Unusable, UserError
 
 TENTHS = [i / 10 for i in range(60)]

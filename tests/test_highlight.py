@@ -20,8 +20,8 @@ import highlights
 import main
 import model as models
 import trials
-import video
 from commands import _clip, _watch
+from media import video
 from utils import leaf, read_json, write_json
 
 av = pytest.importorskip("av")  # requirements-extra.txt

@@ -16,9 +16,9 @@ from videos import write
 
 import feature
 import utils
-import video
 from features import mfcc_second, mfcc_seconds
 from features._mfcc_means import Means
+from media import video
 from utils import Unusable
 
 PARAMETERS = mfcc_second.parameters(SimpleNamespace())

@@ -6,9 +6,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-import audit
-import pauses
 import recordings
+from media import listening, pauses
 from utils import UserError
 
 RATE = 16_000
@@ -229,7 +228,7 @@ def test_silence_in_a_part_is_told_and_damage_leaves_an_empty_file(tmp_path):
     assert recordings.pieces(rows, tmp_path)["silent"].tolist() == [False, True]
     (tmp_path / "a.wav").write_bytes(b"")
     again = recordings.pieces(rows, tmp_path)
-    assert [audit.listen(tmp_path / wav).bad for wav in again["wav"]] == ["empty wav"] * 2
+    assert [listening.listen(tmp_path / wav).bad for wav in again["wav"]] == ["empty wav"] * 2
 
 
 def test_hangul_taken_apart_on_disk_is_found(tmp_path):
@@ -249,7 +248,7 @@ def test_pieces_hold_the_samples_of_their_part(tmp_path):
         first = round(row.start * rate)
         assert np.array_equal(wave, whole[first : first + len(wave)])
         assert len(wave) == round((row.end - row.start) * rate)
-        assert not audit.listen(tmp_path / row.wav).bad
+        assert not listening.listen(tmp_path / row.wav).bad
 
 
 def test_silence_and_noise_that_never_stops_are_handled(tmp_path):

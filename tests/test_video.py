@@ -1,4 +1,4 @@
-"""video.py and media.py, on videos whose pictures show their number and whose sound is known."""
+"""media/, on videos whose pictures show their number and whose sound is known."""
 
 import os
 import subprocess
@@ -14,9 +14,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from videos import number, picture, tone, write
 
-import media
 import utils
-import video
+from media import container, cutting, video
 from utils import Unusable, UserError
 
 TENTHS = [i / 10 for i in range(40)]
@@ -155,7 +154,7 @@ def test_a_truncated_video_is_used_as_far_as_it_goes(plain, tmp_path):
     wave, whole = video.sound(broken, 16_000), video.sound(plain, 16_000)
     assert 1 < len(wave) / 16_000 < 3.5
     np.testing.assert_allclose(wave[:16_000], whole[:16_000], atol=1e-4)
-    video.cut(broken, tmp_path / "out.mp4", [(0.5, 1), (1.2, 4)])
+    cutting.cut(broken, tmp_path / "out.mp4", [(0.5, 1), (1.2, 4)])
     assert 0.5 < video.probe(tmp_path / "out.mp4").seconds < 3.3
 
 
@@ -200,7 +199,7 @@ def test_what_is_no_video_is_unusable(plain, tmp_path, data, reason):
         with pytest.raises(Unusable, match=f"^{reason}$"):
             read(path)
     with pytest.raises(Unusable, match=reason):
-        video.cut(path, tmp_path / "out.mp4", [(0, 1)])
+        cutting.cut(path, tmp_path / "out.mp4", [(0, 1)])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.mp4", "plain.mp4"]
 
 
@@ -211,7 +210,7 @@ def test_what_cannot_be_read_is_the_users(tmp_path):
 
 
 def test_a_picture_of_any_number_of_pixels_is_refused(plain, monkeypatch):
-    monkeypatch.setattr(media, "MAX_PIXELS", 80 * 48 - 1)
+    monkeypatch.setattr(container, "MAX_PIXELS", 80 * 48 - 1)
     with pytest.raises(Unusable, match="pictures of 80 x 48"):
         video.probe(plain)
 
@@ -238,7 +237,7 @@ def test_damage_is_never_a_traceback(plain, tmp_path, data):
     (tmp_path / "a.mp4").write_bytes(content[: data.draw(st.integers(1, len(content)))])
 
     def cut(path):
-        video.cut(path, tmp_path / "out.mp4", [(0, 1), (2, 3)])
+        cutting.cut(path, tmp_path / "out.mp4", [(0, 1), (2, 3)])
 
     for read in (
         video.probe,
@@ -344,20 +343,20 @@ def test_a_turned_video_is_seen_as_it_is_shown(tmp_path, degrees):
     assert video.probe(path)[2:4] == (wide, high)
     [(_, image)] = video.frames(path, [1.55])
     assert image.shape == (high, wide, 3) and number(image) == 15
-    video.cut(path, tmp_path / "b.mp4", [(0.5, 1.5)])
+    cutting.cut(path, tmp_path / "b.mp4", [(0.5, 1.5)])
     assert shown(tmp_path / "b.mp4", [0.55]) == [10]
     assert video.probe(tmp_path / "b.mp4")[2:4] == (wide, high)
 
 
 def test_pictures_are_decoded_as_they_are_asked_for(plain, monkeypatch):
-    count, decoded = [0], media.decoded
+    count, decoded = [0], container.decoded
 
     def counted(packet):
         frames = decoded(packet)
         count[0] += len(frames)
         return frames
 
-    monkeypatch.setattr(media, "decoded", counted)
+    monkeypatch.setattr(container, "decoded", counted)
     stream = video.frames(plain, [0.5, 1.0, 3.9])
     next(stream)
     assert count[0] < 30
@@ -439,7 +438,7 @@ def test_a_gap_in_the_sound_is_silent_and_moves_nothing(tmp_path):
 
 def test_time_stamps_that_are_damaged_make_no_hours_of_silence(tmp_path, monkeypatch):
     path = write(tmp_path / "a.mkv", TENTHS, tone(4, 16_000), audio="pcm_s16le")
-    monkeypatch.setattr(media, "MAX_SECONDS", 2)
+    monkeypatch.setattr(container, "MAX_SECONDS", 2)
     assert len(video.sound(path, 16_000)) / 16_000 == pytest.approx(2, abs=0.1)
     assert video.probe(path).seconds == 2
     assert shown(path, [1.55, 2.55, 3.5]) == [15, 19, None]
@@ -447,7 +446,7 @@ def test_time_stamps_that_are_damaged_make_no_hours_of_silence(tmp_path, monkeyp
 
 def test_time_stamps_far_beyond_what_the_header_says_are_damage(tmp_path, monkeypatch):
     path = write(tmp_path / "a.mkv", TENTHS, tone(4, 16_000), audio="pcm_s16le")
-    monkeypatch.setattr(media, "LONGER", (0.5, 0))
+    monkeypatch.setattr(container, "LONGER", (0.5, 0))
     assert len(video.sound(path, 16_000)) / 16_000 == pytest.approx(2, abs=0.1)
 
 
@@ -459,7 +458,7 @@ def test_eight_channels_and_more_are_heard(tmp_path):
         assert next(file.decode(audio=0)).format.is_planar
     source, got = wave.mean(0), video.sound(path, 48_000)[:48_000]
     assert np.corrcoef(got, source)[0, 1] > 0.95
-    video.cut(path, tmp_path / "b.mp4", [(0.25, 0.75)])
+    cutting.cut(path, tmp_path / "b.mp4", [(0.25, 0.75)])
     assert video.probe(tmp_path / "b.mp4").seconds == pytest.approx(0.5, abs=0.03)
 
 
@@ -520,7 +519,7 @@ def test_picture_and_sound_are_in_step_at_every_join(tmp_path, suffix, times, ra
     fps = 30 if len(times) == 120 else 10
     path = write(tmp_path / "a.mkv", times, noise(4, rate, channels), rate, fps=fps)
     out = tmp_path / f"out.{suffix}"
-    video.cut(path, out, SPANS)
+    cutting.cut(path, out, SPANS)
     check_cut(path, out, SPANS, times)
     got = video.probe(out)
     assert got[2:] == (80, 48, rate, False, "")
@@ -544,7 +543,7 @@ def test_any_spans_of_any_time_stamps_are_in_step(tmp_path, marks, gaps):
         for a, b in zip(marks[::2], marks[1::2], strict=False)
     ]
     spans = [span for i, span in enumerate(spans) if not i or spans[i - 1][1] <= span[0]]
-    video.cut(path, tmp_path / "out.mp4", spans)
+    cutting.cut(path, tmp_path / "out.mp4", spans)
     begin = 0.0
     for start, end in spans:
         seconds = [start + part * (end - start) for part in (0.1, 0.5, 0.9)]
@@ -560,7 +559,7 @@ def test_many_cuts_do_not_drift(tmp_path):
     times = [i / 25 for i in range(500)]
     path = write(tmp_path / "a.mp4", times, noise(20, 44_100), 44_100, fps=25)
     spans = [(i / 3, i / 3 + 0.2371) for i in range(57)]
-    video.cut(path, tmp_path / "out.mp4", spans)
+    cutting.cut(path, tmp_path / "out.mp4", spans)
     last = spans[-1]
     begin = sum(end - start for start, end in spans[:-1])
     got = video.sound(tmp_path / "out.mp4", 16_000)[round(begin * 16_000) :]
@@ -571,7 +570,7 @@ def test_many_cuts_do_not_drift(tmp_path):
 
 def test_what_lacks_sound_or_picture_is_cut_too(tmp_path):
     mute = write(tmp_path / "mute.mp4", TENTHS)
-    video.cut(mute, tmp_path / "a.mp4", SPANS)
+    cutting.cut(mute, tmp_path / "a.mp4", SPANS)
     assert video.probe(tmp_path / "a.mp4")[:6] == (
         pytest.approx(2.43, abs=0.04),
         pytest.approx(10, abs=2),
@@ -581,13 +580,13 @@ def test_what_lacks_sound_or_picture_is_cut_too(tmp_path):
         True,
     )
     blind = write(tmp_path / "blind.mp4", sound=noise(4, 16_000))
-    video.cut(blind, tmp_path / "b.mp4", SPANS)
+    cutting.cut(blind, tmp_path / "b.mp4", SPANS)
     assert video.probe(tmp_path / "b.mp4")[:5] == (pytest.approx(2.43, abs=0.04), 0, 0, 0, 16_000)
 
 
 def test_sound_that_is_late_and_short_stays_in_step(tmp_path):
     path = write(tmp_path / "a.mkv", TENTHS, noise(1.5, 16_000), starts=1.0)
-    video.cut(path, tmp_path / "b.mp4", [(0.5, 1.5), (2, 3), (3.2, 3.9)])
+    cutting.cut(path, tmp_path / "b.mp4", [(0.5, 1.5), (2, 3), (3.2, 3.9)])
     out = video.sound(tmp_path / "b.mp4", 16_000)
     assert abs(out[:7500]).max() < 0.02 and abs(out[8500:15_500]).max() > 0.1
     assert abs(out[25_000:]).max() < 0.02
@@ -597,20 +596,20 @@ def test_sound_that_is_late_and_short_stays_in_step(tmp_path):
 
 def test_a_picture_that_is_short_stands_where_sound_goes_on(tmp_path):
     path = write(tmp_path / "a.mp4", TENTHS[:10], noise(4, 16_000))
-    video.cut(path, tmp_path / "b.mp4", [(0.5, 2), (3, 4)])
+    cutting.cut(path, tmp_path / "b.mp4", [(0.5, 2), (3, 4)])
     assert shown(tmp_path / "b.mp4", [0.05, 1.4, 2.4]) == [5, 9, 9]
     assert video.probe(tmp_path / "b.mp4").seconds == pytest.approx(2.5, abs=0.04)
 
 
 def test_spans_beyond_the_end_end_with_the_video(plain, tmp_path):
-    video.cut(plain, tmp_path / "a.mp4", [(3, 3.5), (3.75, 9)])
+    cutting.cut(plain, tmp_path / "a.mp4", [(3, 3.5), (3.75, 9)])
     assert video.probe(tmp_path / "a.mp4").seconds == pytest.approx(0.75, abs=0.06)
 
 
 @pytest.mark.parametrize("size", [(81, 47), (80, 47), (64, 64)])
 def test_the_size_is_kept_if_odd(tmp_path, size):
     path = write(tmp_path / "a.mkv", TENTHS[:20], size=size, pixels="yuv444p")
-    video.cut(path, tmp_path / "b.mp4", [(0.5, 1.5)])
+    cutting.cut(path, tmp_path / "b.mp4", [(0.5, 1.5)])
     assert video.probe(tmp_path / "b.mp4")[2:4] == size
     assert shown(tmp_path / "b.mp4", [0.05, 0.95]) == [5, 14]
 
@@ -620,7 +619,7 @@ def test_the_size_is_kept_if_odd(tmp_path, size):
 )
 def test_a_rate_that_aac_lacks_becomes_another(tmp_path, rate, channels, came):
     path = write(tmp_path / "a.mkv", TENTHS, noise(4, rate, channels), rate, audio="pcm_s16le")
-    video.cut(path, tmp_path / "b.mp4", SPANS)
+    cutting.cut(path, tmp_path / "b.mp4", SPANS)
     assert video.probe(tmp_path / "b.mp4").rate == came
     check_cut(path, tmp_path / "b.mp4", SPANS, TENTHS)
 
@@ -628,7 +627,7 @@ def test_a_rate_that_aac_lacks_becomes_another(tmp_path, rate, channels, came):
 def test_a_cut_does_not_click(tmp_path):
     wave = np.full((1, 64_000), 0.5, np.float32)
     path = write(tmp_path / "a.mkv", sound=wave, audio="pcm_s16le")
-    video.cut(path, tmp_path / "b.mkv", [(1, 2), (3, 3.5)])
+    cutting.cut(path, tmp_path / "b.mkv", [(1, 2), (3, 3.5)])
     got = video.sound(tmp_path / "b.mkv", 16_000)
     assert abs(got[15_900:16_100]).min() < 0.1
     assert abs(np.diff(got[2000:22_000])).max() < 0.05
@@ -636,7 +635,7 @@ def test_a_cut_does_not_click(tmp_path):
 
 def test_the_progress_is_told(plain, tmp_path):
     told = []
-    video.cut(plain, tmp_path / "a.mp4", [(0, 1), (2, 3.5)], told.append)
+    cutting.cut(plain, tmp_path / "a.mp4", [(0, 1), (2, 3.5)], told.append)
     assert told == sorted(told) and told[-1] == 3.5 and len(told) >= 3
 
 
@@ -646,7 +645,7 @@ def test_a_video_is_not_cut_into_itself(plain, tmp_path):
     os.link(path, tmp_path / "link.mp4")
     for out in (path, tmp_path / "link.mp4", tmp_path / "." / "a.mp4"):
         with pytest.raises(UserError, match="is the video that is cut"):
-            video.cut(path, out, [(0, 1)])
+            cutting.cut(path, out, [(0, 1)])
     assert path.read_bytes() == plain.read_bytes()
 
 
@@ -665,22 +664,22 @@ def test_a_video_is_not_cut_into_itself(plain, tmp_path):
 )
 def test_spans_that_are_none_are_refused(plain, tmp_path, spans):
     with pytest.raises(UserError, match="a cut needs spans"):
-        video.cut(plain, tmp_path / "a.mp4", spans)
+        cutting.cut(plain, tmp_path / "a.mp4", spans)
 
 
 def test_what_cannot_be_written_is_told_and_leaves_nothing(plain, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="should end in one of .mp4"):
-        video.cut(plain, tmp_path / "a.wmv", [(0, 1)])
+        cutting.cut(plain, tmp_path / "a.wmv", [(0, 1)])
     with pytest.raises(UserError, match="cannot write .*: No such file"):
-        video.cut(plain, tmp_path / "none" / "a.mp4", [(0, 1)])
+        cutting.cut(plain, tmp_path / "none" / "a.mp4", [(0, 1)])
     (tmp_path / "a.mp4").write_bytes(b"older")
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(video._Pictures, "_encode", full)
+    monkeypatch.setattr(cutting._Pictures, "_encode", full)
     with pytest.raises(UserError, match="cannot write .*a.mp4: No space left"):
-        video.cut(plain, tmp_path / "a.mp4", [(0, 1)])
+        cutting.cut(plain, tmp_path / "a.mp4", [(0, 1)])
     assert [p.name for p in tmp_path.iterdir()] == ["a.mp4"]
     assert (tmp_path / "a.mp4").read_bytes() == b"older"
 
