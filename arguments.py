@@ -56,14 +56,14 @@ def number(kind: type, low: float, high: float = math.inf, open_top: bool = Fals
 
 def training_parser(model: str) -> Parser:
     """Every flag of training and testing with `model`; only what is given is set."""
-    import preparation
+    from corpora.preparation import corpus
 
     parser = Parser(
         prog="main.py",
         description="Train and test a model, or test a finished run again.",
         epilog=f"verbs: {', '.join(leaves('commands')) or 'none'} (python main.py VERB --help)",
     )
-    preparation.add_arguments(parser)
+    corpus.add_arguments(parser)
     _protocol_flags(parser)
     _training_flags(parser)
     _model_flags(parser, model)

@@ -18,8 +18,8 @@ import constants
 import feature
 import leakage
 import protocol
-from annotation import VOTES
-from preparation import Corpus, check_distinct, check_labels, open_corpus
+from corpora.preparation.corpus import Corpus, check_distinct, check_labels, open_corpus
+from metric import VOTES
 from resident import Resident
 from utils import UserError, leaf
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from annotation import VOTES
 from constants import EMOTIONS
+from metric import VOTES
 from utils import leaf
 
 TIE = "tie"  # the column of rows with several modal labels

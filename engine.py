@@ -22,9 +22,9 @@ import model as models
 import record
 import run
 from board import Board
+from corpora.preparation.corpus import open_corpus
 from dataset import open_material
 from grid import Trial
-from preparation import open_corpus
 from utils import ROOT, UserError, cores, leaf, lock, make_folder, read_json
 
 MEMORY = 8 << 30  # bytes a trial: MATE at its defaults keeps 7.5 GB

@@ -7,9 +7,9 @@ from tqdm import tqdm
 
 import constants
 import schedule
-from annotation import VOTES
 from dataset import Windows
 from devices import Processes
+from metric import VOTES
 
 IDS = ["corpus", "role", "segment", "session", "dialogue", "speaker", "kind"]
 

@@ -5,21 +5,20 @@ trained on, in `record.py`.
 """
 
 import argparse
-import re
-import unicodedata
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-import audit
 import protocol
+from corpora.preparation import audit
+from corpora.preparation.transcripts import normalised
 from utils import UserError, leaf
 
 if TYPE_CHECKING:
+    from corpora.preparation.corpus import Corpus
     from dataset import Material  # which imports this file
-    from preparation import Corpus
 
 NGRAM = 3  # characters
 SIMILAR = 0.8  # Jaccard index of two sets of n-grams: "resemblance", Broder 1997
@@ -83,12 +82,6 @@ def _named(what: str, rows: list[str]) -> str:
 
 
 # --- the same words ------------------------------------------------------------------------------
-
-
-def normalised(texts: pd.Series) -> pd.Series:
-    """What transcripts are compared by: NFKC, case folded, without spaces and punctuation."""
-    plain = [unicodedata.normalize("NFKC", text).casefold() for text in texts]
-    return pd.Series([re.sub(r"\W+", "", text) for text in plain], texts.index, dtype=object)
 
 
 def similar(texts: Iterable[str], others: Iterable[str]) -> np.ndarray:

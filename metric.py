@@ -18,7 +18,7 @@ from utils import UserError
 
 C = len(EMOTIONS)
 POLICIES = ("drop", "first", "any", "soft")  # what to do with rows of several modal labels
-VOTES = tuple(f"votes_{emotion}" for emotion in EMOTIONS)  # columns of a table of predictions
+VOTES = [f"votes_{emotion}" for emotion in EMOTIONS]  # columns; pandas takes a tuple for one key
 PROBABILITIES = tuple(f"p_{i}" for i in range(C))
 AVERAGES = ("macro", "weighted", "micro", "none")
 LEGACY_BATCH = 64  # rows: the test batch of the 2022 system, whatever --batch_size is now

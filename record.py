@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-import audit
 import constants
 import model as models
+from corpora.preparation import audit
+from corpora.preparation.corpus import Corpus
 from dataset import Material, Windows
-from preparation import Corpus
 from utils import ROOT, UserError, leaf, make_folder, read_json, write_json
 
 # what may differ when a run is gone on with: nothing that its numbers depend on

@@ -19,9 +19,10 @@ import pandas as pd
 import soundfile
 from tqdm import tqdm
 
-import annotation
-from annotation import VOTES
+from corpora import preparation
+from corpora.preparation import columns, transcripts
 from media import listening, pauses
+from metric import VOTES
 from utils import UserError, digest
 
 # what libsndfile reads, and what people have that it does not
@@ -82,7 +83,7 @@ def utterances(
     if text is not None:
         if len(items) != 1:
             raise UserError(f"--text is what one utterance says, {len(items)} are named")
-        items = [items[0]._replace(text=annotation.clean_transcript(text))]
+        items = [items[0]._replace(text=transcripts.clean_transcript(text))]
     if not items:
         named = ", ".join(str(path) for path in paths)
         raise UserError(f"no sound file in {named}; files that are read: {' '.join(SOUND)}")
@@ -158,18 +159,18 @@ def _item(path: Path, dialogue: str) -> Item:
         return Item(path, dialogue=dialogue)
     if there.stat().st_size > TEXT_SIZE:
         return Item(path, dialogue=dialogue, bad="text of more than a megabyte")
-    said = annotation.read_text(there)
+    said = preparation.read_text(there)
     bad = f"text {said.bad}" if said.bad else ""
-    return Item(path, annotation.clean_transcript(said.text), dialogue=dialogue, bad=bad)
+    return Item(path, transcripts.clean_transcript(said.text), dialogue=dialogue, bad=bad)
 
 
 def _rows_of(path: Path) -> Iterator[Item]:
     """The rows of a table: `wav`, and where it has them `text, speaker, dialogue, start, end`."""
-    rows, _ = annotation.read_rows(path)
+    rows, _ = preparation.read_rows(path)
     header = [name.lower() for name in rows[0]] if rows else []
     unknown = [name for name in header if name not in COLUMNS]
     if "wav" not in header or unknown or len(set(header)) < len(header):
-        have = ", ".join(map(annotation.printable, header)) or "nothing"
+        have = ", ".join(map(columns.printable, header)) or "nothing"
         raise UserError(
             f"{path} needs a header with wav and, if known, {', '.join(COLUMNS[1:])}; it has {have}"
         )
@@ -179,7 +180,7 @@ def _rows_of(path: Path) -> Iterator[Item]:
 
 
 def _row(path: Path, line: int, cells: dict[str, str]) -> Item:
-    text = annotation.clean_transcript(cells.get("text", ""))
+    text = transcripts.clean_transcript(cells.get("text", ""))
     wav = _spelt(path.parent / cells["wav"]) if cells["wav"] else None
     # without the column all rows are one dialogue; an empty cell of it belongs to none
     dialogue = cells.get("dialogue", path.stem) or f"{path.stem}:{line}"

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import annotation
 import calibration
 import charts
 import constants
 import lettering
 import metric
 from constants import SCALES
+from corpora.preparation import columns, files
 from utils import ROOT, UserError, read_json, write_atomic
 from wording import count, interval, number, sessions, tables
 
@@ -118,10 +118,10 @@ def _written_by_a_run(folder: Path) -> Iterator[None]:
 
 def read_predictions(path: Path) -> pd.DataFrame:
     """predictions.csv: texts ("" where empty), the columns of NUMBERS as floats."""
-    rows, _ = annotation.read_rows(path)  # all as wide as the first: none was cut short
+    rows, _ = files.read_rows(path)  # all as wide as the first: none was cut short
     header = rows[0] if rows else []
     if missing := [name for name in (*TEXTS, *NUMBERS) if header.count(name) != 1]:
-        have = ", ".join(map(annotation.printable, header))
+        have = ", ".join(map(columns.printable, header))
         raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {have}")
     table = pd.DataFrame([row for row in rows[1:] if any(row)], columns=header, dtype=str)
     try:

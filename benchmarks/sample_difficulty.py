@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import constants
-from annotation import VOTES
+from metric import VOTES
 from utils import leaf
 
 SPEECH_DB = 25  # a frame this far below the loudest one is no speech

@@ -27,10 +27,10 @@ import inference
 import loss as losses
 import main as command_line
 import model as models
-import preparation
 import training
 import utils
 from benchmarks import reference
+from corpora import preparation
 
 CORPUS, LONG = "corpus", "long"  # folders: windows to train on; hours of sound to extract
 LOADED = 4  # batches the reference's loader is timed over

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import preparation
 from benchmarks import gpu, measure, parity, sides
 from benchmarks.measure import Row, Side, at_least, at_most, take_turns
+from corpora.preparation import corpus
 from utils import leaf
 
 TRAINED, DIALOGUES = 16, 10  # sessions trained on (of 20), dialogues of a session
@@ -31,7 +31,7 @@ EPOCH_BARS = {"bf16": 0.42, "float32": 0.7}
 
 def extraction(options: argparse.Namespace) -> list[Row]:
     """Log-mel of new wavs: read, decode, transform, cache; start-up of the library included."""
-    preparation.open_corpus(sides.LONG)  # its tables: not what is measured
+    corpus.open_corpus(sides.LONG)  # its tables: not what is measured
     short = options.hours / 5
     with Side(sides.plain_transform) as plain:
         found = {"plain": [], "short": [], "long": []}

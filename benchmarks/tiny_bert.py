@@ -18,7 +18,7 @@ import transformers
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 import constants
-import preparation
+from corpora.preparation import corpus
 from pretrained import KOBERT_PIECES
 from utils import UserError, make_folder, write_atomic
 
@@ -83,7 +83,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     transformers.utils.logging.disable_progress_bar()
     try:
-        texts = preparation.open_corpus(options.data).utterances["text"]
+        texts = corpus.open_corpus(options.data).utterances["text"]
         write(options.folder, sorted({text for text in texts if text}), options.seed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

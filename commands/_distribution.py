@@ -9,7 +9,7 @@ import pandas as pd
 import constants
 import eda
 import report
-from preparation import Corpus
+from corpora.preparation.corpus import Corpus
 from utils import make_folder, write_atomic
 
 ORIGIN, ADDED = "Class_distribution_origin.png", "Class_distribution_add.png"  # as in 2023

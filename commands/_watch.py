@@ -17,11 +17,11 @@ import model as models
 import protocol
 import record
 import utils
-from annotation import VOTES
 from dataset import Material, Sequences
 from devices import Processes, settle_arithmetic
 from inference import outputs
 from media import listening, video
+from metric import VOTES
 from utils import UserError, leaf, make_folder, read_json
 
 RATE = 16_000  # Hz

@@ -12,7 +12,7 @@ import argparse
 from pathlib import Path
 
 import constants
-import preparation
+from corpora import preparation
 from utils import UserError, leaf, lock, make_folder, read_json
 
 

@@ -19,10 +19,10 @@ import comparison
 import engine
 import grid as grids
 import highlights
-import preparation
 import record
 import tables
 from commands import _estimate
+from corpora import preparation
 from utils import UserError, digest, make_folder, write_json
 from wording import sessions
 

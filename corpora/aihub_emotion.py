@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import annotation
-from corpora import _aihub_emotion_labels, _aihub_emotion_plan
-from corpora import _aihub_emotion_layout as layout
-from leakage import normalised
+from corpora import preparation
+from corpora.labels import aihub_emotion as labels
+from corpora.layouts import aihub_emotion as layout
+from corpora.preparation import transcripts
+from corpora.preparation.transcripts import normalised
+from corpora.synthetic import aihub_emotion as synthetic
 from utils import UserError, seed_of
 
 ROLES = ("speaker",)
@@ -28,9 +30,9 @@ BAD = "known to be bad"
 NOTHING = "neither wav nor words"
 LONGEST = 20  # characters of an age or a gender that are kept
 
-LABELS, labelled = _aihub_emotion_labels.RULES, _aihub_emotion_labels.labelled
-write_sample = layout.write_sample  # the same folder, laid down
-plan_sample, SAMPLE_SIZES = _aihub_emotion_plan.plan, _aihub_emotion_plan.SIZES
+LABELS, labelled = labels.RULES, labels.labelled
+write_sample = synthetic.write_sample  # the same folder, laid down
+plan_sample, SAMPLE_SIZES = synthetic.plan, synthetic.SIZES
 
 
 def matches(folder: Path) -> bool:
@@ -55,7 +57,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     releases, notes, tables = layout.there(folder), [], []
     for release, path in releases.items():
-        cells, converted = annotation.read_table(path, layout.HEADER)
+        cells, converted = preparation.read_table(path, layout.HEADER)
         notes += [("converted", f"annotation {how}", "", "", path.name) for how in converted]
         tables.append(pd.DataFrame(cells).assign(release=release, row=range(1, len(cells) + 1)))
     if not any(map(len, tables)):
@@ -66,8 +68,8 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     utterances, of_rows = _rated(said, rows)
     orphans = sorted({*ChainMap(*found.values())} - {*rows["segment"]})
     lost = [("reported", "wav without row", "", name, "") for name in orphans]
-    utterances = labelled(utterances, LABELS[0])[[*annotation.COLUMNS, *COLUMNS]]
-    return utterances, annotation.troubles(notes + repeated + lost + of_files + of_rows)
+    utterances = labelled(utterances, LABELS[0])[[*preparation.COLUMNS, *COLUMNS]]
+    return utterances, preparation.troubles(notes + repeated + lost + of_files + of_rows)
 
 
 def grouped(utterances: pd.DataFrame) -> pd.DataFrame:
@@ -105,7 +107,7 @@ def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple]]:
     An id that fits no pattern is made printable, and is no other row's.
     """
     names = [
-        name if layout.is_id(name) else f"{annotation.printable(name)}§{row}"
+        name if layout.is_id(name) else f"{preparation.printable(name)}§{row}"
         for row, name in enumerate(rows[layout.ID])
     ]
     rows = rows.assign(segment=names)
@@ -122,16 +124,16 @@ def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple]]:
 
 
 def _said(
-    rows: pd.DataFrame, found: dict[str, dict[str, annotation.File]]
+    rows: pd.DataFrame, found: dict[str, dict[str, preparation.File]]
 ) -> tuple[pd.DataFrame, list[tuple]]:
     """What is said: a row each, and troubles of wavs and texts."""
     places = {name: ChainMap(files, *found.values()) for name, files in found.items()}
-    nothing, said, notes = annotation.File(""), [], []
+    nothing, said, notes = preparation.File(""), [], []
     for name, release, words in zip(
         rows["segment"], rows["release"], rows[layout.WORDS], strict=True
     ):
-        wav, text = places[release].get(name, nothing), annotation.clean_transcript(words)
-        fault = "" if layout.is_id(name) else annotation.NO_PATTERN
+        wav, text = places[release].get(name, nothing), transcripts.clean_transcript(words)
+        fault = "" if layout.is_id(name) else preparation.NO_PATTERN
         fault = fault or (BAD if name in layout.BAD else wav.bad and f"wav {wav.bad}")
         fault = fault or ("" if wav.path or text else NOTHING)
         masked = [] if wav.path else ["wav missing"]
@@ -144,7 +146,7 @@ def _said(
 def _rated(said: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple]]:
     """Utterances but for their label, and troubles of rows."""
     cells = rows[range(layout.SITUATION, layout.AGE)].to_numpy(object)
-    table, of_cells = _aihub_emotion_labels.ratings(cells)
+    table, of_cells = labels.ratings(cells)
     bad = said["quarantine"] != ""
     notes = [
         ("quarantined", row["quarantine"], "speaker", row["segment"], "")

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import annotation
-from corpora import _aihub_highlight_labels as labels
-from corpora import _aihub_highlight_layout as layout
-from corpora import _aihub_highlight_plan
+from corpora import preparation
+from corpora.labels import aihub_highlight as labels
+from corpora.layouts import aihub_highlight as layout
+from corpora.preparation import columns
+from corpora.synthetic import aihub_highlight as synthetic
+from metric import VOTES
 from utils import UserError
 
 ROLES = ("speaker",)
@@ -30,8 +32,8 @@ NOBODY = "no usable annotator"
 BEYOND = "beyond the end of the video"
 
 LABELS, labelled = labels.RULES, labels.labelled
-write_sample = layout.write_sample  # the same folder, laid down
-plan_sample, SAMPLE_SIZES = _aihub_highlight_plan.plan, _aihub_highlight_plan.SIZES
+write_sample = synthetic.write_sample  # the same folder, laid down
+plan_sample, SAMPLE_SIZES = synthetic.plan, synthetic.SIZES
 
 
 def matches(folder: Path) -> bool:
@@ -69,7 +71,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         ("reported", "labels without video", "", name, f"{len(found.labels[name])} files")
         for name in sorted(found.labels.keys() - found.videos.keys())
     ]
-    return _seconds(videos), annotation.troubles(notes)
+    return _seconds(videos), columns.troubles(notes)
 
 
 def grouped(utterances: pd.DataFrame) -> pd.DataFrame:
@@ -86,7 +88,7 @@ def grouped(utterances: pd.DataFrame) -> pd.DataFrame:
 
 
 def _video(
-    folder: Path, name: str, file: annotation.File, files: list[layout.Label]
+    folder: Path, name: str, file: preparation.File, files: list[layout.Label]
 ) -> tuple[dict, list[tuple]]:
     """What all annotators say of one video, and troubles: those of it and of its label files."""
     given, notes = _annotators(folder, name, files)
@@ -133,7 +135,7 @@ def _annotators(
     return sorted(kept, key=lambda marks: marks.annotator), notes + of_lengths
 
 
-def _marks(folder: Path, name: str, annotator: str, file: annotation.File) -> labels.Marks:
+def _marks(folder: Path, name: str, annotator: str, file: preparation.File) -> labels.Marks:
     if file.bad:
         raise labels.Unusable(file.bad)
     return labels.read(folder / file.path, name, annotator)
@@ -188,5 +190,5 @@ def _seconds(videos: list[dict]) -> pd.DataFrame:
         valence=np.nan,
         arousal=np.nan,
         marks=[text for video in videos for text in video["marks"]],
-        **dict.fromkeys(annotation.VOTES, np.nan),
-    )[[*annotation.COLUMNS, *COLUMNS]]
+        **dict.fromkeys(VOTES, np.nan),
+    )[[*columns.COLUMNS, *COLUMNS]]

@@ -13,17 +13,19 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-import annotation
-from corpora import _kemdy19_layout as layout
-from corpora import _slots
-from corpora._kemdy19_layout import parse, recording
+from corpora import preparation
+from corpora.layouts import kemdy19 as layout
+from corpora.layouts import slots as slot_rows
+from corpora.layouts.kemdy19 import parse, recording
+from corpora.preparation import transcripts
+from corpora.synthetic import kemdy19 as synthetic
 from utils import UserError
 
 ROLES = ("speaker", "listener")
 SYNTHETIC = False
 TABLES = "raw"
 
-write_sample = layout.write_sample  # the same folder, laid down
+write_sample = synthetic.write_sample  # the same folder, laid down
 _OTHER = {"F": "M", "M": "F"}
 
 
@@ -47,7 +49,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     segments, tables, notes = [], {}, []
     for session, pair in pairs.items():
         for letter, path in pair.items():
-            tables[session, letter], converted = annotation.read_table(path, layout.HEADER)
+            tables[session, letter], converted = preparation.read_table(path, layout.HEADER)
             notes += [("converted", f"annotation {how}", "", "", path.name) for how in converted]
         here, left_out = _session(session, tables[session, "F"], tables[session, "M"], files)
         segments += here
@@ -57,7 +59,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     notes += layout.orphans(files, tables)
     spoken, of_files = _spoken(folder, segments, files)
     utterances, of_rows = _rated(segments, spoken, tables)
-    return utterances, annotation.troubles(notes + of_files + of_rows)
+    return utterances, preparation.troubles(notes + of_files + of_rows)
 
 
 def signals(
@@ -73,11 +75,11 @@ def signals(
     tables = []
     for kind in kinds:
         names = ["time", "value", "timestamp"] if kind == "ECG" else ["value", "time", "timestamp"]
-        there = annotation.files(folder, f"{kind}/Session*/Original/Sess[0-9][0-9][FM].csv")
-        for path in (annotation.allowed(folder, file) for file in there.values()):
+        there = preparation.find_files(folder, f"{kind}/Session*/Original/Sess[0-9][0-9][FM].csv")
+        for path in (preparation.allowed(folder, file) for file in there.values()):
             if sessions is not None and int(path.stem[4:6]) not in sessions:
                 continue
-            table = annotation.read_signal(path, [*names, "segment"])
+            table = preparation.read_signal(path, [*names, "segment"])
             subject = f"{path.stem[:6]}_{path.stem[6]}"
             table = table.assign(session=int(path.stem[4:6]), subject=subject, signal=kind)
             tables.append(table if kind == "ECG" else table.assign(time=np.nan))
@@ -96,9 +98,9 @@ class Segment(NamedTuple):
     session: int
     dialogue: str
     talker: str  # "F", "M", or "" where the Segment ID does not say
-    places: dict[str, _slots.Place]
+    places: dict[str, slot_rows.Place]
 
-    def rated(self, role: str) -> tuple[str, _slots.Place | None]:
+    def rated(self, role: str) -> tuple[str, slot_rows.Place | None]:
         """The file that has this role's ratings, and the place there."""
         letter = self.talker or "F"
         letter = letter if role == "speaker" else _OTHER[letter]
@@ -106,7 +108,7 @@ class Segment(NamedTuple):
 
 
 def _session(
-    session: int, women: np.ndarray, men: np.ndarray, files: dict[str, annotation.File]
+    session: int, women: np.ndarray, men: np.ndarray, files: dict[str, preparation.File]
 ) -> tuple[list[Segment], list[tuple]]:
     """Both tables of a session as one sequence of segments, and the rows that were left out."""
 
@@ -117,16 +119,16 @@ def _session(
     ids = {"F": list(women[:, layout.SEGMENT]), "M": list(men[:, layout.SEGMENT])}
     places, notes = {}, []
     for letter, other in _OTHER.items():
-        slots, left_out = _slots.settle(ids[letter], ids[other], found, here)
+        slots, left_out = slot_rows.settle(ids[letter], ids[other], found, here)
         places[letter] = {slot.segment: slot for slot in slots}
         for reason, row, detail in left_out:
             name = ids[letter][row]
             role = ROLES[parse(name)[1] != letter]
             where = f"Session{session:02d}_{letter}_res.csv row {row} {detail}".strip()
             notes.append(("reported", reason, role, name, where))
-    order = _slots.merge(list(places["F"]), list(places["M"]))
+    order = slot_rows.merge(list(places["F"]), list(places["M"]))
     segments = []
-    for name, dialogue in zip(order, _slots.dialogues(order, here), strict=True):
+    for name, dialogue in zip(order, slot_rows.dialogues(order, here), strict=True):
         listed = {letter: slots[name] for letter, slots in places.items() if name in slots}
         segments.append(Segment(name, session, dialogue, _talker(name), listed))
     return segments, notes
@@ -138,20 +140,20 @@ def _talker(name: str) -> str:
 
 
 def _spoken(
-    folder: Path, segments: list[Segment], files: dict[str, annotation.File]
+    folder: Path, segments: list[Segment], files: dict[str, preparation.File]
 ) -> tuple[pd.DataFrame, list[tuple]]:
     """What both roles share: a row a segment, and troubles of its wav and txt."""
-    rows, notes, nothing = [], [], annotation.File("")
+    rows, notes, nothing = [], [], preparation.File("")
     for name, session, dialogue, talker, _ in segments:
         fits = parse(name) is not None and parse(name)[0] == dialogue
         wav, txt = (
             files.get(recording(name, ending), nothing) if fits else nothing
             for ending in ("wav", "txt")
         )
-        text = annotation.read_words(folder, txt)
-        clean = annotation.clean_transcript(text.text)
-        fault = annotation.NO_PATTERN if not fits else ""
-        fault = fault or ("" if wav.path or txt.path else annotation.NO_FILES)
+        text = preparation.read_words(folder, txt)
+        clean = transcripts.clean_transcript(text.text)
+        fault = preparation.NO_PATTERN if not fits else ""
+        fault = fault or ("" if wav.path or txt.path else preparation.NO_FILES)
         fault = fault or (wav.bad and f"wav {wav.bad}") or (text.bad and f"txt {text.bad}")
         what = [("converted", f"txt {how}") for how in text.converted]
         if not fault:
@@ -173,7 +175,7 @@ def _rated(
     """Speaker rows, then listener rows, each with the ratings of its row, and troubles of rows."""
     cells = np.concatenate(list(tables.values()))
     first = dict(zip(tables, np.cumsum([0, *map(len, tables.values())]), strict=False))
-    ratings, rated = annotation.ratings(cells[:, layout.TOTAL :])
+    ratings, rated = preparation.read_ratings(cells[:, layout.TOTAL :])
     clock = cells[:, layout.START : layout.START + 2]
     clock = pd.DataFrame(clock).apply(pd.to_numeric, errors="coerce")
     rows, halves, notes, owner = {}, [], [], {}
@@ -183,14 +185,14 @@ def _rated(
         notes += more
         fine = (rows[role] >= 0) & (half["quarantine"] == "")
         owner |= {row: (role, half["segment"][i]) for i, row in enumerate(rows[role]) if fine[i]}
-        halves.append(annotation.rate(half, ratings, rows[role]))
+        halves.append(preparation.rate(half, ratings, rows[role]))
     for half, role, other in zip(halves, ROLES, reversed(ROLES), strict=True):
         timed = np.where(rows[role] >= 0, rows[role], rows[other])
         half[["start", "end"]] = clock.reindex(timed).to_numpy()
     for treatment, reason, row, detail in rated + _without_bio(cells):
         if row in owner:
             notes.append((treatment, reason, *owner[row], detail))
-    return pd.concat(halves, ignore_index=True)[annotation.COLUMNS], notes
+    return pd.concat(halves, ignore_index=True)[preparation.COLUMNS], notes
 
 
 def _placed(
@@ -200,7 +202,7 @@ def _placed(
     rows, faults, notes = [], [], []
     for segment, role, fault in zip(segments, half["role"], half["quarantine"], strict=True):
         letter, place = segment.rated(role)
-        place = place or _slots.Place(segment.name, -1)
+        place = place or slot_rows.Place(segment.name, -1)
         fault = fault or place.fault
         rows.append(first[segment.session, letter] + place.row if place.row >= 0 else -1)
         faults.append(fault)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import annotation
 import constants
+from corpora import preparation
+from corpora.preparation import columns, files, transcripts
 from utils import UserError
 
 ROLES = ("speaker", "listener")
@@ -49,7 +50,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     Raises UserError for a table that lacks a column. A repeated row is left out, the first stays.
     """
     raw, notes = [], []
-    for path in [annotation.allowed(folder, file) for file in _tables(folder)]:
+    for path in [files.allowed(folder, file) for file in _tables(folder)]:
         table, converted = _table(path)
         notes += [("converted", f"table {how}", "", "", path.name) for how in converted]
         raw.append(table)
@@ -58,31 +59,31 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     table = pd.concat(raw, ignore_index=True)
     repeated = table.duplicated(["role", "Segment ID"])
     for name, role in table.loc[repeated, ["Segment ID", "role"]].itertuples(index=False):
-        segment = annotation.printable(name)
+        segment = columns.printable(name)
         notes.append(("reported", "repeated row left out", role, segment, ""))
     table = table[~repeated].reset_index(drop=True)
     rows, of_rows = _rows(table, _wavs(folder))
-    ratings, rated = annotation.ratings(table[RATINGS].to_numpy(object))
+    ratings, rated = preparation.read_ratings(table[RATINGS].to_numpy(object))
     for what, reason, i, detail in rated:
         if rows["quarantine"][i] == "":
             notes.append((what, reason, rows["role"][i], rows["segment"][i], detail))
-    utterances = annotation.rate(rows, ratings, np.arange(len(rows)))
-    return utterances[annotation.COLUMNS], annotation.troubles(notes + of_rows)
+    utterances = preparation.rate(rows, ratings, np.arange(len(rows)))
+    return utterances[columns.COLUMNS], columns.troubles(notes + of_rows)
 
 
-def _tables(folder: Path) -> list[annotation.File]:
+def _tables(folder: Path) -> list[files.File]:
     """The two tables of one role each, else the one of both."""
     there = {
         name: file
-        for name, file in annotation.files(folder, "*.csv").items()
-        if file.bad == annotation.OUTSIDE or (folder / file.path).is_file()
+        for name, file in files.find_files(folder, "*.csv").items()
+        if file.bad == files.OUTSIDE or (folder / file.path).is_file()
     }
     single = [there[name] for name in FILES.values() if name in there]
     return single or [there[name] for name in [BOTH] if name in there]
 
 
-def _wavs(folder: Path) -> dict[str, annotation.File]:
-    return {name: file for place in WAVS for name, file in annotation.files(folder, place).items()}
+def _wavs(folder: Path) -> dict[str, files.File]:
+    return {name: file for place in WAVS for name, file in files.find_files(folder, place).items()}
 
 
 def _first_line(path: Path) -> str:
@@ -95,7 +96,7 @@ def _first_line(path: Path) -> str:
 
 def _table(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Every cell as text; a table of one role gets the column `role`."""
-    rows, converted = annotation.read_rows(path)
+    rows, converted = files.read_rows(path)
     if not rows:
         raise UserError(f"{path} needs a header, it is empty")
     header = _numbered(rows[0])
@@ -103,7 +104,7 @@ def _table(path: Path) -> tuple[pd.DataFrame, tuple[str, ...]]:
     roles = [role for role, name in FILES.items() if name == path.name]
     needed = NEEDED + ([] if roles else ["role"])
     if missing := [name for name in needed if name not in table]:
-        have = ", ".join(annotation.printable(name) for name in header[:8])
+        have = ", ".join(columns.printable(name) for name in header[:8])
         raise UserError(f"{path} needs the columns {', '.join(missing)}; it has {have}, ...")
     if repeated := [name for name in needed if header.count(name) > 1]:
         raise UserError(f"{path} needs each column once; it repeats {', '.join(repeated)}")
@@ -123,22 +124,20 @@ def _numbered(names: list[str]) -> list[str]:
     return numbered
 
 
-def _rows(
-    table: pd.DataFrame, wavs: dict[str, annotation.File]
-) -> tuple[pd.DataFrame, list[tuple]]:
+def _rows(table: pd.DataFrame, wavs: dict[str, files.File]) -> tuple[pd.DataFrame, list[tuple]]:
     """Everything but the ratings, and troubles of it."""
     rows, notes = [], []
     for name, role, text in table[["Segment ID", "role", "text"]].itertuples(index=False):
         match = _SEGMENT.fullmatch(name)
         dialogue, number, kind, letter = match.groups() if match else ("", "0", "", "")
         places = [place.format(name, number, dialogue) for place in PLACES] if match else []
-        file = next((wavs[place] for place in places if place in wavs), annotation.File(""))
+        file = next((wavs[place] for place in places if place in wavs), files.File(""))
         wav = "" if file.bad else file.path
-        clean = annotation.clean_transcript(text)
-        fault = "" if match else annotation.NO_PATTERN
-        fault = fault or ("" if file.path or clean else annotation.NO_FILES)
+        clean = transcripts.clean_transcript(text)
+        fault = "" if match else columns.NO_PATTERN
+        fault = fault or ("" if file.path or clean else columns.NO_FILES)
         fault = fault or (file.bad and f"wav {file.bad}")
-        segment = name if match else annotation.printable(name)
+        segment = name if match else columns.printable(name)
         what = [("quarantined", fault)] if fault else []
         what += [] if wav or fault else [("masked", "wav missing")]
         what += [] if clean or fault else [("masked", "txt without words")]

@@ -13,9 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-import annotation
-from corpora import _kemdy20_layout as layout
-from corpora import _kemdy20_plan, _slots
+from corpora import preparation
+from corpora.layouts import kemdy20 as layout
+from corpora.layouts import slots as slot_rows
+from corpora.preparation import transcripts
+from corpora.synthetic import kemdy20 as synthetic
 from utils import UserError
 
 ROLES = ("speaker",)
@@ -23,8 +25,8 @@ SYNTHETIC = False
 TABLES = "raw"
 KIND = "talk"  # a "script" of this corpus is a topic, no text that recurs
 
-write_sample = layout.write_sample  # the same folder, laid down
-plan_sample, SAMPLE_SIZES = _kemdy20_plan.plan, _kemdy20_plan.SIZES
+write_sample = synthetic.write_sample  # the same folder, laid down
+plan_sample, SAMPLE_SIZES = synthetic.plan, synthetic.SIZES
 
 
 def matches(folder: Path) -> bool:
@@ -45,7 +47,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """
     files, segments, tables, notes, listed = layout.recordings(folder), [], [], [], set()
     for session, path in layout.tables(folder).items():
-        cells, converted = annotation.read_table(path, layout.HEADER)
+        cells, converted = preparation.read_table(path, layout.HEADER)
         notes += [("converted", f"annotation {how}", "", "", path.name) for how in converted]
         ids = [layout.of_session(written, session) for written in cells[:, layout.SEGMENT]]
         here, left_out = _session(session, ids, files, sum(map(len, tables)))
@@ -60,7 +62,7 @@ def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     utterances, of_rows = _rated(segments, spoken, np.concatenate(tables))
     order, moved = _in_time(utterances)
     utterances = utterances.iloc[order].reset_index(drop=True)
-    return utterances, annotation.troubles(notes + of_files + of_rows + moved)
+    return utterances, preparation.troubles(notes + of_files + of_rows + moved)
 
 
 def signals(
@@ -79,7 +81,7 @@ def signals(
         for session, person, file in layout.sensors(folder, kind):
             if sessions is not None and session not in sessions:
                 continue
-            table = _samples(annotation.allowed(folder, file), kind, person in layout.NO_SIGNALS)
+            table = _samples(preparation.allowed(folder, file), kind, person in layout.NO_SIGNALS)
             mended = {name: layout.of_session(name, session) for name in table["segment"].unique()}
             subject = f"{person[:6]}_{person[-8:]}"
             table = table.assign(session=session, subject=subject, signal=kind)
@@ -90,15 +92,15 @@ def signals(
 
 def _samples(path: Path, kind: str, unusable: bool) -> pd.DataFrame:
     """Samples of one file; a line may end in a comma too many, and files may be empty."""
-    file, skip = annotation.read_text(path), layout.BIO[kind]
+    file, skip = preparation.read_text(path), layout.BIO[kind]
     nothing = pd.DataFrame(columns=["time", "value", "timestamp", "segment"])
     if not file.bad and len(file.text.splitlines()) <= skip:
         return nothing
     ending = ["timestamp", "segment"]
     try:
         if kind == "IBI":
-            return annotation.read_signal(path, ["time", "value", *ending, "rest"], skip)
-        table = annotation.read_signal(path, ["value", *ending, "time"], skip)
+            return preparation.read_signal(path, ["time", "value", *ending, "rest"], skip)
+        table = preparation.read_signal(path, ["value", *ending, "time"], skip)
         return table.assign(time=np.nan)
     except UserError:
         if unusable:
@@ -121,7 +123,7 @@ class Segment(NamedTuple):
 
 
 def _session(
-    session: int, ids: list[str], files: dict[tuple[str, str], annotation.File], first: int
+    session: int, ids: list[str], files: dict[tuple[str, str], preparation.File], first: int
 ) -> tuple[list[Segment], list[tuple]]:
     """The table of a session as a sequence of segments, and the rows that were left out.
 
@@ -129,11 +131,11 @@ def _session(
     """
     prefix = f"Sess{session:02d}_"
     found = {segment for segment, _ in files if segment.startswith(prefix)}
-    slots, left_out = _slots.settle(ids, [], found, layout.parse)
+    slots, left_out = slot_rows.settle(ids, [], found, layout.parse)
     names = [slot.segment for slot in slots]
     segments = [
         Segment(slot.segment, session, dialogue, row, slot.fault, slot.detail)
-        for slot, dialogue in zip(slots, _slots.dialogues(names, layout.parse), strict=True)
+        for slot, dialogue in zip(slots, slot_rows.dialogues(names, layout.parse), strict=True)
         for row in (first + slot.row if slot.row >= 0 else -1,)
     ]
     notes = []
@@ -153,18 +155,18 @@ def _of_another_session(ids: list[str], written: Iterable[str]) -> list[tuple]:
 
 
 def _spoken(
-    folder: Path, segments: list[Segment], files: dict[tuple[str, str], annotation.File]
+    folder: Path, segments: list[Segment], files: dict[tuple[str, str], preparation.File]
 ) -> tuple[pd.DataFrame, list[tuple]]:
     """What is said: a row a segment, and troubles of its wav and txt."""
-    rows, notes, nothing = [], [], annotation.File("")
+    rows, notes, nothing = [], [], preparation.File("")
     for segment in segments:
         name, dialogue = segment.name, segment.dialogue
         fits = layout.parse(name) is not None
         wav, txt = (files.get((name, ending), nothing) for ending in ("wav", "txt"))
         text = layout.read_words(folder, txt)
-        clean = annotation.clean_transcript(text.text)
-        fault = "" if fits else annotation.NO_PATTERN
-        fault = fault or ("" if wav.path or txt.path else annotation.NO_FILES)
+        clean = transcripts.clean_transcript(text.text)
+        fault = "" if fits else preparation.NO_PATTERN
+        fault = fault or ("" if wav.path or txt.path else preparation.NO_FILES)
         fault = fault or (wav.bad and f"wav {wav.bad}") or (text.bad and f"txt {text.bad}")
         what = [("converted", f"txt {how}") for how in text.converted]
         what += [
@@ -189,7 +191,7 @@ def _rated(
     segments: list[Segment], spoken: pd.DataFrame, cells: np.ndarray
 ) -> tuple[pd.DataFrame, list[tuple]]:
     """Rows with the ratings of their row in `cells`, and troubles of rows."""
-    ratings, of_cells = annotation.ratings(cells[:, layout.TOTAL :])
+    ratings, of_cells = preparation.read_ratings(cells[:, layout.TOTAL :])
     clock = pd.DataFrame(cells[:, layout.START : layout.START + 2])
     clock = clock.apply(pd.to_numeric, errors="coerce")
     rows, notes = np.array([segment.row for segment in segments]), []
@@ -205,9 +207,9 @@ def _rated(
         if row in owner:
             notes.append((treatment, reason, "speaker", owner[row], detail))
     spoken = spoken.assign(corpus="kemdy20", role="speaker", kind=KIND, quarantine=faults)
-    utterances = annotation.rate(spoken, ratings, rows)
+    utterances = preparation.rate(spoken, ratings, rows)
     utterances[["start", "end"]] = clock.reindex(rows).to_numpy()
-    return utterances[annotation.COLUMNS], notes
+    return utterances[preparation.COLUMNS], notes
 
 
 def _in_time(utterances: pd.DataFrame) -> tuple[np.ndarray, list[tuple]]:

@@ -21,7 +21,9 @@ import pandas as pd
 from tqdm import tqdm
 
 from constants import ROLES
-from corpora import _sample_plan, _sample_raters, _sample_voice
+from corpora.synthetic import dialogues as dialogue_plan
+from corpora.synthetic import raters
+from corpora.synthetic import voices as voice_synthesis
 from utils import UserError, leaf, leaves, make_folder, rng, write_json
 
 __all__ = ["ROLES", "SYNTHETIC", "matches", "write"]
@@ -93,14 +95,14 @@ def _plan(
     sessions: int, dialogues: int, utterances: int, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What is said, and the ratings of it in both roles."""
-    spoken = _sample_plan.plan(sessions, dialogues, utterances, seed)
-    return spoken, _sample_raters.rate(spoken, seed)
+    spoken = dialogue_plan.plan(sessions, dialogues, utterances, seed)
+    return spoken, raters.rate(spoken, seed)
 
 
 def _ahead(pool: ThreadPoolExecutor, spoken: pd.DataFrame, seed: int, bar: tqdm) -> Callable:
     """`waves(i)` -> float32 samples; the next few are made while the caller writes this one."""
     voices = {
-        speaker: _sample_voice.voice(speaker[-1], rng(seed, "voice", speaker))
+        speaker: voice_synthesis.voice(speaker[-1], rng(seed, "voice", speaker))
         for speaker in spoken["speaker"].unique()
     }
     rows = list(spoken.itertuples())
@@ -108,7 +110,9 @@ def _ahead(pool: ThreadPoolExecutor, spoken: pd.DataFrame, seed: int, bar: tqdm)
 
     def make(row: tuple) -> np.ndarray:
         random = rng(seed, "wave", row.segment)
-        wave = _sample_voice.speak(row.line, row.latent, row.strength, voices[row.speaker], random)
+        wave = voice_synthesis.speak(
+            row.line, row.latent, row.strength, voices[row.speaker], random
+        )
         return np.zeros_like(wave) if row.silent else wave
 
     def waves(number: int) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import constants
-from corpora import _sample_voice
+from corpora.synthetic import voices
 from utils import leaf, rng
 
 TEXT = "우와 진짜 고마워 이렇게 예쁜 꽃은 처음 받아 봐"  # in both READMEs
@@ -22,8 +22,8 @@ TICKS = (100, 500, 1000, 2000, 4000, 8000)  # Hz
 
 def utterance() -> np.ndarray:
     """(N,) samples in [-1, 1] at 16 kHz."""
-    voice = _sample_voice.voice("F", rng(1, "docs", "voice"))
-    return _sample_voice.speak(TEXT, EMOTION, 1.0, voice, rng(1, "docs", "wave"))
+    voice = voices.voice("F", rng(1, "docs", "voice"))
+    return voices.speak(TEXT, EMOTION, 1.0, voice, rng(1, "docs", "wave"))
 
 
 def block(wave: np.ndarray) -> np.ndarray:

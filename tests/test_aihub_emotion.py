@@ -36,15 +36,14 @@ from corpus_aihub_emotion import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import annotation
-import audit
 import leakage
-import preparation
 import protocol
 import utils
 from constants import EMOTIONS
-from corpora import _aihub_emotion_layout as layout
-from corpora import aihub_emotion, kemdy19, kemdy20
+from corpora import aihub_emotion, kemdy19, kemdy20, preparation
+from corpora.layouts import aihub_emotion as layout
+from corpora.preparation import audit, columns, files, transcripts
+from metric import VOTES
 from utils import UserError
 
 TABLE = f"annotation/{RELEASE}.csv"
@@ -84,7 +83,7 @@ def replace(name, column, new):
 
 def test_utterances_come_in_order_with_every_column_of_the_contract(folder):
     utterances, troubles = aihub_emotion.read(folder)
-    assert list(utterances.columns) == [*annotation.COLUMNS, *aihub_emotion.COLUMNS]
+    assert list(utterances.columns) == [*columns.COLUMNS, *aihub_emotion.COLUMNS]
     assert utterances["segment"].tolist() == list(IDS)
     first = one(utterances, FIRST)
     assert (first["corpus"], first["role"], first["kind"]) == (
@@ -97,7 +96,7 @@ def test_utterances_come_in_order_with_every_column_of_the_contract(folder):
     assert first["wav"] == f"wav/{FIRST}.wav"
     assert (first["text"], first["quarantine"]) == ("어, 청소 6a4 네가 해!", "")
     assert first["emotion"] == "happy"
-    assert first[annotation.VOTES].tolist() == [0, 0, 1, 0, 0, 1, 3]
+    assert first[VOTES].tolist() == [0, 0, 1, 0, 0, 1, 3]
     assert (first["situation"], first["rater_intensity"]) == ("happy", "2;1;1;0;2")
     assert first["rater_emotion"] == "happy;happy;happy;neutral;sad"
     assert (first["age"], first["gender"], first["release"]) == ("27", "male", RELEASE)
@@ -337,7 +336,7 @@ def test_an_impossible_rating_is_quarantined_and_keeps_its_slot(folder, column, 
     utterances, troubles = aihub_emotion.read(folder)
     bad = one(utterances, SECOND)
     assert (bad["quarantine"], bad["emotion"], bad["text"]) == (reason, "", "어, 청소 6a5 네가 해!")
-    assert bad[annotation.VOTES].isna().all()
+    assert bad[VOTES].isna().all()
     assert utterances["segment"].tolist() == list(IDS)
     assert where(troubles, reason) == [SECOND] and len(unexpected(troubles)) == 1
     for rule in aihub_emotion.LABELS:
@@ -436,7 +435,7 @@ def test_rules_can_follow_one_another_and_rows_without_a_label_are_no_targets(fo
         rule: protocol.is_target(aihub_emotion.labelled(utterances, rule)).tolist()
         for rule in aihub_emotion.LABELS
     }
-    nothing = aihub_emotion.labelled(utterances, "consensus3").loc[0, annotation.VOTES]
+    nothing = aihub_emotion.labelled(utterances, "consensus3").loc[0, VOTES]
     assert nothing.isna().all()
     yes, no = [True] * 4, [False, True, True, True]
     assert targets == {"majority": yes, "situation": yes, "intensity": no, "consensus3": no}
@@ -571,7 +570,7 @@ GROUP = st.tuples(SAID, st.sampled_from(["", *"abcdefg"]), st.booleans())
 
 def parts(table):
     """Connected components by brute force: a set of row numbers each."""
-    words = leakage.normalised(table["text"]).tolist()
+    words = transcripts.normalised(table["text"]).tolist()
     audio = [h if not s else "" for h, s in zip(table["wav_hash"], table["silent"], strict=True)]
     sets = [{i} for i in range(len(table))]
     for i, j in itertools.combinations(range(len(table)), 2):
@@ -671,7 +670,7 @@ def test_a_member_at_a_path_that_leads_elsewhere_is_quarantined(name, tmp_path):
         archive.writestr(f"{SECOND}.wav", sound())
     utterances, troubles = aihub_emotion.read(tmp_path)
     first = one(utterances, FIRST)
-    assert first["quarantine"] == f"wav {annotation.OUTSIDE}" and first["wav"] == ""
+    assert first["quarantine"] == f"wav {files.OUTSIDE}" and first["wav"] == ""
     assert one(utterances, SECOND)["quarantine"] == ""
 
 

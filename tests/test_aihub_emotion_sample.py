@@ -14,14 +14,14 @@ import pytest
 from conftest import FLAGS
 from corpus_aihub_emotion import HEADER, RELEASE, lay
 
-import audit
 import constants
 import feature
 import main
-import preparation
-from corpora import _aihub_emotion_layout as layout
-from corpora import _aihub_emotion_plan, aihub_emotion, sample
-from leakage import normalised
+from corpora import aihub_emotion, sample
+from corpora.layouts import aihub_emotion as layout
+from corpora.preparation import audit, corpus
+from corpora.preparation.transcripts import normalised
+from corpora.synthetic import aihub_emotion as synthetic
 from utils import UserError, read_json
 
 HEARD = Namespace(sr=constants.SAMPLE_RATE)
@@ -113,11 +113,11 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole():
     """What the whole sample says."""
-    return _aihub_emotion_plan.plan(20, 10, 6, 0)
+    return synthetic.plan(20, 10, 6, 0)
 
 
 def test_a_sample_is_recognised_and_read_without_a_trouble_but_its_encoding(small):
-    assert preparation.recognise(str(small)) == ("aihub_emotion", small)
+    assert corpus.recognise(str(small)) == ("aihub_emotion", small)
     utterances, troubles = aihub_emotion.read(small)
     assert len(utterances) == 4 * 3 * 4 and (utterances["quarantine"] == "").all()
     assert set(troubles["reason"]) == {"annotation in CP949", "annotation with CRLF line ends"}
@@ -134,7 +134,7 @@ def test_a_few_recordings_occur_twice_with_their_words_and_other_ratings(small):
     utterances, _ = aihub_emotion.read(small)
     heard, _ = audit.audit(utterances, small)
     twice = heard[heard["wav_hash"].duplicated(keep=False)]
-    assert len(twice) == 2 * _aihub_emotion_plan.DUPLICATES
+    assert len(twice) == 2 * synthetic.DUPLICATES
     words = normalised(twice["text"]).groupby(twice["wav_hash"]).nunique()
     assert (words == 1).all() and twice["segment"].is_unique
     assert (twice.groupby("wav_hash")["rater_emotion"].nunique() > 1).any()
@@ -146,7 +146,7 @@ def test_the_whole_sample_has_the_shares_of_the_corpus(whole):
     spoken, table = whole
     assert len(spoken) == len(table) == 1200 and table["segment"].map(layout.is_id).all()
     assert table["segment"].is_unique
-    counts = pd.Series(_aihub_emotion_plan.COUNTS)
+    counts = pd.Series(synthetic.COUNTS)
     assert counts.sum() == 19_374
     shares = table["situation"].value_counts(normalize=True)
     assert (shares - counts / counts.sum()).abs().max() < 0.012
@@ -182,7 +182,7 @@ def test_every_group_of_the_whole_sample_hears_most_emotions(whole):
 def test_people_say_as_many_lines_as_asked_and_have_an_age_and_a_gender(whole):
     spoken, table = whole
     lines = spoken["speaker"].value_counts()
-    assert len(lines) == 200 and abs(lines - 6).max() <= _aihub_emotion_plan.DUPLICATES
+    assert len(lines) == 200 and abs(lines - 6).max() <= synthetic.DUPLICATES
     assert (spoken.groupby("speaker")[["age", "gender"]].nunique() == 1).all(axis=None)
     assert set(table["gender"]) == {"female", "male"}
     assert table["age"].astype(int).between(19, 59).all()
@@ -190,7 +190,7 @@ def test_people_say_as_many_lines_as_asked_and_have_an_age_and_a_gender(whole):
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (1, 1, 2), (2, 1, 3), (1, 3, 20)])
 def test_a_sample_has_as_many_rows_as_sessions_dialogues_and_utterances_make(sizes):
-    spoken, table = _aihub_emotion_plan.plan(*sizes, seed=3)
+    spoken, table = synthetic.plan(*sizes, seed=3)
     assert len(spoken) == len(table) == np.prod(sizes)
 
 
@@ -206,9 +206,9 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path):
 def test_no_recording_is_that_of_another_layout_of_the_same_seed():
     """What is said, by whom, and the noise of it, are drawn anew: see corpora/sample.py."""
     plans = {
-        "aihub_emotion": _aihub_emotion_plan.plan,
+        "aihub_emotion": synthetic.plan,
         "kemdy19": sample._plan,
-        "kemdy20": preparation.leaf("corpora", "kemdy20").plan_sample,
+        "kemdy20": corpus.leaf("corpora", "kemdy20").plan_sample,
     }
     spoken = {name: plan(2, 2, 3, seed=0)[0] for name, plan in plans.items()}
     mine = spoken.pop("aihub_emotion")
@@ -263,7 +263,7 @@ def test_prepare_sample_writes_the_layout_into_a_folder_of_its_own(tmp_path, mon
 
 def test_training_on_this_layout_ends_with_scores_by_each_rule(small, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    groups = preparation.open_corpus(str(small)).role("speaker")["session"].unique()
+    groups = corpus.open_corpus(str(small)).role("speaker")["session"].unique()
     flags = ["--data", str(small), "--modality", "text", "--SorL", "speaker", *FLAGS]
     split = [str(group) for group in groups[:2]]
     found = {}

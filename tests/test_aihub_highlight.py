@@ -33,12 +33,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_security import watched, within
 
-import annotation
-import preparation
 import utils
-from corpora import _aihub_highlight_labels as labels
-from corpora import _aihub_highlight_layout as layout
 from corpora import aihub_emotion, aihub_highlight, kemdy19, kemdy19_2022, kemdy20
+from corpora.labels import aihub_highlight as labels
+from corpora.layouts import aihub_highlight as layout
+from corpora.preparation import columns, corpus, files
+from metric import VOTES
 from utils import UserError
 
 LEFT_OUT = "label file left out: "
@@ -72,7 +72,7 @@ def expected(rule):
 
 def test_seconds_come_in_order_with_every_column_of_the_contract(folder):
     utterances, troubles = aihub_highlight.read(folder)
-    assert list(utterances.columns) == [*annotation.COLUMNS, *aihub_highlight.COLUMNS]
+    assert list(utterances.columns) == [*columns.COLUMNS, *aihub_highlight.COLUMNS]
     assert utterances["dialogue"].tolist() == [TRAVEL] * 10 + [FOOD] * 10  # 9.5 s are ten
     assert utterances["segment"].tolist()[:2] == [f"{TRAVEL}#00000", f"{TRAVEL}#00001"]
     assert utterances["segment"].is_unique and troubles.empty
@@ -88,7 +88,7 @@ def test_seconds_come_in_order_with_every_column_of_the_contract(folder):
         "class_code": "6",
     }.items():
         assert set(utterances[name]) == {value}
-    assert utterances[[*annotation.VOTES, "valence", "arousal"]].isna().all(axis=None)
+    assert utterances[[*VOTES, "valence", "arousal"]].isna().all(axis=None)
     assert set(of(utterances, FOOD)["wav"]) == {f"{VIDEOS}/{FOOD}.mp4"}
     assert set(of(utterances, FOOD)["kind"]) == {"음식"}
     assert set(of(utterances, FOOD)["annotators"]) == {"0001;0002;0003"}
@@ -181,7 +181,7 @@ def test_any_tree_of_either_normal_form_reads_alike(videos, beside, form, folder
     other = tmp_path / "other"
     for path in filter(Path.is_file, made.rglob("*")):
         write(other / named(path.relative_to(made)), path.read_bytes())
-    assert preparation.recognise(str(other)) == ("aihub_highlight", other)
+    assert corpus.recognise(str(other)) == ("aihub_highlight", other)
     before, _ = aihub_highlight.read(folder)
     after, troubles = aihub_highlight.read(other)
     assert troubles.empty
@@ -197,7 +197,7 @@ def test_corpora_are_told_apart_by_their_trees(folder, tmp_path):
         "aihub_emotion": corpus_aihub_emotion.lay(tmp_path / "c"),
     }
     for name, tree in trees.items():
-        assert preparation.recognise(str(tree)) == (name, tree)
+        assert corpus.recognise(str(tree)) == (name, tree)
         leaves = (aihub_highlight, aihub_emotion, kemdy19, kemdy19_2022, kemdy20)
         assert sum(leaf.matches(tree) for leaf in leaves) == 1
 
@@ -516,18 +516,18 @@ def test_what_a_link_leads_to_outside_is_never_opened(name, folder, tmp_path):
     assert str(tmp_path / "outside") not in paths
     food = of(utterances, FOOD)
     if name.endswith(".mp4"):
-        assert set(food["quarantine"]) == {f"video {annotation.OUTSIDE}"} and len(food) == 10
+        assert set(food["quarantine"]) == {f"video {files.OUTSIDE}"} and len(food) == 10
         assert set(food["wav"]) == {""} and set(food["marks"]) == {""}
     else:
         assert food["annotators"][0] == "0002;0003"
-        assert reasons(troubles) == {LEFT_OUT + annotation.OUTSIDE: 1}
+        assert reasons(troubles) == {LEFT_OUT + files.OUTSIDE: 1}
 
 
 @pytest.mark.parametrize("name", [f"{VIDEOS}/{FOOD}.mp4", f"{LABELS}/{FOOD}_0001.json"])
 def test_a_pipe_a_device_or_nothing_in_place_of_a_file_is_never_waited_for(name, folder):
     makes = {
-        annotation.NO_FILE: os.mkfifo,
-        annotation.OUTSIDE: lambda path: path.symlink_to("/dev/zero"),
+        files.NO_FILE: os.mkfifo,
+        files.OUTSIDE: lambda path: path.symlink_to("/dev/zero"),
         "unreadable: No such file or directory": lambda path: path.symlink_to("nowhere"),
     }
     for fault, make in makes.items():
@@ -673,7 +673,7 @@ def test_it_is_prepared_heard_and_labelled_by_each_rule(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lay(tmp_path / "c", film=film(LENGTH))
     for rule in (None, *aihub_highlight.LABELS):
-        utterances = preparation.open_corpus("c", labels=rule).role("speaker")
+        utterances = corpus.open_corpus("c", labels=rule).role("speaker")
         highlight = of(utterances, FOOD)["highlight"]
         assert highlight.tolist() == pytest.approx(expected(rule or "union"))
         assert (utterances["quarantine"] == "").all() and not utterances["silent"].any()
@@ -686,7 +686,7 @@ def test_a_video_that_is_shorter_than_its_labels_is_prepared_without_what_is_not
 ):
     monkeypatch.chdir(tmp_path)
     lay(tmp_path / "c", film=film(8.0, sound=False))
-    utterances = preparation.open_corpus("c", max_bad=0.2).role("speaker")
+    utterances = corpus.open_corpus("c", max_bad=0.2).role("speaker")
     bad = utterances[utterances["quarantine"] != ""]
     assert bad["start"].tolist() == [8, 9, 8, 9] and utterances["silent"].all()
     assert set(bad["quarantine"]) == {"beyond the end of the video"}
@@ -697,6 +697,6 @@ def test_an_mp4_that_is_none_is_in_quarantine(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lay(tmp_path / "c", film=film(LENGTH))
     write(tmp_path / f"c/{VIDEOS}/{TRAVEL}.mp4", "no film")
-    utterances = preparation.open_corpus("c", max_bad=0.5).role("speaker")
+    utterances = corpus.open_corpus("c", max_bad=0.5).role("speaker")
     assert of(utterances, FOOD)["quarantine"].eq("").all()
     assert of(utterances, TRAVEL)["quarantine"].ne("").all()

@@ -17,11 +17,11 @@ from sklearn.preprocessing import StandardScaler
 
 import constants
 import main
-import preparation
-from corpora import _aihub_highlight_film as film
-from corpora import _aihub_highlight_labels as labels
-from corpora import _aihub_highlight_layout as layout
-from corpora import _aihub_highlight_plan, aihub_highlight, sample
+from corpora import aihub_highlight, preparation, sample
+from corpora.labels import aihub_highlight as labels
+from corpora.layouts import aihub_highlight as layout
+from corpora.synthetic import aihub_highlight as synthetic
+from corpora.synthetic import film
 from utils import UserError, read_json
 
 
@@ -57,13 +57,13 @@ def small(tmp_path_factory):
 @pytest.fixture(scope="module")
 def whole():
     """The whole sample, second by second."""
-    return _aihub_highlight_plan.plan(16, 2, 6, 0)
+    return synthetic.plan(16, 2, 6, 0)
 
 
 def plan_of(folder):
     mark = read_json(folder / "SYNTHETIC.json")
     sizes = (mark[name] for name in ("sessions", "dialogues", "utterances", "seed"))
-    return _aihub_highlight_plan.plan(*sizes)[1]
+    return synthetic.plan(*sizes)[1]
 
 
 # --- what happens in it --------------------------------------------------------------------------
@@ -75,7 +75,7 @@ def test_the_four_groups_that_are_tested_by_default_have_one_video_of_each_categ
     assert len(videos) == 32 and set(videos["session"]) == {*range(1, 17)}
     assert (videos["session"] == videos["dialogue"].map(layout.group)).all()
     kinds = videos["dialogue"].map(layout.category)
-    assert set(kinds) == {*_aihub_highlight_plan.CATEGORIES}
+    assert set(kinds) == {*synthetic.CATEGORIES}
     for first in (1, 5, 9, 13):
         here = kinds[videos["session"].between(first, first + 3)]
         assert len(here) == here.nunique() == 8
@@ -142,7 +142,7 @@ def test_lines_are_excited_and_calm_by_turns_and_said_by_one_voice_of_a_video(wh
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 1, 2), (3, 2, 12)])
 def test_any_size_has_as_many_videos_as_groups_and_dialogues_make(sizes):
-    lines, seconds = _aihub_highlight_plan.plan(*sizes, seed=3)
+    lines, seconds = synthetic.plan(*sizes, seed=3)
     assert len(lines) == np.prod(sizes) and seconds["dialogue"].nunique() == np.prod(sizes[:2])
 
 

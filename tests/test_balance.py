@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import balance
-from annotation import VOTES
 from constants import EMOTIONS, RATERS
 from dataset import Material, Windows
+from metric import VOTES
 from models import lstm_audio
 from protocol import Split
 from schedule import training_batches

@@ -22,7 +22,7 @@ import main
 import model
 from benchmarks import tiny_bert
 from constants import HEADS, SCALE
-from corpora._sample_lines import LINES
+from corpora.synthetic.lines import LINES
 from features import mfcc, tokens
 from models import cm_bert
 from utils import UserError

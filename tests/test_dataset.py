@@ -16,12 +16,11 @@ import pytest
 import soundfile
 import torch
 
-import audit
 import constants
 import dataset
-import preparation
 import resident
 import utils
+from corpora.preparation import corpus, tables
 from media import listening
 from utils import UserError
 
@@ -112,7 +111,7 @@ MARKS = {
     "fewer tables": lambda data: json.dumps({**json.loads(data), "tables": {}}).encode(),
     "a table elsewhere": lambda data: data.replace(b"quarantine.csv", b"../\\u0000.csv"),
     "a number": lambda data: json.dumps(
-        {**json.loads(data), "tables": dict.fromkeys(audit.TABLES, 3)}
+        {**json.loads(data), "tables": dict.fromkeys(tables.TABLES, 3)}
     ).encode(),
 }
 
@@ -120,7 +119,7 @@ MARKS = {
 @pytest.fixture
 def mends(place, caplog):
     """`mends(name, change)`: a prepared file is damaged, that is said, and all is as it was."""
-    before = preparation.open_corpus("corpus", max_bad=0.5)
+    before = corpus.open_corpus("corpus", max_bad=0.5)
     files = written(place)
 
     def check(name: str, change) -> str:
@@ -128,7 +127,7 @@ def mends(place, caplog):
         path = before.prepared / name
         path.unlink() if change is None else path.write_bytes(change(path.read_bytes()))
         with caplog.at_level(logging.WARNING):
-            again = preparation.open_corpus("corpus", max_bad=0.5)
+            again = corpus.open_corpus("corpus", max_bad=0.5)
         [line] = [r.getMessage() for r in caplog.records]
         assert str(path.parent) in line and line.endswith("; prepared again") and "\n" not in line
         assert again.utterances.equals(before.utterances)
@@ -140,7 +139,7 @@ def mends(place, caplog):
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-@pytest.mark.parametrize("name", audit.TABLES)
+@pytest.mark.parametrize("name", tables.TABLES)
 def test_a_damaged_table_is_named_and_prepared_again(name, damage, mends):
     assert f"/{name}" in mends(name, DAMAGE[damage])
 
@@ -158,7 +157,7 @@ def test_what_is_prepared_is_neither_heard_nor_written_nor_locked_again(place, m
     before = material()
     stamps = {p: p.stat().st_mtime_ns for p in place.glob("data/**/*")}
     monkeypatch.setattr(listening, "listen", lambda path: pytest.fail("listened"))
-    monkeypatch.setattr(preparation, "lock", lambda *_: pytest.fail("locked"))
+    monkeypatch.setattr(corpus, "lock", lambda *_: pytest.fail("locked"))
     monkeypatch.setattr(utils, "lock", lambda *_: pytest.fail("locked"))
     assert material().utterances.equals(before.utterances)
     assert {p: p.stat().st_mtime_ns for p in place.glob("data/**/*")} == stamps
@@ -167,11 +166,11 @@ def test_what_is_prepared_is_neither_heard_nor_written_nor_locked_again(place, m
 def test_tables_of_an_older_program_are_prepared_again_without_complaint(
     place, monkeypatch, caplog
 ):
-    monkeypatch.setattr(preparation, "VERSION", preparation.VERSION - 1)
-    preparation.open_corpus("corpus", max_bad=0.5)
+    monkeypatch.setattr(corpus, "VERSION", corpus.VERSION - 1)
+    corpus.open_corpus("corpus", max_bad=0.5)
     monkeypatch.undo()
     with contextlib.chdir(place):
-        again = preparation.open_corpus("corpus", max_bad=0.5)
+        again = corpus.open_corpus("corpus", max_bad=0.5)
     assert caplog.records == []
     assert utils.read_json(again.prepared / "fingerprint.json")["fingerprint"] == again.fingerprint
 
@@ -324,7 +323,7 @@ def whole(place: Path) -> dict[str, bytes]:
     mark = json.loads(files.pop("fingerprint.json"))
     feature = {"data.bin", "index.jsonl", "parameters.json", "complete.json", "lock"}
     assert Counter(Path(name).name for name in files) == Counter(
-        [*audit.TABLES, "lock", *feature, *feature]
+        [*tables.TABLES, "lock", *feature, *feature]
     )
     return files | {"sums": json.dumps(mark["tables"]).encode()}
 

@@ -22,7 +22,8 @@ import pandas as pd
 import pytest
 import soundfile
 
-import annotation
+from corpora.preparation import columns
+from metric import VOTES
 from utils import ROOT, UserError, leaf, make_folder, read_json, rng
 
 PAGES = {"new_corpus": "corpora/calls.py", "new_model": "models/pooled.py"}
@@ -33,7 +34,7 @@ QUARANTINED = {  # rows that are spoilt below, as the reader names them
     "s1_c03_2": "unknown emotion",
     "s2_c08_1": "score outside 1..5",
     "s2_c07_3": "truncated wav",
-    "s3 c12 2": annotation.NO_PATTERN,
+    "s3 c12 2": columns.NO_PATTERN,
 }
 # what `python` does with each line; starting it anew would cost ten seconds of imports a line
 RUNNER = """
@@ -301,7 +302,7 @@ def test_the_first_utterances_are_those_of_the_page(place, outcomes):
         assert table[name].tolist() == rows[name].tolist(), name
     assert table["segment"].tolist() == rows["file"].tolist()
     assert table["text"][1] == "어제 주문한 게, 아직도 안 왔는데요"  # without the breath
-    assert (table[annotation.VOTES].max(axis=1) == table[annotation.VOTES].sum(axis=1)).all()
+    assert (table[VOTES].max(axis=1) == table[VOTES].sum(axis=1)).all()
 
 
 def test_the_folder_of_a_corpus_is_left_alone(place, outcomes):
@@ -321,7 +322,7 @@ def test_one_bad_row_never_stops_the_reading(reader, tmp_path, column):
         with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([reader.HEADER, GOOD, row])
         utterances, _ = reader.read(tmp_path)
-        assert list(utterances) == annotation.COLUMNS
+        assert list(utterances) == columns.COLUMNS
         assert utterances["quarantine"][0] == ""
         assert utterances["wav"].eq("").all()  # nothing of the table became a path
 

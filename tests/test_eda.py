@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from sklearn.metrics import cohen_kappa_score
 
 import eda
-from annotation import VOTES
 from constants import EMOTIONS
+from metric import VOTES
 
 # Ten subjects, five classes, fourteen raters: the worked example of Fleiss' kappa in textbooks,
 # there with kappa 0.210, observed agreement 0.378 and chance 0.213.

@@ -32,16 +32,15 @@ from hypothesis import strategies as st
 from test_report import log_lines, make_run, predictions
 from test_security import SMALL, within
 
-import annotation
 import constants
 import evidence
 import feature
 import main
 import model
-import preparation
 import report
 import summary
-from corpora import kemdy19, kemdy19_2022
+from corpora import kemdy19, kemdy19_2022, preparation
+from corpora.preparation import files, transcripts
 from features import _vectors
 from utils import UserError
 
@@ -433,9 +432,9 @@ SAID = ["안녕하세요 b/ (왜+뭐) l/", "", "a\r\nb\r\n", "가나다" * 50]
 )
 @examples(200)
 def test_a_transcript(said, encoding, changes):
-    text = annotation.decode(damaged(said.encode(encoding), changes))
+    text = files.decode(damaged(said.encode(encoding), changes))
     assert text.text == "" or not text.bad
-    clean = annotation.clean_transcript(text.text)
+    clean = transcripts.clean_transcript(text.text)
     assert clean.isprintable() and clean == clean.strip()
 
 

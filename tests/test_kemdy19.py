@@ -10,9 +10,10 @@ from corpus_kemdy19 import HEADER, SEGMENTS, edit, lay, recording, row, say, sou
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import annotation
 import constants
 from corpora import kemdy19, kemdy19_2022
+from corpora.preparation import columns, transcripts
+from metric import VOTES
 from utils import UserError
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -66,7 +67,7 @@ def test_the_speaker_label_is_in_the_file_of_who_talks_and_the_listener_label_in
 
 def test_utterances_come_in_the_order_of_the_file_with_every_column_of_the_contract(folder):
     utterances, troubles = kemdy19.read(folder)
-    assert list(utterances.columns) == annotation.COLUMNS
+    assert list(utterances.columns) == columns.COLUMNS
     assert order(utterances, "speaker") == order(utterances, "listener") == SEGMENTS
     first = one(utterances, "Sess01_impro02_M001")
     assert (first["corpus"], first["session"], first["kind"]) == ("kemdy19", 1, "impro")
@@ -101,7 +102,7 @@ def test_a_tie_keeps_its_labels_as_written_and_the_votes_of_the_raters(folder):
     utterances, troubles = kemdy19.read(folder)
     first = one(utterances, SEGMENTS[0])
     assert first["emotion"] == "sad;angry"
-    assert list(first[annotation.VOTES]) == [0, 4, 4, 1, 0, 0, 1]
+    assert list(first[VOTES]) == [0, 4, 4, 1, 0, 0, 1]
     assert troubles.empty
 
 
@@ -608,19 +609,19 @@ def test_sessions_follow_each_other(tmp_path):
     ],
 )
 def test_markup_goes_and_words_stay(raw, clean):
-    assert annotation.clean_transcript(raw) == clean
+    assert transcripts.clean_transcript(raw) == clean
 
 
 def test_every_mark_of_the_legend_is_taken_out():
-    for mark in annotation.MARKUP:
-        assert annotation.clean_transcript(f"가 {mark} 나") == "가 나"
+    for mark in transcripts.MARKUP:
+        assert transcripts.clean_transcript(f"가 {mark} 나") == "가 나"
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.text(st.sampled_from("bclnuNos/*+(). 가나다한AZz1\t") | st.characters(codec="utf-8")))
 def test_cleaning_twice_is_cleaning_once_and_nothing_is_added(raw):
-    clean = annotation.clean_transcript(raw)
-    assert annotation.clean_transcript(clean) == clean
+    clean = transcripts.clean_transcript(raw)
+    assert transcripts.clean_transcript(clean) == clean
     left = iter(raw)
     assert all(c in left for c in clean if c != " ")  # a subsequence, in order
     assert [c for c in raw if "가" <= c <= "힣"] == [c for c in clean if "가" <= c <= "힣"]
@@ -716,7 +717,7 @@ def test_a_sample_reads_back_as_what_was_laid_down(frame, tmp_path):
         row = one(utterances, "Sess02_script01_M001", role)
         assert (row["emotion"], row["valence"], row["arousal"]) == (emotion, 2.1, 4.0)
         assert (row["text"], row["start"], row["end"]) == ("그래 응 M001", 1.25, 2.5)
-    assert list(row[annotation.VOTES]) == [0, 0, 10, 0, 0, 0, 0]
+    assert list(row[VOTES]) == [0, 0, 10, 0, 0, 0, 0]
 
 
 def test_a_wave_lies_behind_44_bytes_of_header_and_reads_back(frame, tmp_path):
@@ -754,7 +755,7 @@ def test_what_is_absent_is_not_laid_down(frame, tmp_path):
 
 def test_ratings_are_made_from_votes_and_means_where_no_raters_are_given(frame, tmp_path):
     plain = frame.drop(columns=["rater_emotion", "rater_valence", "rater_arousal"])
-    plain = plain.assign(**dict.fromkeys(annotation.VOTES, 0), valence=2.3, arousal=4.0)
+    plain = plain.assign(**dict.fromkeys(VOTES, 0), valence=2.3, arousal=4.0)
     plain = plain.assign(votes_angry=7, votes_happy=3)
     kemdy19.write_sample(tmp_path, plain, tone)
     utterances, troubles = kemdy19.read(tmp_path)
@@ -793,7 +794,7 @@ def test_real_speech_has_416_rows_a_role_and_736_totals_that_its_raters_do_not_g
     wrong = troubles[troubles["reason"].str.contains("valence differs|arousal differs")]
     assert len(wrong[["role", "segment"]].drop_duplicates()) == 736
     assert not troubles["reason"].str.contains("emotion differs").any()
-    assert (utterances[annotation.VOTES].sum(axis=1) == constants.RATERS).all()
+    assert (utterances[VOTES].sum(axis=1) == constants.RATERS).all()
 
 
 # --- tables of 2022 ------------------------------------------------------------------------------
@@ -834,7 +835,7 @@ def folder_2022(tmp_path):
 def test_tables_of_2022_are_read_under_the_same_keys(folder_2022):
     assert kemdy19_2022.matches(folder_2022)
     utterances, troubles = kemdy19_2022.read(folder_2022)
-    assert list(utterances.columns) == annotation.COLUMNS
+    assert list(utterances.columns) == columns.COLUMNS
     assert set(utterances["corpus"]) == {"kemdy19"}
     assert order(utterances) == order(utterances, "listener") == SEGMENTS[:3]
     first = one(utterances, SEGMENTS[0], "listener")
@@ -884,7 +885,7 @@ def test_a_table_of_2022_that_lacks_a_column_is_refused(folder_2022):
 
 
 def test_tables_that_are_written_today_are_not_taken_for_those_of_2022(tmp_path):
-    (tmp_path / "annotation.csv").write_text(",".join(annotation.COLUMNS) + "\n")
+    (tmp_path / "annotation.csv").write_text(",".join(columns.COLUMNS) + "\n")
     assert not kemdy19_2022.matches(tmp_path)
     with pytest.raises(UserError, match="needs the columns"):
         kemdy19_2022.read(tmp_path)

@@ -10,11 +10,12 @@ from corpus_kemdy20 import SEGMENTS, annotate, edit, lay, recording, row, say, s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import annotation
-import audit
 import eda
-import preparation
-from corpora import _kemdy20_layout, _kemdy20_plan, kemdy19, kemdy20
+from corpora import kemdy19, kemdy20, preparation
+from corpora.layouts import kemdy20 as layout
+from corpora.preparation import audit, columns, files
+from corpora.synthetic import kemdy20 as synthetic
+from metric import VOTES
 from utils import UserError
 
 SEGMENT, TOTAL = 3, 4  # columns
@@ -59,7 +60,7 @@ def replace(old, new, column=SEGMENT):
 
 def test_utterances_come_in_order_with_every_column_of_the_contract(folder):
     utterances, troubles = kemdy20.read(folder)
-    assert list(utterances.columns) == annotation.COLUMNS
+    assert list(utterances.columns) == columns.COLUMNS
     assert utterances["segment"].tolist() == SEGMENTS
     assert set(utterances["role"]) == set(kemdy20.ROLES) == {"speaker"}
     last = one(utterances, "Sess01_script05_User002F_002")
@@ -170,7 +171,7 @@ def test_a_tie_of_five_keeps_its_labels_in_the_order_as_written(folder):
     utterances, troubles = kemdy20.read(folder)
     first = one(utterances, FIRST)
     assert first["emotion"] == "angry;neutral;disgust;fear;sad"
-    assert list(first[annotation.VOTES]) == [2, 2, 2, 2, 0, 2, 0]
+    assert list(first[VOTES]) == [2, 2, 2, 2, 0, 2, 0]
     assert unexpected(troubles)["reason"].tolist() == ["spelling of an emotion"]
 
 
@@ -267,7 +268,7 @@ def test_whatever_hangul_a_txt_holds_reads_alike_in_cp949_and_utf8(words, tmp_pa
     folder, text = tmp_path_factory.mktemp("text"), " ".join(words)
     for encoding in ("cp949", "utf-8"):
         (folder / "a.txt").write_bytes((text + "\n").encode(encoding))
-        read = _kemdy20_layout.read_words(folder, annotation.File("a.txt"))
+        read = layout.read_words(folder, files.File("a.txt"))
         assert (read.text, read.bad) == (text + "\n", "")
         assert read.converted == (("in CP949",) if encoding == "cp949" else ())
 
@@ -472,7 +473,7 @@ def test_signals_that_lead_out_of_the_folder_are_refused(folder, tmp_path):
 # --- what the docstrings say ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", [_kemdy20_layout, _kemdy20_plan])
+@pytest.mark.parametrize("module", [layout, synthetic])
 def test_examples_of_the_docstrings_are_true(module):
     result = doctest.testmod(module)
     assert result.attempted and not result.failed

@@ -33,11 +33,13 @@ from test_fuzz import (
 )
 from test_security import OUT, prepare_apart, replaced, table, watched, within
 
-import annotation
 import constants
 import main
 import utils
-from corpora import _aihub_emotion_layout, aihub_emotion, kemdy20
+from corpora import aihub_emotion, kemdy20, preparation
+from corpora.layouts import aihub_emotion as layout
+from corpora.preparation import columns, transcripts
+from metric import VOTES
 from utils import UserError
 
 RELEASE = "4차년도"
@@ -86,7 +88,7 @@ def check_tables() -> None:
     rows = table()
     good = rows[(rows["quarantine"] == "") & (rows["emotion"] != "")]
     assert {e for cell in good["emotion"] for e in cell.split(";")} <= set(constants.EMOTIONS)
-    votes = good[annotation.VOTES].astype(float)
+    votes = good[VOTES].astype(float)
     assert ((votes >= 0) & (votes <= 10)).all(axis=None) and (votes.sum(axis=1) > 0).all()
     scores = pd.to_numeric(rows[["valence", "arousal"]].stack(), errors="coerce").dropna()
     assert scores.between(1, 5).all()
@@ -241,7 +243,7 @@ def test_an_id_never_becomes_a_path(name, corpus, place):
     (place / "outside/x.wav").write_bytes(aihub.sound())
     (place / "outside/x.txt").write_text("밖")
     path = place / "corpus" / TABLES[corpus]
-    cells = list(csv.reader(io.StringIO(annotation.read_text(path).text, "")))
+    cells = list(csv.reader(io.StringIO(preparation.read_text(path).text, "")))
     cells[-1][3 if corpus == "kemdy20" else 0] = name
     path.write_bytes(table_damaged(cells, []))
     with watched() as paths:
@@ -249,7 +251,7 @@ def test_an_id_never_becomes_a_path(name, corpus, place):
     inside = str(place / "corpus")
     assert not [p for p in paths if p.startswith((str(place / "outside"), "/etc/passwd"))]
     assert [p for p in paths if p.startswith(inside)]
-    assert list(quarantined().values()) == [annotation.NO_PATTERN]
+    assert list(quarantined().values()) == [columns.NO_PATTERN]
     check_tables()
 
 
@@ -285,7 +287,7 @@ def prepared(folder: Path) -> None:
 @examples(60)
 def test_a_damaged_table(corpus, rows, data, korean, laid):
     path = laid[corpus] / "corpus" / TABLES[corpus]
-    cells = list(csv.reader(io.StringIO(annotation.read_text(path).text, "")))
+    cells = list(csv.reader(io.StringIO(preparation.read_text(path).text, "")))
     text = table_damaged(cells, rows)
     if korean:
         text = text.decode("utf-8", "replace").encode("cp949", "replace")
@@ -302,26 +304,26 @@ def test_a_damaged_table(corpus, rows, data, korean, laid):
 def test_a_damaged_transcript(said, changes, encoding, tmp_path_factory):
     data = damaged(said.encode(encoding), changes)
     for usual in ("utf-8", "cp949"):
-        text = annotation.decode(data, usual)
+        text = preparation.decode(data, usual)
         assert text.text == "" or not text.bad
-        assert annotation.clean_transcript(text.text).isprintable()
+        assert transcripts.clean_transcript(text.text).isprintable()
 
 
 @pytest.mark.parametrize("text", ["b/ o/", "안녕 °", "Ω≈ç", "크크", ""])
 @pytest.mark.parametrize("usual", ["utf-8", "cp949"])
 def test_real_utf8_stays_what_it_is(text, usual):
-    assert annotation.decode(text.encode(), usual) == annotation.Text(text)
+    assert preparation.decode(text.encode(), usual) == preparation.Text(text)
     marked = b"\xef\xbb\xbf" + "A°".encode()
     assert marked.decode("cp949")  # it could be that, too
-    assert annotation.decode(marked, usual) == annotation.Text("A°")
+    assert preparation.decode(marked, usual) == preparation.Text("A°")
 
 
 @pytest.mark.parametrize("text", ["째", "크크", "청 커"])
 def test_bytes_that_are_both_are_read_as_the_corpus_is_written(text):
     data = text.encode("cp949")
-    assert annotation.decode(data) == annotation.Text(data.decode())  # as KEMDy19 always was
-    assert annotation.decode(data, "cp949") == annotation.Text(text, ("in CP949",))
-    assert annotation.decode(data + b"\r\n", "cp949").converted[1] == "with CRLF line ends"
+    assert preparation.decode(data) == preparation.Text(data.decode())  # as KEMDy19 always was
+    assert preparation.decode(data, "cp949") == preparation.Text(text, ("in CP949",))
+    assert preparation.decode(data + b"\r\n", "cp949").converted[1] == "with CRLF line ends"
 
 
 @given(kind=st.sampled_from(["EDA", "IBI", "TEMP"]), changes=bytes_changed)
@@ -424,5 +426,5 @@ def test_a_zip_within_a_zip_is_left_alone(place):
     inner = Path(f"corpus/{RELEASE}.zip").read_bytes()
     with zipfile.ZipFile(f"corpus/{RELEASE}.zip", "w") as archive:
         archive.writestr(f"{RELEASE}_wav.zip", inner)
-    found = _aihub_emotion_layout.recordings(Path("corpus"), [RELEASE])
+    found = layout.recordings(Path("corpus"), [RELEASE])
     assert {name: {*files} for name, files in found.items()} == {"": set(), RELEASE: {aihub.FIRST}}

@@ -10,13 +10,14 @@ import pytest
 from conftest import FLAGS
 from corpus_kemdy20 import HEADER, recording, table
 
-import annotation
-import audit
 import eda
 import main
-import preparation
 from constants import EMOTIONS
-from corpora import _kemdy20_layout, _kemdy20_plan, kemdy20, sample
+from corpora import kemdy20, sample
+from corpora.layouts import kemdy20 as layout
+from corpora.preparation import audit, corpus
+from corpora.synthetic import kemdy20 as synthetic
+from metric import VOTES
 from utils import UserError, read_json
 
 
@@ -104,7 +105,7 @@ def test_a_sample_reads_back_as_what_was_laid_down(frame, tmp_path):
     assert utterances["segment"].tolist() == frame["segment"].tolist()
     second = utterances.iloc[1]
     assert (second["emotion"], second["valence"], second["arousal"]) == ("happy;disgust", 2.1, 4)
-    assert list(second[annotation.VOTES]) == [4, 0, 1, 1, 0, 0, 4]
+    assert list(second[VOTES]) == [4, 0, 1, 1, 0, 0, 4]
     assert (second["text"], second["speaker"]) == ("그래 1", "Sess01_User002M")
     np.testing.assert_allclose(utterances["end"] - utterances["start"], 801 / 16_000, atol=1e-3)
 
@@ -152,7 +153,7 @@ def test_sensors_of_a_sample_are_ragged_and_lack_what_the_corpus_lacks(frame, tm
 
 @pytest.fixture(scope="module")
 def whole():
-    return _kemdy20_plan.plan(40, 6, 6, 0)
+    return synthetic.plan(40, 6, 6, 0)
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +191,7 @@ def test_each_fold_of_eight_sessions_has_every_label_and_every_dialogue_somethin
 def test_a_session_of_a_sample_has_two_users_who_are_in_no_other_one(whole):
     spoken, rows = whole
     assert spoken["segment"].tolist() == rows["segment"].tolist()
-    assert rows["segment"].is_unique and rows["segment"].map(_kemdy20_layout.parse).notna().all()
+    assert rows["segment"].is_unique and rows["segment"].map(layout.parse).notna().all()
     users = rows.groupby("session")["speaker"].unique().map(sorted)
     for session, pair in users.items():
         numbers = {12: [81, 82], 17: [83, 84]}.get(session, [2 * session - 1, 2 * session])
@@ -215,7 +216,7 @@ def test_talk_of_a_sample_is_improvised_and_marked_as_the_corpus_is(whole):
 
 
 def test_a_sample_in_this_layout_is_recognised_read_and_whole(small):
-    assert preparation.recognise(str(small))[0] == "kemdy20"
+    assert corpus.recognise(str(small))[0] == "kemdy20"
     mark = read_json(small / "SYNTHETIC.json")
     assert (mark["layout"], mark["sessions"], mark["utterances"]) == ("kemdy20", 4, 4)
     utterances, troubles = kemdy20.read(small)

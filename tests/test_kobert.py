@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 
 import main
 import model as models
-import preparation
 import pretrained
 from benchmarks import tiny_bert
+from corpora.preparation import corpus
 from models import kobert
 from utils import UserError
 
@@ -412,7 +412,7 @@ def trained(workplace, tmp_path_factory) -> Path:
     place = tmp_path_factory.mktemp("kobert_run")
     (place / "corpus").symlink_to(workplace / "corpus")
     with contextlib.chdir(place):
-        tiny_bert.write(Path("bert"), preparation.open_corpus("corpus").utterances["text"].tolist())
+        tiny_bert.write(Path("bert"), corpus.open_corpus("corpus").utterances["text"].tolist())
         assert main.main(flags()) == 0
     return place
 
@@ -473,7 +473,7 @@ def test_a_run_is_not_tested_with_another_tokenizer(trained, tmp_path, capsys):
 
 def dataset_lines(trained: Path) -> list[str]:
     with contextlib.chdir(trained):
-        return preparation.open_corpus("corpus").utterances["text"].tolist()
+        return corpus.open_corpus("corpus").utterances["text"].tolist()
 
 
 def test_an_epoch_is_not_chosen_by_a_head_that_is_not_there(trained, capsys):

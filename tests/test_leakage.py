@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import dataset
 import leakage
 import main
-import preparation
-from corpora import kemdy19
+from corpora import kemdy19, preparation
+from corpora.preparation import transcripts
 from protocol import Split
 from utils import UserError
 
@@ -258,7 +258,7 @@ def test_what_is_unknown_is_not_the_same():
     ],
 )
 def test_words_are_compared_without_spaces_punctuation_case_and_forms(one, other):
-    words = leakage.normalised(pd.Series([one, other], index=[4, 7]))
+    words = transcripts.normalised(pd.Series([one, other], index=[4, 7]))
     assert words[4] == words[7] == other.replace(" ", "")
 
 

@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 import loss
 import main
 import model
-import preparation
 import record
 from benchmarks import tiny_bert, tiny_wav2vec2
 from constants import HEADS, SCALE
+from corpora.preparation import corpus
 from features import speech_states, text_states, tokens
 from models import _mixer_fusions as fusions
 from models import mixer
@@ -775,7 +775,7 @@ def trained(workplace, tmp_path_factory):
     place = tmp_path_factory.mktemp("mixer_run")
     (place / "corpus").symlink_to(workplace / "corpus")
     with contextlib.chdir(place):
-        tiny_bert.write("bert", preparation.open_corpus("corpus").utterances["text"].tolist())
+        tiny_bert.write("bert", corpus.open_corpus("corpus").utterances["text"].tolist())
         tiny_wav2vec2.write("wav2vec2")
         assert main.main(flags("frozen", "--max_seconds", "4", "--context", "1")) == 0
         tuned = [

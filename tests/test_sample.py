@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 import scipy.io.wavfile
 
-from annotation import COLUMNS, VOTES
 from benchmarks import sample_difficulty
 from constants import EMOTIONS
-from corpora import _sample_lines, _sample_plan, _sample_raters, _sample_voice, kemdy19, sample
+from corpora import kemdy19, sample
+from corpora.preparation.columns import COLUMNS
+from corpora.synthetic import dialogues, raters, voices
+from corpora.synthetic import lines as spoken_lines
+from metric import VOTES
 from utils import UserError, read_json
 
 
@@ -48,8 +51,8 @@ def small(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole():
-    spoken = _sample_plan.plan(20, 10, 6, 0)
-    return spoken, _sample_raters.rate(spoken, 0)
+    spoken = dialogues.plan(20, 10, 6, 0)
+    return spoken, raters.rate(spoken, 0)
 
 
 def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(small, tmp_path):
@@ -62,7 +65,7 @@ def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(small, tmp_path)
 
 
 def test_the_reader_of_the_layout_reads_back_the_rows_that_were_made(small):
-    made = _sample_raters.rate(_sample_plan.plan(2, 3, 4, 3), 3)
+    made = raters.rate(dialogues.plan(2, 3, 4, 3), 3)
     read, _ = kemdy19.read(small)
     keys = ["role", "segment"]
     made, read = (t.sort_values(keys).reset_index(drop=True) for t in (made, read))
@@ -108,7 +111,7 @@ def test_an_interrupted_corpus_leaves_nothing_behind(tmp_path, monkeypatch):
     def fails(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(_sample_voice, "speak", fails)
+    monkeypatch.setattr(voices, "speak", fails)
     with pytest.raises(OSError, match="disk full"):
         sample.write(tmp_path / "c", sessions=1, dialogues=1, utterances=2, progress=quiet)
     assert list(tmp_path.iterdir()) == []
@@ -184,7 +187,7 @@ def test_markup_is_as_frequent_as_in_the_real_corpus(whole):
 
 @pytest.mark.parametrize("seed", range(1, 9))
 def test_other_seeds_too_have_every_class_and_lines_to_say(seed):
-    spoken = _sample_plan.plan(20, 10, 6, seed)
+    spoken = dialogues.plan(20, 10, 6, seed)
     assert (spoken["line"].str.len() > 0).all()
     assert set(spoken["latent"]) == set(EMOTIONS)
 
@@ -205,23 +208,23 @@ def test_the_table_has_the_columns_of_an_utterance(whole):
 
 
 def test_lines_are_korean_and_stand_under_one_heading():
-    lines = [line for group in _sample_lines.LINES.values() for line in group]
+    lines = [line for group in spoken_lines.LINES.values() for line in group]
     assert len(lines) == len(set(lines))
     for key in EMOTIONS:
-        assert len(_sample_lines.LINES[key]) >= 30
-    slot = r"\{" + r"\}|\{".join(_sample_lines.SLOTS) + r"\}"
+        assert len(spoken_lines.LINES[key]) >= 30
+    slot = r"\{" + r"\}|\{".join(spoken_lines.SLOTS) + r"\}"
     assert all(re.fullmatch(r"[가-힣 ]+", re.sub(slot, "", line)) for line in lines)
 
 
 def test_words_for_slots_end_in_a_vowel():
-    for words in _sample_lines.SLOTS.values():
-        if words is not _sample_lines.SLOTS["time"]:  # no particle follows
+    for words in spoken_lines.SLOTS.values():
+        if words is not spoken_lines.SLOTS["time"]:  # no particle follows
             assert all((ord(word[-1]) - 0xAC00) % 28 == 0 for word in words)
 
 
 def said(emotion, seed=0, text="지금 뭐가 지나갔어 나도 아까 봤어", sex="F"):
-    who = _sample_voice.voice(sex, np.random.default_rng(7))
-    return _sample_voice.speak(text, emotion, 1.2, who, np.random.default_rng(seed))
+    who = voices.voice(sex, np.random.default_rng(7))
+    return voices.speak(text, emotion, 1.2, who, np.random.default_rng(seed))
 
 
 def test_a_voice_is_finite_and_within_full_scale():
@@ -232,7 +235,7 @@ def test_a_voice_is_finite_and_within_full_scale():
 
 
 def test_pulses_have_the_pitch_asked_for():
-    wave = _sample_voice._pulses(np.full(16_000, 200.0))
+    wave = voices._pulses(np.full(16_000, 200.0))
     spectrum = np.abs(np.fft.rfft(wave))
     peaks = np.flatnonzero(spectrum > spectrum.max() / 2)
     assert peaks.tolist() == list(range(200, 7601, 200))
@@ -240,8 +243,8 @@ def test_pulses_have_the_pitch_asked_for():
 
 def test_cutting_and_joining_gives_the_wave_back():
     wave = np.random.default_rng(0).normal(size=128 * 50).astype(np.float32)
-    joined = _sample_voice._join(_sample_voice._cut(wave, 50))
-    inner = slice(_sample_voice.FRAME, -_sample_voice.FRAME)
+    joined = voices._join(voices._cut(wave, 50))
+    inner = slice(voices.FRAME, -voices.FRAME)
     np.testing.assert_allclose(joined[inner], wave[inner], atol=1e-5)
 
 

@@ -27,15 +27,14 @@ import pytest
 import torch
 from test_report import configuration, log_lines, make_run, predictions, result_of
 
-import annotation
 import constants
 import eda
 import feature
 import main
 import model
-import preparation
 import report
-from corpora import kemdy19, kemdy19_2022
+from corpora import kemdy19, kemdy19_2022, preparation
+from corpora.preparation import columns, files
 from features import _vectors, sentence
 from utils import ROOT, UserError
 
@@ -280,7 +279,7 @@ def test_hangul_names_are_found_in_either_normal_form(on_disk, pattern, tmp_path
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).write_bytes(b"sound")
     asked = unicodedata.normalize("NFC", unicodedata.normalize(pattern, "감정/*/*.wav"))
-    found = annotation.files(tmp_path, asked)
+    found = files.find_files(tmp_path, asked)
     file = found[unicodedata.normalize("NFC", HANGUL)]
     assert file.bad == ""
     assert (tmp_path / file.path).read_bytes() == b"sound"
@@ -293,7 +292,7 @@ def test_of_two_names_that_differ_in_normal_form_alone_the_composed_one_is_taken
         path.write_text(form)
     if len(os.listdir(tmp_path)) < 2:
         pytest.skip("this file system takes both for one name")
-    [file] = annotation.files(tmp_path, "*/a.wav").values()
+    [file] = files.find_files(tmp_path, "*/a.wav").values()
     assert (tmp_path / file.path).read_text() == "NFC"
 
 
@@ -356,7 +355,7 @@ def test_names_and_paths_in_a_table_of_2022_lead_nowhere(place):
         assert main.main(PREPARE[:3] + ["--max_bad", "1"]) == 0
     assert not [path for path in paths if path.startswith("/etc/passwd")]
     rows = table()
-    assert list(rows["quarantine"]) == [annotation.NO_PATTERN] * len(IDS) + [""]
+    assert list(rows["quarantine"]) == [columns.NO_PATTERN] * len(IDS) + [""]
     assert list(rows["wav"]) == [""] * len(IDS) + [WAV]
     named = [*rows["segment"], *table("troubles.csv")["segment"]]
     assert all(name.isascii() and name.isprintable() and len(name) < 90 for name in named)

@@ -19,7 +19,7 @@ import loss
 import protocol
 import run
 import utils
-from annotation import VOTES
+from metric import VOTES
 from protocol import Split
 
 

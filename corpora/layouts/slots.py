@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from annotation import NO_FILES, NO_PATTERN, printable
+from corpora.preparation.columns import NO_FILES, NO_PATTERN, printable
 
 
 class Place(NamedTuple):

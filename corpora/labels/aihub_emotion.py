@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
-import annotation
 from constants import EMOTIONS
+from corpora.preparation import columns
+from metric import VOTES
 from utils import UserError
 
 RATERS = 5  # each gives a label and its intensity
@@ -57,7 +58,7 @@ def ratings(cells: np.ndarray) -> tuple[pd.DataFrame, list[tuple[str, str, int, 
         for i in np.flatnonzero(alias.any(axis=1) & (fault == ""))
     ]
     for i in np.flatnonzero(fault != ""):
-        detail = annotation.printable(" ".join(dict.fromkeys(cells[i])))
+        detail = columns.printable(" ".join(dict.fromkeys(cells[i])))
         notes.append(("quarantined", str(fault[i]), int(i), detail))
     return table, notes
 
@@ -85,7 +86,7 @@ def labelled(utterances: pd.DataFrame, rule: str) -> pd.DataFrame:
     emotion[rated] = np.where(known, np.array(modal, object), "")
     counts = np.full((len(utterances), len(EMOTIONS)), np.nan)
     counts[rated] = np.where(known[:, None], votes, np.nan)
-    return utterances.assign(emotion=emotion, **dict(zip(annotation.VOTES, counts.T, strict=True)))
+    return utterances.assign(emotion=emotion, **dict(zip(VOTES, counts.T, strict=True)))
 
 
 def _evidence(rows: pd.DataFrame, rule: str) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-import annotation
+from corpora.preparation import columns
 from utils import UserError
 
 RULES = ("union", "majority", "mean")
@@ -50,10 +50,10 @@ def read(path: Path, video: str, annotator: str) -> Marks:
     named = unicodedata.normalize("NFC", _said(about.get("file_name", video)))
     named = named.rpartition("/")[2]
     if video not in (named, named.rpartition(".")[0]):
-        notes.append(("label names another video", annotation.printable(named)))
+        notes.append(("label names another video", columns.printable(named)))
     code = about.get("class_code")
     if type(code) is not int or code not in CLASSES:
-        notes.append(("class_code is not 1 to 8", annotation.printable(_said(code))))
+        notes.append(("class_code is not 1 to 8", columns.printable(_said(code))))
         code = ""
     seconds = _seconds(spans, length)
     notes += _against_the_rules(len(spans), seconds, length)

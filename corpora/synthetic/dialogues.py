@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from constants import EMOTIONS
-from corpora._sample_lines import LINES, SLOTS
+from corpora.synthetic.lines import LINES, SLOTS
 from utils import rng
 
 SHARE = {

@@ -5,12 +5,18 @@ are kept that their shares are those of the corpus.
 """
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import soxr
 
-from corpora import _sample_plan, _sample_raters
-from corpora._aihub_emotion_labels import RATERS
+import constants
+from corpora.labels.aihub_emotion import ALIASES, RATERS, SPELT
+from corpora.layouts.aihub_emotion import HEADER, RELEASES
+from corpora.synthetic import dialogues as dialogue_plan
+from corpora.synthetic import raters, writing
 from utils import digest, rng, seed_of
 
 SIZES = {"sessions": 20, "dialogues": 10, "utterances": 99}  # at most
@@ -46,7 +52,7 @@ def plan(
     seed = seed_of(seed, "aihub_emotion")  # other lines and voices than in other layouts
     random, number = rng(seed, "rows"), sessions * dialogues * utterances
     free = math.ceil(2.5 * dialogues)  # two in five of a plan are improvised
-    spoken = _sample_plan.plan(sessions, free, math.ceil(SURPLUS * utterances), seed)
+    spoken = dialogue_plan.plan(sessions, free, math.ceil(SURPLUS * utterances), seed)
     spoken = _keep(spoken[spoken["kind"] == "impro"], number, random)
     ids = [digest([seed, "wav", row], 24) for row in range(number)]
     spoken = spoken.assign(segment=ids, silent=False, **_people(number, utterances, random))
@@ -107,7 +113,7 @@ def _rated(row: dict, random: np.random.Generator) -> dict[str, str]:
 
 
 def _other(emotion: str, random: np.random.Generator) -> str:
-    shares = _sample_raters.MISHEARD[emotion]
+    shares = raters.MISHEARD[emotion]
     return str(random.choice(list(shares), p=list(shares.values())))
 
 
@@ -116,3 +122,50 @@ def _written(line: str, random: np.random.Generator) -> str:
     first, *rest = line.split(" ")
     comma = "," if rest and random.random() < 0.3 else ""
     return " ".join([first + comma, *rest]) + str(random.choice(ENDS))
+
+
+RATE = 48_000  # Hz
+
+
+LOWER_EVERY = (
+    8  # one row in eight spells its raters' labels like its situation's, the rest "Happiness"
+)
+
+
+def write_sample(
+    folder: Path,
+    utterances: pd.DataFrame,
+    waves: Callable[[int], np.ndarray | None],
+    sample_rate: int = constants.SAMPLE_RATE,
+) -> None:
+    """Lay rows down as AI Hub 263 lies: annotation/X.csv, wav/; the same input, the same bytes.
+
+    `utterances`: what aihub_emotion.read gives, or of that `segment`, `situation`, `rater_emotion`,
+    `rater_intensity`, `age`, `gender`, `release`, and `text` or `transcript`, which goes before it.
+    `waves(i)`: (T,) float in [-1, 1] of the i-th row, or None: no wav.
+    """
+    rows = utterances.to_dict("records")
+    for i, row in enumerate(rows):
+        samples = waves(i)
+        if samples is not None:
+            samples = soxr.resample(samples, sample_rate, RATE, quality="HQ")
+            data = writing.wav_bytes(samples, RATE)
+            writing.write_file(folder / f"wav/{row['segment']}.wav", data)
+    for release in dict.fromkeys(utterances["release"]):
+        lines = [_cells(row, i) for i, row in enumerate(rows) if row["release"] == release]
+        data = writing.table_bytes([*HEADER, *lines], "\r\n").decode().encode("cp949")
+        writing.write_file(folder / f"annotation/{release}.csv", data)
+
+
+def _cells(row: dict, number: int) -> list[str]:
+    """The 15 cells of a row."""
+    spelt = {ours: theirs for theirs, ours in SPELT.items()}
+    if row["release"] == RELEASES[0]:
+        spelt |= {ours: theirs for theirs, ours in ALIASES.items()}
+    labels = [spelt[label] for label in row["rater_emotion"].split(";")]
+    if number % LOWER_EVERY != LOWER_EVERY - 1:
+        labels = [label.capitalize() for label in labels]
+    pairs = zip(labels, row["rater_intensity"].split(";"), strict=True)
+    rated = [cell for pair in pairs for cell in pair]
+    words = row["transcript" if "transcript" in row else "text"]
+    return [row["segment"], words, spelt[row["situation"]], *rated, row["age"], row["gender"]]

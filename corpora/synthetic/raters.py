@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from annotation import COLUMNS, VOTES
 from constants import EMOTIONS, RATERS
+from corpora.preparation.columns import COLUMNS
+from metric import VOTES
 from utils import rng
 
 RATINGS = ["rater_emotion", "rater_valence", "rater_arousal"]

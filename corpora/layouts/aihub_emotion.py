@@ -6,17 +6,11 @@ Reading is in aihub_emotion.py; who says what in a synthetic one is in _aihub_em
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
-import soxr
-
-import annotation
-import constants
-from corpora import _writing
-from corpora._aihub_emotion_labels import ALIASES, SPELT
+from corpora import preparation
+from corpora.preparation import columns
 from utils import UserError
 
 RELEASES = ("4차년도", "5차년도", "5차년도_2차")
@@ -46,9 +40,11 @@ def is_id(name: str) -> bool:
     return bool(_ID.fullmatch(name))
 
 
-def tables(folder: Path) -> dict[str, annotation.File]:
+def tables(folder: Path) -> dict[str, preparation.File]:
     """{release: file} of the tables there are, beside the wavs or in annotation/."""
-    found = annotation.files(folder, "annotation/*.csv") | annotation.files(folder, "*.csv")
+    found = preparation.find_files(folder, "annotation/*.csv") | preparation.find_files(
+        folder, "*.csv"
+    )
     return {
         release: found[path]
         for release in RELEASES
@@ -57,9 +53,9 @@ def tables(folder: Path) -> dict[str, annotation.File]:
     }
 
 
-def archives(folder: Path, releases: Iterable[str]) -> dict[str, annotation.File]:
+def archives(folder: Path, releases: Iterable[str]) -> dict[str, preparation.File]:
     """{release: zip} of those that have one."""
-    found = annotation.files(folder, "*.zip")
+    found = preparation.find_files(folder, "*.zip")
     return {name: found[f"{name}.zip"] for name in releases if f"{name}.zip" in found}
 
 
@@ -69,10 +65,10 @@ def there(folder: Path) -> dict[str, Path]:
     if not found:
         names = ", ".join(f"{release}.csv" for release in RELEASES)
         raise UserError(f"{folder} needs one of {names}, beside its wavs or in annotation/")
-    return {release: annotation.allowed(folder, file) for release, file in found.items()}
+    return {release: preparation.allowed(folder, file) for release, file in found.items()}
 
 
-def recordings(folder: Path, releases: Iterable[str]) -> dict[str, dict[str, annotation.File]]:
+def recordings(folder: Path, releases: Iterable[str]) -> dict[str, dict[str, preparation.File]]:
     """{release: {wav id: file}}; those of wav/ as release "". A UserError where there is none.
 
     Of a wav that is in a folder and in the zip of its release, the file in the folder is taken.
@@ -88,7 +84,7 @@ def recordings(folder: Path, releases: Iterable[str]) -> dict[str, dict[str, ann
     return found
 
 
-def loose(folder: Path, releases: Iterable[str]) -> dict[str, dict[str, annotation.File]]:
+def loose(folder: Path, releases: Iterable[str]) -> dict[str, dict[str, preparation.File]]:
     """`recordings` that are in no zip."""
     found = {name: {} for name in ("", *releases)}
     for name in releases:
@@ -97,19 +93,19 @@ def loose(folder: Path, releases: Iterable[str]) -> dict[str, dict[str, annotati
     return found | {"": _wavs(folder, SHARED)}
 
 
-def _wavs(folder: Path, pattern: str) -> dict[str, annotation.File]:
-    found = annotation.files(folder, pattern).items()
+def _wavs(folder: Path, pattern: str) -> dict[str, preparation.File]:
+    found = preparation.find_files(folder, pattern).items()
     named = {path.rpartition("/")[2].removesuffix(".wav"): file for path, file in found}
     return {name: file for name, file in named.items() if is_id(name)}
 
 
-def members(folder: Path, file: annotation.File) -> dict[str, annotation.File]:
+def members(folder: Path, file: preparation.File) -> dict[str, preparation.File]:
     """{wav id: file} of a zip, as utils.read_bytes finds them: a.zip/a_wav/<id>.wav.
 
     Nothing is unpacked. What must not be (too large, encrypted, at a path that leads elsewhere) is
     bad. Raises UserError for what is no zip.
     """
-    path = annotation.allowed(folder, file)
+    path = preparation.allowed(folder, file)
     try:
         with zipfile.ZipFile(path) as archive:
             entries = [archive.getinfo(name) for name in dict.fromkeys(archive.namelist())]
@@ -121,13 +117,13 @@ def members(folder: Path, file: annotation.File) -> dict[str, annotation.File]:
         NotImplementedError,
         zipfile.BadZipFile,
     ) as error:
-        reason = annotation.printable(str(error) or type(error).__name__)
+        reason = columns.printable(str(error) or type(error).__name__)
         raise UserError(f"{path} should be a zip of wavs; {reason}") from error
-    found: dict[str, annotation.File] = {}
+    found: dict[str, preparation.File] = {}
     for entry in entries:
         stem, dot, ending = entry.filename.rpartition("/")[2].rpartition(".")
         if is_id(stem) and ending == "wav":
-            member = annotation.File(f"{file.path}/{entry.filename}", _fault(entry))
+            member = preparation.File(f"{file.path}/{entry.filename}", _fault(entry))
             found.setdefault(stem, member)
     return found
 
@@ -138,7 +134,7 @@ def _fault(entry: zipfile.ZipInfo) -> str:
     if not all(
         part.isprintable() and part.strip(". ") and not {*part} & {*"\\:"} for part in parts
     ):
-        return annotation.OUTSIDE
+        return preparation.OUTSIDE
     if entry.flag_bits & 1:
         return "encrypted in its zip"
     if entry.compress_type not in PACKINGS:
@@ -149,47 +145,3 @@ def _fault(entry: zipfile.ZipInfo) -> str:
 
 
 # --- laying down a synthetic corpus --------------------------------------------------------------
-
-RATE = 48_000  # Hz
-LOWER_EVERY = (
-    8  # one row in eight spells its raters' labels like its situation's, the rest "Happiness"
-)
-
-
-def write_sample(
-    folder: Path,
-    utterances: pd.DataFrame,
-    waves: Callable[[int], np.ndarray | None],
-    sample_rate: int = constants.SAMPLE_RATE,
-) -> None:
-    """Lay rows down as AI Hub 263 lies: annotation/X.csv, wav/; the same input, the same bytes.
-
-    `utterances`: what aihub_emotion.read gives, or of that `segment`, `situation`, `rater_emotion`,
-    `rater_intensity`, `age`, `gender`, `release`, and `text` or `transcript`, which goes before it.
-    `waves(i)`: (T,) float in [-1, 1] of the i-th row, or None: no wav.
-    """
-    rows = utterances.to_dict("records")
-    for i, row in enumerate(rows):
-        samples = waves(i)
-        if samples is not None:
-            samples = soxr.resample(samples, sample_rate, RATE, quality="HQ")
-            data = _writing.wav_bytes(samples, RATE)
-            _writing.write_file(folder / f"wav/{row['segment']}.wav", data)
-    for release in dict.fromkeys(utterances["release"]):
-        lines = [_cells(row, i) for i, row in enumerate(rows) if row["release"] == release]
-        data = _writing.table_bytes([*HEADER, *lines], "\r\n").decode().encode("cp949")
-        _writing.write_file(folder / f"annotation/{release}.csv", data)
-
-
-def _cells(row: dict, number: int) -> list[str]:
-    """The 15 cells of a row."""
-    spelt = {ours: theirs for theirs, ours in SPELT.items()}
-    if row["release"] == RELEASES[0]:
-        spelt |= {ours: theirs for theirs, ours in ALIASES.items()}
-    labels = [spelt[label] for label in row["rater_emotion"].split(";")]
-    if number % LOWER_EVERY != LOWER_EVERY - 1:
-        labels = [label.capitalize() for label in labels]
-    pairs = zip(labels, row["rater_intensity"].split(";"), strict=True)
-    rated = [cell for pair in pairs for cell in pair]
-    words = row["transcript" if "transcript" in row else "text"]
-    return [row["segment"], words, spelt[row["situation"]], *rated, row["age"], row["gender"]]

@@ -5,13 +5,17 @@ voice that is loud, a bright picture that is fast), and elsewhere is one without
 neither loudness nor brightness alone tells. How it looks and sounds is in _aihub_highlight_film.py.
 """
 
+import json
 import unicodedata
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from corpora import _sample_lines
-from corpora._aihub_highlight_layout import group
+from corpora.layouts.aihub_highlight import group
+from corpora.synthetic import film, writing
+from corpora.synthetic import lines as spoken_lines
 from utils import rng, seed_of
 
 SIZES = {"sessions": 16, "dialogues": 2, "utterances": 12}  # at most: groups, videos, lines of each
@@ -90,8 +94,8 @@ def _lines(video: str, number: int, random: np.random.Generator) -> list[dict]:
     sex, rows = str(random.choice(["F", "M"])), []
     for i in range(number):
         mood = str(random.choice(EXCITED)) if i % 2 == 0 else "neutral"
-        line = str(random.choice(_sample_lines.LINES[mood]))
-        words = {slot: random.choice(some) for slot, some in _sample_lines.SLOTS.items()}
+        line = str(random.choice(spoken_lines.LINES[mood]))
+        words = {slot: random.choice(some) for slot, some in spoken_lines.SLOTS.items()}
         rows.append(
             {
                 "speaker": f"{video}_{sex}",
@@ -174,3 +178,85 @@ def _marked(seconds: pd.DataFrame, random: np.random.Generator) -> np.ndarray:
         start = random.integers(len(seconds) - 2)
         marks[start : start + 2] = 1
     return marks
+
+
+TOP = "042.동영상 콘텐츠 하이라이트 편집 및 설명(요약) 데이터/01.데이터"
+
+
+VALIDATION = 4  # groups that lie in 2.Validation, the first ones; the others in 1.Training
+
+
+PLANTED = "planted.json"  # what tests and benchmarks compare with; nothing else reads it
+
+
+def write_sample(
+    folder: Path, utterances: pd.DataFrame, waves: Callable[[int], np.ndarray]
+) -> None:
+    """Lay rows of _aihub_highlight_plan.plan down as AI Hub 616 lies; equal input, equal bytes.
+
+    `waves(i)`: (N,) float in [-1, 1] at 16 kHz, the i-th line that is said. What was planted, by
+    video, is written to planted.json, ends inclusive as in the labels.
+    """
+    planted = {}
+    for name, seconds in utterances.groupby("dialogue", sort=False):
+        first = seconds.iloc[0]
+        lines = sorted({*seconds["line"]} - {-1})
+        data = film.make(seconds, {line: waves(line) for line in lines})
+        part, letter = (
+            ("2.Validation", "V") if first["session"] <= VALIDATION else ("1.Training", "T")
+        )
+        place = folder / TOP / part
+        writing.write_file(place / f"원천데이터/{letter}S_유튜브_01/{name}.mp4", data)
+        for number, annotator in enumerate(first["annotators"].split(";")):
+            label = json.dumps(_label(seconds, annotator, number), ensure_ascii=False, indent=2)
+            path = place / f"라벨링데이터/{letter}L_유튜브/{name}_{annotator}.json"
+            writing.write_file(path, label.encode())
+        planted[name] = _planted(seconds)
+    data = json.dumps(planted, ensure_ascii=False, indent=1).encode()
+    writing.write_file(folder / PLANTED, data)
+
+
+def _label(seconds: pd.DataFrame, annotator: str, number: int) -> dict:
+    """What one annotator of a video says, as JSON of the corpus."""
+    first = seconds.iloc[0]
+    marked = seconds["marks"].str.split(";").str[number] == "1"
+    runs = _runs(marked.tolist())
+    return {
+        "metadata": {
+            "file_name": f"{first['dialogue']}.mp4",
+            "type": "유튜브",
+            "length": round(float(first["length"]), 3),
+            "quality": "synthetic",
+            "date": "2000-01-01",
+            "license": "synthetic",
+            "class_code": int(first["class_code"]),
+            "annotator_id": annotator,
+        },
+        "timelines": [
+            {"id": i, "start": start, "end": end - 1, "attributes": _attributes(start)}
+            for i, (start, end, _) in enumerate(((s, e, v) for s, e, v in runs if v), start=1)
+        ],
+    }
+
+
+def _attributes(start: int) -> dict[str, int]:
+    """Codes in their ranges; which thing each stands for is not known."""
+    return {
+        "place": start % 21 + 1,
+        "action": start % 65 + 1,
+        "emotion": start % 7 + 1,
+        "relationship": start % 12 + 1,
+    }
+
+
+def _planted(seconds: pd.DataFrame) -> list[dict]:
+    spans = _runs(list(zip(seconds["span"], seconds["planted"], strict=True)))
+    return [
+        {"start": start, "end": end - 1, "kind": kind} for start, end, (_, kind) in spans if kind
+    ]
+
+
+def _runs(values: list) -> list[tuple[int, int, object]]:
+    """(start, end, value) of runs of equal values, the end left out."""
+    edges = [0, *(i for i in range(1, len(values)) if values[i] != values[i - 1]), len(values)]
+    return [(a, b, values[a]) for a, b in zip(edges, edges[1:], strict=False)]

@@ -26,9 +26,9 @@ from types import ModuleType
 
 import pandas as pd
 
-import annotation
-import audit
 import constants
+from corpora.preparation import audit, columns
+from corpora.preparation.tables import as_files, read_tables, write_tables
 from utils import UserError, digest, leaf, leaves, lock, make_folder, write_atomic
 
 VERSION = 2  # of the prepared tables; a change prepares every corpus again
@@ -129,7 +129,7 @@ def open_corpus(
                 log.warning("%s; prepared again", damage)
             if tables is None:
                 _prepare(reader, folder, prepared, state, max_bad)
-                tables = audit.read_tables(prepared, state, _own_columns(reader))
+                tables = read_tables(prepared, state, _own_columns(reader))
     utterances, troubles = tables
     _check_bad(utterances, troubles, folder, prepared, max_bad)  # it may be another by now
     if rule:
@@ -226,7 +226,7 @@ def _prepared(
     """The state a corpus is in, its tables if they were prepared from that, and their damage."""
     state = fingerprint(reader.sources(folder), folder)
     try:
-        return state, audit.read_tables(prepared, state, _own_columns(reader)), ""
+        return state, read_tables(prepared, state, _own_columns(reader)), ""
     except UserError as error:
         return state, None, str(error)
 
@@ -239,17 +239,17 @@ def _prepare(reader: ModuleType, folder: Path, prepared: Path, state: str, max_b
         before, utterances = utterances, reader.grouped(utterances)
         heard = pd.concat([heard, _set_aside(before, utterances)], ignore_index=True)
     troubles = pd.concat([troubles, heard], ignore_index=True)
-    files = audit.tables(utterances, troubles)
+    files = as_files(utterances, troubles)
     write_atomic(prepared / "quarantine.csv", files["quarantine.csv"])
     _check_bad(utterances, troubles, folder, prepared, max_bad)
-    audit.write_tables(prepared, files, state, folder)
+    write_tables(prepared, files, state, folder)
 
 
 def _set_aside(before: pd.DataFrame, utterances: pd.DataFrame) -> pd.DataFrame:
     """Troubles of what is in quarantine since the wavs were heard; a line a dialogue and reason."""
     fresh = (utterances["quarantine"] != "") & (before["quarantine"] == "").to_numpy()
     rows = utterances[fresh].drop_duplicates(["dialogue", "quarantine"])
-    return annotation.troubles(
+    return columns.troubles(
         [("quarantined", row.quarantine, row.role, row.segment, "") for row in rows.itertuples()]
     )
 
