@@ -28,13 +28,20 @@ import feature
 import metric
 import protocol
 import recordings
+from models.encoders import onnx as onnx_module
 from utils import UserError, leaf, read_json
 
 # windows computed together, always so many: a sample alone meets the same arithmetic as in a batch
 BATCH = 8
 STEP = 32  # frames by which blocks are cut shorter
 GROUP = 32  # utterances whose features are held at a time, and those before them in their windows
-WEIGHTS = ("model.pth", "model.safetensors", exported.MODEL, exported.SENTENCE, exported.INT8)
+WEIGHTS = (
+    "model.pth",
+    "model.safetensors",
+    onnx_module.MODEL,
+    onnx_module.SENTENCE,
+    onnx_module.INT8,
+)
 KINDS = {"wav": "sound", "text": "text", "segment": "text"}  # what a feature is made from
 
 Batch = dict[str, np.ndarray]
@@ -271,7 +278,7 @@ def found(name: str, save_path: str, onnx: bool = False) -> Path:
     places = [Path(name), Path(save_path) / name]
     if onnx:
         places = [place for run in places for place in (run, run / "onnx")]
-    needed = (exported.DESCRIPTION,) if onnx else ("configuration.json", "config.json")
+    needed = (onnx_module.DESCRIPTION,) if onnx else ("configuration.json", "config.json")
     for folder in places:
         if any((folder / file).is_file() for file in needed):
             return folder
@@ -298,10 +305,10 @@ def opened(
 def of_export(folder: Path, int8: bool = False) -> Predictor:
     """The model of an export folder, by onnxruntime. Raises UserError for what is none."""
     said = exported.description(folder)
-    path = folder / (exported.INT8 if int8 else exported.MODEL)
+    path = folder / (onnx_module.INT8 if int8 else onnx_module.MODEL)
     if not path.is_file():
         raise UserError(f"no {path.name} in {folder}" + "; export without --no_int8" * int8)
-    session, heads = exported.session(path), said["heads"]
+    session, heads = onnx_module.session(path), said["heads"]
     names = {node.name for node in session.get_inputs()}
 
     def say(batch: Batch) -> Batch:
@@ -309,7 +316,7 @@ def of_export(folder: Path, int8: bool = False) -> Predictor:
         return dict(zip(heads, session.run(heads, given), strict=True))
 
     settings = argparse.Namespace(**said["configuration"])
-    if any((folder / name).is_file() for name in (exported.SENTENCE, "config.json")):
+    if any((folder / name).is_file() for name in (onnx_module.SENTENCE, "config.json")):
         settings.text_encoder = str(folder)
     return Predictor(
         said["name"],

@@ -19,7 +19,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 import constants
 from corpora.preparation import corpus
-from pretrained import KOBERT_PIECES
+from models.encoders.text import KOBERT_PIECES
 from utils import UserError, make_folder, write_atomic
 
 PIECES = 2000  # at most

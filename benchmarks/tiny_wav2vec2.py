@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from speech import TYPES
+from models.encoders.speech import TYPES
 from utils import UserError, make_folder, write_json
 
 LAYERS, HIDDEN, HEADS = 2, 64, 4

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-import exported
 import predictor
 import utils
 from commands import _onnx
 from dataset import Windows
+from models.encoders import onnx
 
 CALIBRATED = 64  # training windows, spread over all of them
 QUANTISED = ("Conv", "Gemm", "MatMul")  # recurrent layers stay float32: onnxruntime has no other
@@ -20,7 +20,7 @@ class _Reader:
     """Batches for onnxruntime's calibration, of the inputs that the graph has."""
 
     def __init__(self, path: Path, windows: Windows, inputs: tuple[str, ...]):
-        names = {node.name for node in exported.session(path).get_inputs()}
+        names = {node.name for node in onnx.session(path).get_inputs()}
         chosen = np.linspace(0, len(windows) - 1, min(CALIBRATED, len(windows))).astype(int)
         self.batches = self._made(windows, chosen, inputs, names)
 
@@ -40,7 +40,7 @@ def write(path: Path, windows: Windows, out: Path) -> None:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     CalibrationDataReader.register(_Reader)
-    inputs = tuple(utils.read_json(path.parent / exported.DESCRIPTION)["inputs"])
+    inputs = tuple(utils.read_json(path.parent / onnx.DESCRIPTION)["inputs"])
     with tempfile.TemporaryDirectory() as folder:
         folded = Path(folder) / "folded.onnx"  # BatchNorm into the convolutions before it
         with _onnx.quiet():

@@ -21,10 +21,11 @@ import exported
 import feature
 import inference
 import predictor
-import pretrained
 import utils
 from commands import _portable
 from dataset import Windows, open_material
+from models.encoders import loading, onnx
+from models.encoders import text as text_encoders
 from predictor import KINDS, Predictor
 from utils import UserError
 
@@ -109,7 +110,7 @@ def describe(judge: Predictor) -> dict[str, Any]:
 
 
 def _has_encoder(judge: Predictor) -> bool:
-    return "sentence" in judge.inputs and judge.settings.text_encoder not in pretrained.NO_ENCODERS
+    return "sentence" in judge.inputs and judge.settings.text_encoder not in loading.NO_ENCODERS
 
 
 def _preparing(live: feature.Live) -> dict[str, Any]:
@@ -149,12 +150,12 @@ def write(judge: Predictor, windows: Windows, place: Path, about: dict[str, Any]
     long = {n for n, live in judge.features.items() if live.shape and live.shape[0] is None}
     moving = {n: 2 for name in long for n in (name, f"{name}_mask")} | dict.fromkeys(judge.tails, 3)
     module = _Positional(judge.model, names, heads)
-    _graph(module, tensors, names, heads, moving, place / exported.MODEL)
+    _graph(module, tensors, names, heads, moving, place / onnx.MODEL)
     if "tokens" in judge.inputs:
         _copy_tokenizer(judge, place, ("config.json",))
     if _has_encoder(judge):
         about["sentence"] = _sentence(judge, place)
-    utils.write_json(place / exported.DESCRIPTION, about)
+    utils.write_json(place / onnx.DESCRIPTION, about)
 
 
 def _graph(
@@ -217,17 +218,17 @@ class _Average(torch.nn.Module):
 
 def _sentence(judge: Predictor, place: Path) -> dict[str, Any]:
     """sentence.onnx and the files of its tokenizer; what is needed to call it."""
-    folder = pretrained.find(judge.settings.text_encoder)
-    config = pretrained.config(folder)
-    encoder = pretrained.encoder(config, pooler=False)
-    pretrained.load(encoder, folder)
+    folder = text_encoders.find(judge.settings.text_encoder)
+    config = text_encoders.config(folder)
+    encoder = text_encoders.encoder(config, pooler=False)
+    text_encoders.load(encoder, folder)
     ids = torch.ones(2, 6, dtype=torch.int64)
     any_number = torch.export.Dim.AUTO
     with quiet():
         torch.onnx.export(
             _Average(encoder).eval(),
             (ids,),
-            place / exported.SENTENCE,
+            place / onnx.SENTENCE,
             input_names=["ids"],
             output_names=["sentence"],
             dynamo=True,
@@ -241,7 +242,7 @@ def _sentence(judge: Predictor, place: Path) -> dict[str, Any]:
 
 
 def _copy_tokenizer(judge: Predictor, place: Path, also: tuple[str, ...] = ()) -> None:
-    folder = pretrained.find(judge.settings.text_encoder)
-    for path in {path for p in (*pretrained.TOKENIZERS, *also) for path in folder.glob(p)}:
+    folder = text_encoders.find(judge.settings.text_encoder)
+    for path in {path for p in (*text_encoders.TOKENIZERS, *also) for path in folder.glob(p)}:
         if path.is_file():
             shutil.copyfile(path, place / path.name)

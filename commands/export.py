@@ -18,10 +18,10 @@ import pandas as pd
 import arguments
 import constants
 import evidence
-import exported
 import predictor
 import utils
 from commands import _int8, _onnx
+from models.encoders import onnx
 from utils import UserError
 
 CLOSE = 1e-4  # largest difference from torch: of log-probabilities, and on the scale 1..5
@@ -84,22 +84,20 @@ def _write(judge: predictor.Predictor, windows: dict, place: Path, settings) -> 
         for head, values in measured["float32"][0].items()
     )
     print(
-        f"{exported.MODEL}: opset {about['opset']}, at most {worst:.1e} from torch on "
-        f"{len(chosen)} test windows, {_megabytes(place / exported.MODEL)}"
+        f"{onnx.MODEL}: opset {about['opset']}, at most {worst:.1e} from torch on "
+        f"{len(chosen)} test windows, {_megabytes(place / onnx.MODEL)}"
     )
     if not worst <= CLOSE:
         raise UserError(f"the exported model is {worst:.1e} from torch, more than {CLOSE:g} allows")
     about["measured"] = {"windows": len(chosen), "difference_from_torch": worst}
     if settings.int8:
-        _int8.write(place / exported.MODEL, windows["train"], place / exported.INT8)
+        _int8.write(place / onnx.MODEL, windows["train"], place / onnx.INT8)
         measured["int8"] = _onnx.said(predictor.of_export(place, int8=True), test, chosen)
-        size = [(place / name).stat().st_size for name in (exported.MODEL, exported.INT8)]
+        size = [(place / name).stat().st_size for name in (onnx.MODEL, onnx.INT8)]
         about["measured"]["int8_size_ratio"] = size[1] / size[0]
-        print(
-            f"{exported.INT8}: {_megabytes(place / exported.INT8)}, {size[1] / size[0]:.2f} of it"
-        )
+        print(f"{onnx.INT8}: {_megabytes(place / onnx.INT8)}, {size[1] / size[0]:.2f} of it")
         about["measured"]["int8"] = _compared(measured, test, chosen, judge)
-    utils.write_json(place / exported.DESCRIPTION, about)
+    utils.write_json(place / onnx.DESCRIPTION, about)
 
 
 def _megabytes(path: Path) -> str:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 
 import constants
-import exported
-import pretrained
 from features._vectors import read_vectors
+from models.encoders import onnx
+from models.encoders import text as text_encoders
 from utils import Unusable, UserError
 
 VERSION = 1
@@ -34,7 +34,7 @@ Vectors = list[np.ndarray | Unusable]
 
 def parameters(settings: Any) -> dict:
     """The encoder and, where it is a file or folder, a digest of its content."""
-    found = pretrained.identify(settings.text_encoder or constants.TEXT_ENCODER)
+    found = text_encoders.identify(settings.text_encoder or constants.TEXT_ENCODER)
     return found | {"dim": settings.text_dim}
 
 
@@ -57,10 +57,10 @@ class Extractor:
             self.encode: Callable[[list[str]], Vectors] = CharNgram(dim)
         elif encoder.endswith(".npy"):
             self.encode = EmbeddingFile(Path(encoder), dim)
-        elif (Path(encoder) / exported.SENTENCE).is_file():
+        elif (Path(encoder) / onnx.SENTENCE).is_file():
             self.encode = Exported(Path(encoder), dim)
         else:
-            self.encode = Bert(pretrained.find(encoder, HINT), dim)
+            self.encode = Bert(text_encoders.find(encoder, HINT), dim)
 
     def __call__(self, source: str, rows: list) -> list[np.ndarray]:
         """One vector, for each of `rows`. Raises Unusable."""
@@ -113,7 +113,7 @@ def _check_dim(config: dict, dim: int, folder: Path) -> None:
         )
 
 
-class Exported(exported.Sentences, Pieces):
+class Exported(onnx.Sentences, Pieces):
     """Of an exported model, with onnxruntime."""
 
     def __init__(self, folder: Path, dim: int):
@@ -127,14 +127,14 @@ class Bert(Pieces):
     def __init__(self, folder: Path, dim: int):
         import torch
 
-        config = pretrained.config(folder)
+        config = text_encoders.config(folder)
         _check_dim(config, dim, folder)
         self.torch = torch
-        self.room = pretrained.positions(config) - 2
-        self.pieces, self.first, self.last, _ = pretrained.tokenizer(folder, config)
+        self.room = text_encoders.positions(config) - 2
+        self.pieces, self.first, self.last, _ = text_encoders.tokenizer(folder, config)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = pretrained.encoder(config, pooler=False)
-        pretrained.load(self.model, folder)
+        self.model = text_encoders.encoder(config, pooler=False)
+        text_encoders.load(self.model, folder)
         self.model.to(self.device).eval()
 
     def average(self, tokens: tuple[list[int], ...]) -> np.ndarray:

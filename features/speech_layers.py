@@ -6,7 +6,7 @@
 The mean of a weighted sum of layers is the weighted sum of their means, so a model learns its
 weights from these as well as from the states, and a large encoder is run once for each clip
 instead of once for each clip and epoch. Of a clip longer than `--max_seconds` the middle is heard.
-Clips go together with others of like lengths; speech.py sees to it that none notices.
+Clips go together with others of like lengths; models/encoders/speech.py sees to it that none notices.
 """
 
 from pathlib import Path
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 import batched
-import speech
 from constants import SAMPLE_RATE
 from media.audio import read
+from models.encoders import speech
 from utils import Unusable, UserError
 
 VERSION = 1

@@ -14,8 +14,8 @@ import numpy as np
 
 import batched
 import constants
-import speech
 from media.audio import read
+from models.encoders import speech
 from utils import Unusable, UserError
 
 VERSION = 1

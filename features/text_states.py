@@ -12,8 +12,8 @@ import numpy as np
 
 import batched
 import constants
-import pretrained
 import utils
+from models.encoders import text as text_encoders
 from utils import UserError
 
 VERSION = 1
@@ -25,7 +25,7 @@ TOKENS_AT_ONCE = 4096  # padding included, in one forward pass
 def parameters(settings: Any) -> dict:
     """Those of the tokens, the encoder with its weights, and how many numbers a state has."""
     tokens = utils.leaf("features", "tokens")
-    found = pretrained.identify(settings.text_encoder or constants.TEXT_ENCODER)
+    found = text_encoders.identify(settings.text_encoder or constants.TEXT_ENCODER)
     return {
         "tokens": tokens.parameters(settings) | {"version": tokens.VERSION},
         "dim": settings.encoder["hidden_size"],
@@ -52,16 +52,16 @@ class Extractor(batched.Batched):
 
         self.torch = torch
         self.tokens = utils.leaf("features", "tokens").Extractor(parameters["tokens"])
-        folder = pretrained.find(parameters["encoder"])
-        config = pretrained.config(folder)
+        folder = text_encoders.find(parameters["encoder"])
+        config = text_encoders.config(folder)
         if config["hidden_size"] != parameters["dim"]:
             raise UserError(
                 f"needed states of {parameters['dim']} numbers, the encoder in "
                 f"{folder} makes {config['hidden_size']}"
             )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.model = pretrained.encoder(config, pooler=False)
-        pretrained.load(self.model, folder)
+        self.model = text_encoders.encoder(config, pooler=False)
+        text_encoders.load(self.model, folder)
         self.model.to(self.device).eval()
 
     def read(self, source: str) -> np.ndarray:

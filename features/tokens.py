@@ -14,7 +14,7 @@ import numpy as np
 
 import batched
 import constants
-import pretrained
+from models.encoders import text as text_encoders
 from utils import Unusable, UserError
 
 VERSION = 1
@@ -36,7 +36,7 @@ def parameters(settings: Any) -> dict:
     """The tokenizer (of `settings.text_encoder`), `settings.max_length` and `settings.clean`."""
     if settings.clean not in CLEANINGS:
         raise UserError(f"--clean {settings.clean!r}: choose one of {', '.join(CLEANINGS)}")
-    found = pretrained.identify(settings.text_encoder or constants.TEXT_ENCODER, weights=False)
+    found = text_encoders.identify(settings.text_encoder or constants.TEXT_ENCODER, weights=False)
     return found | {"max_length": settings.max_length, "clean": settings.clean}
 
 
@@ -54,15 +54,15 @@ class Extractor:
     """text -> (T,) int32 ids, 3 <= T <= max_length."""
 
     def __init__(self, parameters: dict):
-        folder = pretrained.find(parameters["encoder"])
-        config = pretrained.config(folder)
-        self.longest, places = parameters["max_length"], pretrained.positions(config)
+        folder = text_encoders.find(parameters["encoder"])
+        config = text_encoders.config(folder)
+        self.longest, places = parameters["max_length"], text_encoders.positions(config)
         if not 3 <= self.longest <= places:
             raise UserError(
                 f"--max_length needs 3 to {places}, the places of the encoder in "
                 f"{folder}; it is {self.longest}"
             )
-        self.tokenizer = pretrained.tokenizer(folder, config)
+        self.tokenizer = text_encoders.tokenizer(folder, config)
         self.clean = hangul if parameters["clean"] == "hangul" else str
 
     def __call__(self, source: str, rows: list) -> list[np.ndarray]:

@@ -25,10 +25,10 @@ import torch
 from torch import Tensor, nn
 
 import constants
-import pretrained
 from constants import HEADS
 from model import Batch, heads_of, judged, mask_of, masked, setting
-from models._attention import MultimodalAttention, average, equal_rate, timed, transposed
+from models.encoders import text as text_encoders
+from models.layers.attention import MultimodalAttention, average, equal_rate, timed, transposed
 from utils import UserError
 
 DEFAULTS = {
@@ -79,7 +79,7 @@ def inputs(settings: Settings) -> tuple[str, ...]:
 
 def complete(settings: Any) -> dict:
     """What the text encoder is, read from its folder."""
-    return pretrained.described(settings.text_encoder)
+    return text_encoders.described(settings.text_encoder)
 
 
 class Model(nn.Module):
@@ -92,8 +92,8 @@ class Model(nn.Module):
         super().__init__()
         _check(settings)
         self.settings, self.heads = settings, heads_of(settings.heads)
-        self.encoder = pretrained.encoder(settings.encoder, pooler=False)
-        pretrained.check_length(settings.encoder, settings.max_length)
+        self.encoder = text_encoders.encoder(settings.encoder, pooler=False)
+        text_encoders.check_length(settings.encoder, settings.max_length)
         self.encoder.embeddings.requires_grad_(False)  # as published: few words, much to unlearn
         width, legacy = settings.encoder["hidden_size"], settings.legacy
         sound = LEGACY_FRAMES if legacy else settings.n_mfcc
@@ -109,7 +109,7 @@ class Model(nn.Module):
 
     def load_pretrained(self, settings: Any) -> None:
         """The weights of `settings.text_encoder`, all of them. Raises UserError."""
-        pretrained.load(self.encoder, pretrained.find(settings.text_encoder))
+        text_encoders.load(self.encoder, text_encoders.find(settings.text_encoder))
 
     def parameter_groups(self) -> list[dict]:
         """What is pretrained, and what is not at `attention_lr`; biases and norms do not decay.
@@ -168,7 +168,7 @@ class Model(nn.Module):
 
 def _check(settings: Settings) -> None:
     """A UserError where the settings make no model."""
-    pretrained.check(settings, "cm_bert")
+    text_encoders.check(settings, "cm_bert")
     for name in ("dropout", "attention_dropout"):
         if not 0 <= (share := getattr(settings, name)) < 1:
             raise UserError(f"--{name} should be in [0, 1), it is {share}")

@@ -22,7 +22,7 @@ import constants
 import utils
 from constants import EMOTIONS, HEADS, SCALE
 from model import Batch, at_least_float32, mask_of, masked, setting
-from models._machines import PAIRS, lessons, matrices, votes
+from models.layers.svm import PAIRS, lessons, matrices, votes
 from utils import UserError
 
 FEATURE = "functionals"

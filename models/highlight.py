@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 import utils
 from model import Batch, at_least_float32, mask_of, masked, setting
-from models._seconds import Standardised
+from models.layers.standardise import Standardised
 from utils import UserError
 
 SEQUENCE = True

@@ -19,9 +19,9 @@ from typing import Any
 from torch import Tensor, nn
 
 import constants
-import pretrained
 from constants import HEADS
 from model import Batch, heads_of, judged, masked, setting
+from models.encoders import text as text_encoders
 from utils import UserError
 
 # of the system of 2022 (KoBERT + ModifiedAlexNet + CM-BERT), its text model
@@ -59,7 +59,7 @@ def inputs(settings: Settings) -> tuple[str, ...]:
 
 def complete(settings: Any) -> dict:
     """What the encoder is, read from its folder."""
-    return pretrained.described(settings.text_encoder)
+    return text_encoders.described(settings.text_encoder)
 
 
 class Model(nn.Module):
@@ -67,12 +67,12 @@ class Model(nn.Module):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        pretrained.check(settings, "kobert")
+        text_encoders.check(settings, "kobert")
         if not 0 <= settings.dropout < 1:
             raise UserError(f"--dropout should be in [0, 1), it is {settings.dropout}")
         self.heads = heads_of(settings.heads)
-        self.encoder = pretrained.encoder(settings.encoder, pooler=True)
-        pretrained.check_length(settings.encoder, settings.max_length)
+        self.encoder = text_encoders.encoder(settings.encoder, pooler=True)
+        text_encoders.check_length(settings.encoder, settings.max_length)
         self.special, self.longest = dict(settings.special), settings.max_length
         size = self.encoder.config.hidden_size
         if not hasattr(self.encoder, "pooler"):  # ELECTRA: one of our own, as BERT's
@@ -82,7 +82,7 @@ class Model(nn.Module):
 
     def load_pretrained(self, settings: Any) -> None:
         """The encoder's weights, from `settings.text_encoder`. Raises UserError."""
-        pretrained.load(self.encoder, pretrained.find(settings.text_encoder))
+        text_encoders.load(self.encoder, text_encoders.find(settings.text_encoder))
 
     def parameter_groups(self) -> list[dict]:
         """No weight decay on biases and LayerNorm."""
@@ -94,7 +94,7 @@ class Model(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One prediction a window, for its last utterance."""
-        ids, mask = pretrained.joined(
+        ids, mask = text_encoders.joined(
             masked(batch, "tokens"), batch["tokens_mask"], self.longest, **self.special
         )
         read = self.encoder(input_ids=ids, attention_mask=mask.long())

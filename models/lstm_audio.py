@@ -1,7 +1,7 @@
 """The emotion models of seed 004: an LSTM over the seconds of an utterance, by their mean MFCC.
 
     mfcc_seconds (B, W, S, 32)  mean coefficients of each second; windows of one utterance
-      standardised, dropout         by all training seconds so far, models/_seconds.py
+      standardised, dropout         by all training seconds so far, models/layers/standardise.py
       LSTM, 3 layers of 128         one second after the other
       after the last second (B, 128)
         emotion: linear             (B, 7)     log-probabilities
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from constants import HEADS
 from model import Batch, at_least_float32, heads_of, judged, mask_of, masked, setting
-from models._seconds import Standardised, dense
+from models.layers.standardise import Standardised, dense
 from utils import UserError
 
 FEATURE = "mfcc_seconds"

@@ -31,11 +31,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-import pretrained
-import speech
 from constants import HEADS
 from model import Batch, heads_of, judged, mask_of, masked, setting
-from models._mixer_fusions import FUSIONS
+from models.encoders import speech
+from models.encoders import text as text_encoders
+from models.layers.fusions import FUSIONS
 from utils import UserError
 
 DEFAULTS = {  # as published, but for the batches, which were added up 8 by 8
@@ -89,10 +89,10 @@ def complete(settings: Any) -> dict:
     known = getattr(settings, "speech", None) is not None and settings.finetune
     if known and not all(Path(place).is_dir() for place in places):
         return {}
-    found = pretrained.described(settings.text_encoder)
+    found = text_encoders.described(settings.text_encoder)
     found |= speech.described(settings.speech_encoder) | {"ws": settings.context + 1}
     if not settings.finetune:  # they are not in the run: it can be tested with no others
-        found["encoder_files"] = pretrained.identify(settings.text_encoder).get("content")
+        found["encoder_files"] = text_encoders.identify(settings.text_encoder).get("content")
         found["speech_files"] = speech.identify(settings.speech_encoder).get("content")
     return found
 
@@ -106,8 +106,8 @@ class Model(nn.Module):
         self.settings, self.heads = settings, heads_of(settings.heads)
         widths = settings.encoder["hidden_size"], settings.speech["hidden_size"]
         if settings.finetune:
-            self.encoder = pretrained.encoder(settings.encoder, pooler=False)
-            pretrained.check_length(settings.encoder, settings.max_length)
+            self.encoder = text_encoders.encoder(settings.encoder, pooler=False)
+            text_encoders.check_length(settings.encoder, settings.max_length)
             self.speech = speech.encoder(settings.speech)
             if settings.checkpointing:
                 for encoder in (self.encoder, self.speech):
@@ -122,7 +122,7 @@ class Model(nn.Module):
     def load_pretrained(self, settings: Any) -> None:
         """The weights of the encoders that are trained. Raises UserError."""
         if self.settings.finetune:
-            pretrained.load(self.encoder, pretrained.find(settings.text_encoder))
+            text_encoders.load(self.encoder, text_encoders.find(settings.text_encoder))
             speech.load(self.speech, speech.find(settings.speech_encoder))
 
     def parameter_groups(self) -> list[dict]:
@@ -154,7 +154,7 @@ class Model(nn.Module):
         said = mask_of(batch, name)[:, wanted:].flip(1)
         if not self.settings.finetune:
             return packed(text.flatten(1, 2), said.flatten(1), longest)
-        ids, mask = pretrained.joined(text, said, text[0].numel() + 1, **self.settings.special)
+        ids, mask = text_encoders.joined(text, said, text[0].numel() + 1, **self.settings.special)
         ids, mask = ids[:, :longest], mask[:, :longest]
         states = self.encoder(input_ids=ids, attention_mask=mask.long()).last_hidden_state
         return states, mask & said.flatten(1).any(1, keepdim=True)
@@ -179,7 +179,7 @@ def packed(x: Tensor, mask: Tensor, longest: int) -> tuple[Tensor, Tensor]:
 
 
 def _check(settings: Settings) -> None:
-    pretrained.check(settings, "mixer")
+    text_encoders.check(settings, "mixer")
     if settings.speech is None:
         raise UserError("the model mixer needs `speech`, of its speech encoder")
     for name in ("encoder", "speech"):

@@ -25,9 +25,9 @@ import torch
 from torch import Tensor, nn
 
 import constants
-import speech
 from constants import HEADS
 from model import Batch, heads_of, judged, mask_of, masked, setting
+from models.encoders import speech
 from utils import UserError
 
 # of the system of 2023 (two wav2vec2 and three KoBERT): batches of 4 by accumulation, else the

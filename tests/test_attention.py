@@ -1,4 +1,4 @@
-"""models/_attention.py against the formulas of the paper in NumPy, an utterance at a time."""
+"""models/layers/attention.py against the formulas of the paper in NumPy, an utterance at a time."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from models import _attention as attention
+from models.layers import attention
 
 VARIANTS = pytest.mark.parametrize("legacy", [False, True], ids=["ours", "legacy"])
 

@@ -23,6 +23,7 @@ from benchmarks import tiny_vit
 from features import _colour_motion as colour_motion
 from features import frames
 from media import video
+from models.encoders import vision
 from utils import Unusable, UserError
 
 TENTHS = [i / 10 for i in range(60)]
@@ -105,7 +106,7 @@ def expected(folder: Path, path: Path, seconds: list[int]) -> np.ndarray:
 def test_a_picture_is_prepared_as_by_transformers(width, height, resample, side, mean, seed):
     picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     about = pixels(side=side, resample=resample, mean=[mean, 0.5, 0.4], sd=[0.2, 0.3, mean + 0.1])
-    got = frames.prepared(picture, about)
+    got = vision.prepared(picture, about)
     assert got.shape == (3, side, side) and got.dtype == np.float32
     np.testing.assert_allclose(got, processors(picture, about), rtol=0, atol=2e-5)
 
@@ -186,18 +187,18 @@ def test_another_encoder_or_preparation_is_another_cache(folder, own):
     base = frames.parameters(settings(folder))
     assert frames.shape(base) == (32,) and base["pixels"] == pixels()
     assert frames.parameters(settings(own)) == base | {"encoder": str(own)}
-    about = json.loads((own / frames.PREPROCESSING).read_text())
-    utils.write_json(own / frames.PREPROCESSING, about | {"image_mean": [0.4, 0.5, 0.6]})
+    about = json.loads((own / vision.PREPROCESSING).read_text())
+    utils.write_json(own / vision.PREPROCESSING, about | {"image_mean": [0.4, 0.5, 0.6]})
     changed = frames.parameters(settings(own))
     assert changed["content"] != base["content"] and changed["pixels"]["mean"] == [0.4, 0.5, 0.6]
     assert frames.parameters(settings(frames.NO_WEIGHTS))["encoder"] == "colour-motion"
 
 
 def test_a_size_may_be_a_number_as_in_older_files(own):
-    about = json.loads((own / frames.PREPROCESSING).read_text())
+    about = json.loads((own / vision.PREPROCESSING).read_text())
     for name in ("do_rescale", "rescale_factor", "image_processor_type"):
         del about[name]
-    utils.write_json(own / frames.PREPROCESSING, about | {"size": 32})
+    utils.write_json(own / vision.PREPROCESSING, about | {"size": 32})
     assert frames.parameters(settings(own))["pixels"] == pixels()
 
 
@@ -218,8 +219,8 @@ def test_a_size_may_be_a_number_as_in_older_files(own):
     ],
 )
 def test_a_preparation_that_is_not_known_is_refused(own, changed):
-    about = json.loads((own / frames.PREPROCESSING).read_text())
-    utils.write_json(own / frames.PREPROCESSING, about | changed)
+    about = json.loads((own / vision.PREPROCESSING).read_text())
+    utils.write_json(own / vision.PREPROCESSING, about | changed)
     with pytest.raises(UserError, match="preprocessor_config.json should say how .* 32 x 32"):
         frames.parameters(settings(own))
 
@@ -229,7 +230,7 @@ def test_what_is_no_encoder_is_told_with_what_needs_none(own):
         frames.parameters(settings("google/none"))
     with pytest.raises(UserError, match="--vision_encoder: no file or folder"):
         frames.parameters(settings("a b"))
-    (own / frames.PREPROCESSING).unlink()
+    (own / vision.PREPROCESSING).unlink()
     with pytest.raises(UserError, match="cannot read .*preprocessor_config.json"):
         frames.parameters(settings(own))
     about = json.loads((own / "config.json").read_text())

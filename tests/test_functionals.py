@@ -387,7 +387,7 @@ def test_scales_are_scikit_learns_ridge_clipped_to_the_scale():
 
 
 def test_ties_teach_each_of_their_classes_in_part():
-    from models._machines import lessons
+    from models.layers.svm import lessons
 
     votes = np.array(
         [
@@ -407,7 +407,7 @@ def test_ties_teach_each_of_their_classes_in_part():
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=50))
 def test_without_ties_the_weights_are_scikit_learns_balanced_ones(labels):
-    from models._machines import lessons
+    from models.layers.svm import lessons
 
     rows, found, weights = lessons(np.eye(7)[labels])
     assert rows.tolist() == list(range(len(labels))) and found.tolist() == labels

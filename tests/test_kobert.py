@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 import main
 import model as models
-import pretrained
 from benchmarks import tiny_bert
 from corpora.preparation import corpus
 from models import kobert
+from models.encoders import text as text_encoders
 from utils import UserError
 
 TEXTS = [
@@ -203,7 +203,7 @@ def test_a_window_is_joined_in_order_and_its_newest_pieces_are_kept(
     windows, longest, padding, filler
 ):
     batch = collate(windows, padding, filler)
-    ids, mask = pretrained.joined(batch["tokens"], batch["tokens_mask"], longest, **SPECIAL)
+    ids, mask = text_encoders.joined(batch["tokens"], batch["tokens_mask"], longest, **SPECIAL)
     expected = [by_hand(window, longest) for window in windows]
     assert ids.shape == mask.shape == (len(windows), max(map(len, expected)))
     for row, (there, wanted) in zip(ids, zip(mask, expected, strict=True), strict=True):
@@ -213,7 +213,7 @@ def test_a_window_is_joined_in_order_and_its_newest_pieces_are_kept(
 
 
 def test_one_utterance_is_read_as_it_was_tokenised():
-    ids, mask = pretrained.joined(
+    ids, mask = text_encoders.joined(
         torch.tensor([[[2, 9, 8, 3]]]), torch.ones(1, 1, 4).bool(), 128, **SPECIAL
     )
     assert ids.tolist() == [[2, 9, 8, 3]] and mask.all()
@@ -387,10 +387,10 @@ def test_a_tiny_encoder_is_written_from_a_corpus_within_seconds(workplace, tmp_p
 
 
 def complete_and_small(folder: Path) -> bool:
-    config = pretrained.config(folder)
-    module = pretrained.encoder(config, pooler=True)
-    pretrained.load(module, folder)
-    ids = pretrained.tokenizer(folder, config)
+    config = text_encoders.config(folder)
+    module = text_encoders.encoder(config, pooler=True)
+    text_encoders.load(module, folder)
+    ids = text_encoders.tokenizer(folder, config)
     assert (config["num_hidden_layers"], config["hidden_size"]) == (2, 64)
     unknown = sum(ids.pieces(text).count(0) for text in TEXTS)
     return unknown < 30 and sum(p.numel() for p in module.parameters()) < 1e6
@@ -458,7 +458,7 @@ def test_a_run_says_its_settings_and_what_its_encoder_is(trained):
         "heads": ALL,
     }
     assert said.items() >= wanted.items()
-    assert said["encoder"] == pretrained.config(trained / "bert")
+    assert said["encoder"] == text_encoders.config(trained / "bert")
     assert said["special"] == SPECIAL
 
 
@@ -502,8 +502,8 @@ def test_a_run_predicts_each_test_row_with_its_own_line(trained):
     table = pd.concat(map(pd.read_csv, (trained / "data").rglob("df_speaker.csv")))
     text = table.set_index("segment")["text"]
     model, _ = models.load(run)
-    config = pretrained.config(trained / "bert")
-    pieces = pretrained.tokenizer(trained / "bert", config).pieces
+    config = text_encoders.config(trained / "bert")
+    pieces = text_encoders.tokenizer(trained / "bert", config).pieces
     for row in rows.itertuples():
         alone = predict(model, [[pieces(text[row.segment])]])
         assert row.valence == pytest.approx(alone["valence"][0], abs=1e-4)

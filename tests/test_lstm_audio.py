@@ -16,7 +16,7 @@ import main
 import model as models
 import utils
 from models import lstm_audio
-from models._seconds import FAR, Standardised, dense
+from models.layers.standardise import FAR, Standardised, dense
 from utils import UserError
 
 SECONDS = "mfcc_seconds"

@@ -27,8 +27,8 @@ from benchmarks import tiny_bert, tiny_wav2vec2
 from constants import HEADS, SCALE
 from corpora.preparation import corpus
 from features import speech_states, text_states, tokens
-from models import _mixer_fusions as fusions
 from models import mixer
+from models.layers import fusions
 from utils import UserError
 
 CLS, SEP, PAD, PIECES = 2, 3, 1, 40

@@ -1,4 +1,4 @@
-"""pretrained.py: tiny encoders written by the test, in every way that a checkpoint is saved."""
+"""models/encoders/loading.py and text.py: tiny encoders written by the test, in every way that a checkpoint is saved."""
 
 import copy
 import json
@@ -15,8 +15,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-import pretrained
 from benchmarks import tiny_bert
+from models.encoders import loading
+from models.encoders import text as text_encoders
 from utils import UserError
 
 TEXTS = [
@@ -46,8 +47,8 @@ def own(kobert, tmp_path) -> Path:
 
 
 def loaded(folder: Path, pooler: bool = True) -> torch.nn.Module:
-    module = pretrained.encoder(pretrained.config(folder), pooler)
-    pretrained.load(module, folder)
+    module = text_encoders.encoder(text_encoders.config(folder), pooler)
+    text_encoders.load(module, folder)
     return module.eval()
 
 
@@ -99,20 +100,20 @@ def test_a_checkpoint_with_or_without_the_prefix_bert_loads_completely(kobert, o
 
 
 def test_each_tensor_that_is_missing_is_an_error_that_names_it(own):
-    module = pretrained.encoder(pretrained.config(own), pooler=True)
+    module = text_encoders.encoder(text_encoders.config(own), pooler=True)
     whole = load_file(own / "model.safetensors")
     for name in dict(module.named_parameters()):
         rewrite(own, lambda _, name=name: {k: v for k, v in whole.items() if k != name})
         with pytest.raises(UserError, match=f"lack 1 of the encoder's tensors: {name}$"):
-            pretrained.load(module, own)
+            text_encoders.load(module, own)
 
 
 def test_an_error_leaves_the_module_as_it_was(own):
-    module = pretrained.encoder(pretrained.config(own), pooler=True)
+    module = text_encoders.encoder(text_encoders.config(own), pooler=True)
     before = copy.deepcopy(module.state_dict())
     rewrite(own, lambda t: {k: v for k, v in t.items() if "pooler" not in k})
     with pytest.raises(UserError, match=r"lack 2 .*: pooler\.dense\.bias, pooler\.dense\.weight$"):
-        pretrained.load(module, own)
+        text_encoders.load(module, own)
     assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
     loaded(own, pooler=False)  # which needs none
 
@@ -218,9 +219,9 @@ def test_a_folder_without_weights_says_what_was_looked_for(own):
 
 
 def test_an_encoder_is_built_again_from_its_config_alone(kobert):
-    config = json.loads(json.dumps(pretrained.config(kobert)))
+    config = json.loads(json.dumps(text_encoders.config(kobert)))
     first = loaded(kobert)
-    second = pretrained.encoder(config, pooler=True).eval()
+    second = text_encoders.encoder(config, pooler=True).eval()
     assert not torch.equal(states(first)[0], states(second)[0])  # other random weights
     second.load_state_dict(first.state_dict())
     for one, other in zip(states(first), states(second), strict=True):
@@ -228,7 +229,7 @@ def test_an_encoder_is_built_again_from_its_config_alone(kobert):
 
 
 def test_a_config_tells_the_sizes_and_no_machine(kobert):
-    config = pretrained.config(kobert)
+    config = text_encoders.config(kobert)
     wanted = {
         "model_type": "bert",
         "hidden_size": 64,
@@ -239,8 +240,8 @@ def test_a_config_tells_the_sizes_and_no_machine(kobert):
     }
     assert config.items() >= wanted.items()
     assert str(kobert) not in json.dumps(config)
-    assert pretrained.positions(config) == 512
-    assert pretrained.positions(config | {"max_position_embeddings": 40}) == 40
+    assert text_encoders.positions(config) == 512
+    assert text_encoders.positions(config | {"max_position_embeddings": 40}) == 40
 
 
 def test_no_code_named_in_a_config_is_kept_or_run(own):
@@ -251,15 +252,15 @@ def test_no_code_named_in_a_config_is_kept_or_run(own):
     }
     path = own / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | named))
-    assert not named.keys() & pretrained.config(own).keys()
-    module = pretrained.encoder(pretrained.config(own) | named, pooler=True)
+    assert not named.keys() & text_encoders.config(own).keys()
+    module = text_encoders.encoder(text_encoders.config(own) | named, pooler=True)
     assert module.config._attn_implementation == "sdpa"
 
 
 def test_without_the_pooler_none_is_built(kobert):
-    config = pretrained.config(kobert)
-    with_one = {n for n, _ in pretrained.encoder(config, pooler=True).named_parameters()}
-    without = {n for n, _ in pretrained.encoder(config, pooler=False).named_parameters()}
+    config = text_encoders.config(kobert)
+    with_one = {n for n, _ in text_encoders.encoder(config, pooler=True).named_parameters()}
+    without = {n for n, _ in text_encoders.encoder(config, pooler=False).named_parameters()}
     assert with_one - without == {"pooler.dense.weight", "pooler.dense.bias"}
     assert states(loaded(kobert, pooler=False))[1] is None
 
@@ -291,7 +292,7 @@ def test_a_config_that_is_changed_builds_or_is_an_error(name, value):
     config = tiny_bert.bert(40).config.to_diff_dict() | {name: value}
     try:
         with torch.device("meta"):
-            assert isinstance(pretrained.encoder(config, pooler=True), torch.nn.Module)
+            assert isinstance(text_encoders.encoder(config, pooler=True), torch.nn.Module)
     except UserError as error:
         assert "\n" not in str(error)
 
@@ -302,14 +303,14 @@ def test_a_folder_whose_config_has_no_sizes_is_an_error(own, name, value):
     path = own / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     with pytest.raises(UserError, match="no BERT-like encoder in"):
-        pretrained.config(own)
+        text_encoders.config(own)
 
 
 # --- word pieces ---------------------------------------------------------------------------------
 
 
 def test_the_pieces_are_those_of_sentencepiece_itself(kobert):
-    tokenizer = pretrained.tokenizer(kobert, pretrained.config(kobert))
+    tokenizer = text_encoders.tokenizer(kobert, text_encoders.config(kobert))
     reference = sentencepiece.SentencePieceProcessor(model_file=str(kobert / tiny_bert.FILE))
     assert [reference.id_to_piece(i) for i in range(5)] == "[UNK] [PAD] [CLS] [SEP] [MASK]".split()
     for text in TEXTS:
@@ -322,7 +323,7 @@ def test_kobert_with_another_padding_than_1_is_refused(own):
     path = own / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"pad_token_id": 0}))
     with pytest.raises(UserError, match="not its encoder's: pad 1, not 0"):
-        pretrained.tokenizer(own, pretrained.config(own))
+        text_encoders.tokenizer(own, text_encoders.config(own))
 
 
 def test_special_pieces_in_another_order_are_not_taken_for_kobert(tmp_path, monkeypatch):
@@ -330,7 +331,7 @@ def test_special_pieces_in_another_order_are_not_taken_for_kobert(tmp_path, monk
     monkeypatch.setattr(tiny_bert, "KOBERT_PIECES", other)
     tiny_bert.write(tmp_path, TEXTS)
     with pytest.raises(UserError, match=r"the tokenizer|no tokenizer"):
-        pretrained.tokenizer(tmp_path, pretrained.config(tmp_path))
+        text_encoders.tokenizer(tmp_path, text_encoders.config(tmp_path))
 
 
 def test_the_pieces_of_any_other_encoder_are_its_own(tmp_path):
@@ -347,7 +348,7 @@ def test_the_pieces_of_any_other_encoder_are_its_own(tmp_path):
         intermediate_size=8,
     )
     transformers.BertModel(config).save_pretrained(tmp_path)
-    tokenizer = pretrained.tokenizer(tmp_path, pretrained.config(tmp_path))
+    tokenizer = text_encoders.tokenizer(tmp_path, text_encoders.config(tmp_path))
     assert tokenizer[1:] == (2, 3, 0)
     for text in TEXTS:
         assert [2, *tokenizer.pieces(text), 3] == own(text)["input_ids"]
@@ -357,31 +358,31 @@ def test_the_pieces_of_any_other_encoder_are_its_own(tmp_path):
 
 
 def test_a_folder_is_identified_by_what_is_in_it(own):
-    both = pretrained.identify(str(own)), pretrained.identify(str(own), weights=False)
+    both = text_encoders.identify(str(own)), text_encoders.identify(str(own), weights=False)
     assert both[0]["encoder"] == both[1]["encoder"] == str(own.resolve())
     assert both[0]["content"] != both[1]["content"]
     rewrite(own, lambda t: {k: v + 1 for k, v in t.items()})
-    assert pretrained.identify(str(own)) != both[0]
-    assert pretrained.identify(str(own), weights=False) == both[1]
+    assert text_encoders.identify(str(own)) != both[0]
+    assert text_encoders.identify(str(own), weights=False) == both[1]
     (own / tiny_bert.FILE).write_bytes(b"another")
-    assert pretrained.identify(str(own), weights=False) != both[1]
-    assert pretrained.identify("skt/kobert-base-v1") == {"encoder": "skt/kobert-base-v1"}
+    assert text_encoders.identify(str(own), weights=False) != both[1]
+    assert text_encoders.identify("skt/kobert-base-v1") == {"encoder": "skt/kobert-base-v1"}
 
 
 @pytest.mark.parametrize("encoder", ["char-ngram", "data/embedding_768.npy"])
 def test_what_is_no_encoder_is_refused_by_name(encoder):
     with pytest.raises(UserError, match=f"folder of a BERT-like encoder.* it is '{encoder}'"):
-        pretrained.find(encoder)
+        text_encoders.find(encoder)
 
 
 def test_an_encoder_that_is_not_there_says_how_to_get_it(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match="`hf download a/b --local-dir FOLDER`.*FOLDER, or else$"):
-        pretrained.find("a/b", ", or else")
+        text_encoders.find("a/b", ", or else")
 
 
-OTHER = pretrained.Kind(
+OTHER = loading.Kind(
     "sound encoder", "sound-like", "--sound", ("sound.json",), ("hidden_size",), spare=("spare",)
 )
 
@@ -394,46 +395,46 @@ def test_of_another_kind_its_own_flag_is_named_and_its_own_files_are_fetched(own
         return str(own)
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert pretrained.find("a/b", kind=OTHER) == pretrained.find("a/b") == own
+    assert loading.find("a/b", kind=OTHER) == text_encoders.find("a/b") == own
     assert asked[0] == ["config.json", "sound.json", "*.safetensors*"]
     assert {"config.json", "tokenizer*", "*.safetensors*"} <= set(asked[1])
     (own / "model.safetensors").unlink()
     with pytest.raises(UserError, match="^the sound encoder 'a/b' has no weights"):
-        pretrained.find("a/b", kind=OTHER)
+        loading.find("a/b", kind=OTHER)
     for encoder, message in (
         ("char-ngram", " should be the hub id or the folder of a sound-like"),
         ("/no/where", ": no file or folder"),
         ("a" * 300, ": 'a.*too long"),
     ):
         with pytest.raises(UserError, match=f"^--sound{message}"):
-            pretrained.find(pretrained.identify(encoder, kind=OTHER)["encoder"], kind=OTHER)
+            loading.find(loading.identify(encoder, kind=OTHER)["encoder"], kind=OTHER)
 
 
 def test_of_another_kind_its_own_files_tell_it_from_others(own):
-    before = pretrained.identify(str(own), kind=OTHER), pretrained.identify(str(own))
+    before = loading.identify(str(own), kind=OTHER), text_encoders.identify(str(own))
     (own / "sound.json").write_text("{}")
-    assert pretrained.identify(str(own), kind=OTHER) != before[0]
-    assert pretrained.identify(str(own)) == before[1]
+    assert loading.identify(str(own), kind=OTHER) != before[0]
+    assert text_encoders.identify(str(own)) == before[1]
     (own / tiny_bert.FILE).write_bytes(b"another")
-    after = pretrained.identify(str(own), kind=OTHER)
+    after = loading.identify(str(own), kind=OTHER)
     (own / tiny_bert.FILE).unlink()
-    assert pretrained.identify(str(own), kind=OTHER) == after
+    assert loading.identify(str(own), kind=OTHER) == after
 
 
 def test_what_a_checkpoint_may_lack_stays_as_it_was(own):
-    module = pretrained.encoder(pretrained.config(own), pooler=True)
+    module = text_encoders.encoder(text_encoders.config(own), pooler=True)
     module.spare = torch.nn.Parameter(torch.ones(3))
     with pytest.raises(UserError, match="lack 1 of the encoder's tensors: spare$"):
-        pretrained.load(module, own)
-    pretrained.load(module, own, OTHER)
+        text_encoders.load(module, own)
+    loading.load(module, own, kind=OTHER)
     assert (module.spare == 1).all()
     rewrite(own, lambda t: t | {"spare": torch.zeros(3)})
-    pretrained.load(module, own, OTHER)
+    loading.load(module, own, kind=OTHER)
     assert (module.spare == 0).all()
 
 
 def test_buffers_are_loaded_and_the_names_of_an_older_weight_norm_understood(own):
-    module = pretrained.encoder(pretrained.config(own), pooler=True)
+    module = text_encoders.encoder(text_encoders.config(own), pooler=True)
     module.norm = torch.nn.BatchNorm1d(4)
     module.conv = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(2, 3, 5), dim=2)
     old = torch.nn.utils.weight_norm(torch.nn.Conv1d(2, 3, 5), dim=2)
@@ -441,7 +442,7 @@ def test_buffers_are_loaded_and_the_names_of_an_older_weight_norm_understood(own
     extra = {f"conv.{name}": tensor for name, tensor in old.state_dict().items()}
     extra |= {f"norm.{name}": tensor + 2 for name, tensor in module.norm.state_dict().items()}
     rewrite(own, lambda t: t | extra)
-    pretrained.load(module, own)
+    text_encoders.load(module, own)
     assert (module.norm.running_mean == 2).all() and module.norm.num_batches_tracked == 2
     x = torch.randn(1, 2, 9, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(module.conv(x), old(x))
@@ -450,4 +451,4 @@ def test_buffers_are_loaded_and_the_names_of_an_older_weight_norm_understood(own
 @pytest.mark.parametrize("kind, places", [("bert", 64), ("roberta", 62), ("xlm-roberta", 62)])
 def test_encoders_that_number_places_from_the_padding_have_fewer(kind, places):
     config = {"model_type": kind, "max_position_embeddings": 64, "pad_token_id": 1}
-    assert pretrained.positions(config) == places
+    assert text_encoders.positions(config) == places

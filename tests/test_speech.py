@@ -1,4 +1,4 @@
-"""speech.py: that it is transformers' own encoder, and that padding reaches nothing."""
+"""models/encoders/speech.py: that it is transformers' own encoder, and that padding reaches nothing."""
 
 import json
 import shutil
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers.models.wav2vec2.modeling_wav2vec2 import _compute_mask_indices
 
-import pretrained
-import speech
 from benchmarks import tiny_wav2vec2
+from models.encoders import speech
+from models.encoders import text as text_encoders
 from utils import UserError
 
 KINDS = {
@@ -514,7 +514,7 @@ def test_a_text_encoder_is_no_speech_encoder(tmp_path):
     with pytest.raises(UserError, match="no wav2vec2-like encoder in .*'bert'; those there are"):
         speech.described(str(tmp_path))
     with pytest.raises(UserError, match="no speech encoder can be built .*'bert'"):
-        speech.encoder(pretrained.config(tmp_path))
+        speech.encoder(text_encoders.config(tmp_path))
 
 
 def test_weights_count_for_a_feature_and_not_for_a_model(own):

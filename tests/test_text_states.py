@@ -15,9 +15,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import feature
-import pretrained
 from benchmarks import tiny_bert
 from features import text_states
+from models.encoders import text as text_encoders
 from utils import Unusable, UserError
 
 TEXTS = [
@@ -149,7 +149,7 @@ def test_other_pieces_or_other_weights_are_another_cache(encoder, tmp_path, chan
     before = store(own, TEXTS, tmp_path)
     assert store(own, TEXTS, tmp_path).folder == before.folder
     assert store(own, TEXTS, tmp_path, **changed).folder != before.folder
-    tiny_bert.bert(pretrained.config(own)["vocab_size"], seed=1).save_pretrained(own)
+    tiny_bert.bert(text_encoders.config(own)["vocab_size"], seed=1).save_pretrained(own)
     assert store(own, TEXTS, tmp_path).folder != before.folder
 
 

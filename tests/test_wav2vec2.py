@@ -20,10 +20,10 @@ from safetensors.torch import load_file
 import constants
 import main
 import model as models
-import speech
 from benchmarks import tiny_wav2vec2
 from features import speech_layers
 from models import wav2vec2
+from models.encoders import speech
 from utils import UserError
 
 ALL = "emotion,arousal,valence"

@@ -1,6 +1,6 @@
 """Pretrained encoders: found, checked, built and loaded, from a folder or the hub.
 
-BERT-like ones with their word pieces; of speech.py's, whatever is the same. A run writes
+Each kind (text.py, speech.py, vision.py) says what is its own in a `Kind`. A run writes
 `config(folder)` into its configuration.json, so that its model is built again where the
 pretrained checkpoint is not. What is made of the states is in features/ and models/.
 transformers and torch are imported when an encoder is asked for: reading a cache needs neither.
@@ -12,8 +12,7 @@ import math
 import os
 import pickle
 import re
-import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -23,14 +22,6 @@ from utils import UserError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-MAX_PIECES = 512  # [CLS] and [SEP] included: what BERT has positions for
-# KoBERT's tokenizer is a SentencePiece file without a class in transformers: known by these, in
-# the order of their ids
-KOBERT_PIECES = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
-OFFSET = ("roberta", "xlm-roberta", "camembert")
-SPECIAL = ("pad", "cls", "sep", "bos", "eos")
-TOKENIZERS = ("*.model", "tokenizer*", "vocab*", "special_tokens_map.json", "merges.txt")
 WEIGHTS = ("*.safetensors*", "pytorch_model*.bin*")  # the first kind that is there
 PARTS = ("model.safetensors", "pytorch_model.bin")  # or <name>.index.json, which names files
 NO_ENCODERS = ("char-ngram", ".npy")  # what else --text_encoder may say
@@ -82,22 +73,10 @@ class Kind(NamedTuple):
     renamed: tuple[tuple[str, str], ...] = ()
 
 
-TEXT = Kind("text encoder", "BERT-like", "--text_encoder", TOKENIZERS, SIZES)
-
-
-class Tokenizer(NamedTuple):
-    """`pieces(text)`: ids of its word pieces, no special ones; the ids of [CLS], [SEP], [PAD]."""
-
-    pieces: Callable[[str], list[int]]
-    cls: int
-    sep: int
-    pad: int
-
-
 # --- where it is ---------------------------------------------------------------------------------
 
 
-def find(encoder: str, otherwise: str = "", kind: Kind = TEXT) -> Path:
+def find(encoder: str, kind: Kind, otherwise: str = "") -> Path:
     """The folder of an encoder: itself, or the hub's copy, downloaded unless HF_HUB_OFFLINE.
 
     `otherwise`: what else the user could do, at the end of the message where it is not there.
@@ -131,7 +110,7 @@ def find(encoder: str, otherwise: str = "", kind: Kind = TEXT) -> Path:
     raise UserError(f"the {kind.name} {encoder!r} has no weights: no {' or '.join(WEIGHTS)}")
 
 
-def identify(encoder: str, weights: bool = True, kind: Kind = TEXT) -> dict:
+def identify(encoder: str, kind: Kind, weights: bool = True) -> dict:
     """`{"encoder": id}`, or `{"encoder": resolved path, "content": digest}` of a file or folder.
 
     For the parameters of a feature. Without `weights`, those do not count. Raises UserError for
@@ -163,7 +142,7 @@ def _content(files: list[Path]) -> str:
 # --- its shape -----------------------------------------------------------------------------------
 
 
-def config(folder: Path, kind: Kind = TEXT) -> dict:
+def config(folder: Path, kind: Kind) -> dict:
     """Its config.json, with the defaults of its kind: all that `encoder` needs, as JSON.
 
     `model_type` and `kind.sizes` (of text: `hidden_size`, `vocab_size`, `max_position_embeddings`)
@@ -176,7 +155,7 @@ def config(folder: Path, kind: Kind = TEXT) -> dict:
         known = read.to_diff_dict() | {name: getattr(read, name) for name in kind.sizes}
         _check_sizes(known, read.num_hidden_layers, kind)
     except Exception as error:  # its values may have any type, which fails in too many ways to list
-        raise UserError(f"no {kind.like} encoder in {folder}: {_line(error)}") from error
+        raise UserError(f"no {kind.like} encoder in {folder}: {line(error)}") from error
     return _kept(known)
 
 
@@ -192,51 +171,7 @@ def _kept(config: dict) -> dict:
     return {k: v for k, v in config.items() if k not in UNKEPT and not k.startswith("_")}
 
 
-def described(encoder: str) -> dict:
-    """What a model must know of an encoder to be built again without its weights: `encoder` (the
-    config), `special` (ids of cls, sep and pad), `encoder_files` (a digest of config and tokenizer,
-    None of a hub's)."""
-    folder = find(encoder)
-    about = config(folder)
-    _, *ids = tokenizer(folder, about)
-    special = dict(zip(("cls", "sep", "pad"), ids, strict=True))
-    files = identify(encoder, weights=False).get("content")
-    return {"encoder": about, "special": special, "encoder_files": files}
-
-
-def check(settings: Any, name: str) -> None:
-    """A UserError where `special` or `max_length` of model `name` do not fit its `encoder`.
-
-    Whether an encoder can be built at all shows when it is.
-    """
-    about, special = settings.encoder, settings.special
-    if about is None or special is None:
-        raise UserError(f"the model {name} needs `encoder` and `special`, of its text encoder")
-    size = about.get("vocab_size")
-    size = size if type(size) is int else math.inf
-    if set(special) != {"cls", "sep", "pad"} or not all(
-        type(i) is int and 0 <= i < size for i in special.values()
-    ):
-        raise UserError(f"special should hold the ids of cls, sep and pad, it is {special!r}")
-
-
-def check_length(config: dict, longest: int) -> None:
-    """A UserError where an encoder has fewer places than the tokens that it is to read at once."""
-    if longest > (places := positions(config)):
-        raise UserError(
-            f"--max_length should be at most {places}, the places of the encoder; it is {longest}"
-        )
-
-
-def positions(config: dict) -> int:
-    """How many tokens it can read at once, [CLS] and [SEP] included."""
-    places = config["max_position_embeddings"]
-    if config.get("model_type") in OFFSET:  # they number places from pad + 1
-        places -= (config.get("pad_token_id") or 0) + 1
-    return min(MAX_PIECES, places)
-
-
-def encoder(config: dict, pooler: bool, kind: Kind = TEXT) -> "nn.Module":
+def encoder(config: dict, pooler: bool, kind: Kind) -> "nn.Module":
     """The transformers model of a `config`, with random weights, in float32.
 
     `forward(input_ids=, attention_mask=)` gives `.last_hidden_state` and `.pooler_output`. It is
@@ -250,21 +185,21 @@ def encoder(config: dict, pooler: bool, kind: Kind = TEXT) -> "nn.Module":
         _check_sizes(config, made.num_hidden_layers, kind)
         built = MODEL_MAPPING[type(made)]
         optional = "add_pooling_layer" in inspect.signature(built.__init__).parameters
-        with _quiet():
+        with quiet():
             return AutoModel.from_config(
                 made, trust_remote_code=False, **({"add_pooling_layer": pooler} if optional else {})
             )
     except Exception as error:  # as above: the config may be of a run that was sent
         named = str(config.get("model_type"))[:40]
         raise UserError(
-            f"no {kind.name} can be built from its config (model_type {named!r}): {_line(error)}"
+            f"no {kind.name} can be built from its config (model_type {named!r}): {line(error)}"
         ) from error
 
 
 # --- its weights ---------------------------------------------------------------------------------
 
 
-def load(module: "nn.Module", folder: Path, kind: Kind = TEXT) -> list[str]:
+def load(module: "nn.Module", folder: Path, kind: Kind) -> list[str]:
     """Replace the weights of an encoder by those in a folder: all of them, else a UserError.
 
     Returns the names of `kind.spare` that the checkpoint lacks.
@@ -327,7 +262,7 @@ def _read(folder: Path) -> dict[str, "Tensor"]:
             else:
                 saved |= torch.load(path, map_location="cpu", weights_only=True)
     except (*DAMAGE, pickle.UnpicklingError, SafetensorError) as error:
-        raise UserError(f"cannot load the encoder in {folder}: {_line(error)}") from error
+        raise UserError(f"cannot load the encoder in {folder}: {line(error)}") from error
     return {str(k): v for k, v in saved.items() if isinstance(v, torch.Tensor)}
 
 
@@ -348,100 +283,12 @@ def _parts(folder: Path) -> list[Path]:
 # --- its word pieces -----------------------------------------------------------------------------
 
 
-def tokenizer(folder: Path, config: dict) -> Tokenizer:
-    """The tokenizer of the encoder in a folder; a UserError unless its ids are the encoder's."""
-    from sentencepiece import SentencePieceProcessor
-
-    for path in sorted(folder.glob("*.model")):
-        try:
-            model = SentencePieceProcessor(model_file=str(path))
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"cannot read {path} as SentencePiece: {_line(error)}") from error
-        known = [model.id_to_piece(i) for i in range(min(5, model.get_piece_size()))]
-        if tuple(known) == KOBERT_PIECES and model.get_piece_size() <= config["vocab_size"]:
-            unk, pad, cls, sep, _ = range(len(KOBERT_PIECES))
-            _check_ids(folder, config, {"pad": pad, "cls": cls, "sep": sep})
-            return Tokenizer(lambda text, m=model: m.encode(_plain(text)), cls, sep, pad)
-    return _auto_tokenizer(folder, config)
-
-
-def _plain(text: str) -> str:
-    """As KoBERT's tokenizer does before SentencePiece: single spaces, plain quotes, no accents."""
-    text = " ".join(text.split()).replace("``", '"').replace("''", '"')
-    bare = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
-    return unicodedata.normalize("NFC", bare)
-
-
-def _auto_tokenizer(folder: Path, config: dict) -> Tokenizer:
-    from transformers import AutoTokenizer
-
-    try:
-        with _quiet():
-            own = AutoTokenizer.from_pretrained(
-                folder, local_files_only=True, trust_remote_code=False
-            )
-    except DAMAGE as error:
-        raise UserError(
-            f"no tokenizer in {folder}: neither a SentencePiece file that begins with "
-            f"{' '.join(KOBERT_PIECES)}, nor one that transformers reads ({_line(error)})"
-        ) from error
-    wrong = []
-    if None in (own.cls_token_id, own.sep_token_id, own.pad_token_id):
-        wrong.append("no [CLS], [SEP] or [PAD]")
-    if not len(KOBERT_PIECES) < len(own) <= config["vocab_size"]:
-        wrong.append(f"{len(own)} pieces where the encoder has {config['vocab_size']}")
-    _check_ids(folder, config, {name: getattr(own, f"{name}_token_id") for name in SPECIAL}, wrong)
-    return Tokenizer(
-        lambda text: own.encode(text, add_special_tokens=False, truncation=False),
-        own.cls_token_id,
-        own.sep_token_id,
-        own.pad_token_id,
-    )
-
-
-def _check_ids(folder: Path, config: dict, ids: dict[str, int | None], also: list = ()) -> None:
-    """A UserError where an id is not the config's, or `also` says what else is wrong."""
-    needed = {name: config.get(f"{name}_token_id") for name in ids}
-    wrong = [
-        f"{name} {came}, not {needed[name]}"
-        for name, came in ids.items()
-        if None not in (came, needed[name]) and came != needed[name]
-    ]
-    wrong += also
-    if wrong:
-        raise UserError(f"the tokenizer in {folder} is not its encoder's: {'; '.join(wrong)}")
-
-
-def joined(
-    ids: "Tensor", mask: "Tensor", longest: int, cls: int, sep: int, pad: int
-) -> tuple["Tensor", "Tensor"]:
-    """(B, W, T) [CLS] pieces [SEP] each -> (B, L) [CLS] pieces [SEP] pieces [SEP] ..., mask.
-
-    In order, L <= `longest`; of more than that, the newest are kept. A window without any piece
-    is [CLS] [SEP]. What a row becomes does not depend on the others.
-    """
-    import torch
-
-    ids, mask = ids[:, :, 1:].flatten(1), mask[:, :, 1:].flatten(1)  # each without its [CLS]
-    count = mask.sum(1, keepdim=True)
-    place = mask.cumsum(1) - (count - (longest - 1)).clamp(min=0)  # 1.. for those that are kept
-    kept = mask & (place > 0)
-    lengths = count.clamp(max=longest - 1, min=1) + 1
-    row = torch.arange(int(lengths.max()), device=ids.device)
-    out = torch.full((len(ids), len(row)), pad, dtype=ids.dtype, device=ids.device)
-    out[:, 0] = cls
-    out[:, 1] = torch.where(count[:, 0] == 0, sep, pad)
-    at = torch.where(kept, place, len(row))  # the column of what is not kept is cut off
-    out = torch.cat([out, out[:, :1]], 1).scatter(1, at, ids)[:, :-1]
-    return out, row < lengths
-
-
-def _line(error: Exception) -> str:
+def line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' bars and remarks; what matters of them is checked here."""
     from transformers.utils import logging
 

@@ -3,7 +3,7 @@
 What a clip becomes is the same alone and in any batch: it is normalised over its own samples, and
 padding reaches neither convolutions nor attention. transformers' own forward does not promise that:
 a feature encoder with group norm takes its averages over the padding, too. How a checkpoint is
-found and read is in pretrained.py, what is made of the states in features/ and models/.
+found and read is in loading.py, what is made of the states in features/ and models/.
 """
 
 import warnings
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pretrained
 import utils
-from pretrained import Kind
+from models.encoders import loading
+from models.encoders.loading import Kind
 from utils import UserError
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ EPS = 1e-7  # added to the variance of a clip, as Wav2Vec2FeatureExtractor does
 
 
 def find(encoder: str, otherwise: str = "") -> Path:
-    """The folder of a speech encoder, as `pretrained.find`."""
-    return pretrained.find(encoder, otherwise, KIND)
+    """The folder of a speech encoder, as `loading.find`."""
+    return loading.find(encoder, KIND, otherwise)
 
 
 def identify(encoder: str, weights: bool = True) -> dict:
-    """What tells one speech encoder from another, as `pretrained.identify`."""
-    return pretrained.identify(encoder, weights, KIND)
+    """What tells one speech encoder from another, as `loading.identify`."""
+    return loading.identify(encoder, KIND, weights)
 
 
 def described(encoder: str) -> dict:
@@ -58,7 +58,7 @@ def described(encoder: str) -> dict:
 
 def config(folder: Path) -> dict:
     """Its config.json, with the defaults of its kind, and `do_normalize`; as JSON."""
-    about = pretrained.config(folder, KIND)
+    about = loading.config(folder, KIND)
     try:
         _check(about)
     except ValueError as error:
@@ -109,7 +109,7 @@ def encoder(config: dict) -> "nn.Module":
         _check(config)
     except ValueError as error:
         raise UserError(f"no {KIND.name} can be built from its config: {error}") from error
-    module = pretrained.encoder(config | {"add_adapter": False}, pooler=False, kind=KIND)
+    module = loading.encoder(config | {"add_adapter": False}, pooler=False, kind=KIND)
     module.feature_extractor.requires_grad_(False)
     # transformers gives torch WavLM's bias as numbers and the mask as truth values, at every layer
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
@@ -120,7 +120,7 @@ def encoder(config: dict) -> "nn.Module":
 
 def load(module: "nn.Module", folder: Path) -> None:
     """Replace the weights of an encoder by those in a folder: all of them, else a UserError."""
-    pretrained.load(module, folder, KIND)
+    loading.load(module, folder, KIND)
 
 
 def _augments(config: Any) -> bool:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from model import at_least_float32
-from speech import pooled
+from models.encoders.speech import pooled
 from utils import UserError
 
 SIZE = 256  # numbers of a token in the mixer, and of a side in the concatenations
