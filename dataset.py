@@ -15,12 +15,14 @@ import pandas as pd
 import torch
 
 import constants
-import feature
 import leakage
 import protocol
 from corpora.preparation.corpus import Corpus, check_distinct, check_labels, open_corpus
+from features.store import extraction
+from features.store.resident import Resident
+from features.store.store import Store, gathered, join
+from features.store.windows import chunk_indices, window_indices
 from metric import VOTES
-from resident import Resident
 from utils import UserError, leaf
 
 # --- windows, as batches -------------------------------------------------------------------------
@@ -39,7 +41,7 @@ class Material:
 
     corpus: Corpus
     utterances: pd.DataFrame
-    stores: dict[str, feature.Store]
+    stores: dict[str, Store]
     sets: protocol.Split
     warnings: list[str] = field(default_factory=list)
     removed: np.ndarray | bool = False  # (N,): what --disjoint keeps out of training; and why
@@ -136,10 +138,10 @@ def _extras(
 
 def _store(
     name: str, corpora: list[Corpus], tables: list[pd.DataFrame], settings: argparse.Namespace
-) -> feature.Store:
-    return feature.join(
+) -> Store:
+    return join(
         [
-            feature.extract(name, rows, corpus.folder, corpus.prepared, settings)
+            extraction.extract(name, rows, corpus.folder, corpus.prepared, settings)
             for corpus, rows in zip(corpora, tables, strict=True)
         ]
     )
@@ -157,7 +159,7 @@ class Windows(torch.utils.data.Dataset):
         self.utterances, self.stores = material.utterances, material.stores
         target = protocol.is_target(self.utterances) & np.logical_not(material.removed)
         self.rows = np.flatnonzero((material.of == name) & target)
-        self.index = protocol.windows(_dialogues(self.utterances), ws)[self.rows]
+        self.index = window_indices(_dialogues(self.utterances), ws)[self.rows]
         self.visible = (self.utterances["quarantine"] == "").to_numpy()
         self.truth = _truth(self.utterances, material.target)
         self.shared, self.resident = material.resident, None
@@ -178,7 +180,7 @@ class Windows(torch.utils.data.Dataset):
         rows = np.where((index >= 0) & self.visible[index], index, -1)
         if self.resident is not None:
             return self.resident.batch(rows, targets, cut)
-        batch = {"row": targets, **feature.gathered(self.stores, rows, cut)}
+        batch = {"row": targets, **gathered(self.stores, rows, cut)}
         return {k: torch.from_numpy(v) for k, v in batch.items()} | self.answers(indices)
 
     def answers(self, indices: np.ndarray) -> dict[str, torch.Tensor]:
@@ -270,7 +272,7 @@ class Sequences(Windows):
     def __init__(self, material: Material, name: str, ws: int):
         super().__init__(material, name, 1)
         rows = np.flatnonzero((material.of == name) & self.visible)
-        index = protocol.chunks(_dialogues(self.utterances).iloc[rows], ws)
+        index = chunk_indices(_dialogues(self.utterances).iloc[rows], ws)
         self.index = np.where(index >= 0, np.append(rows, -1)[index], -1)
         self.target = np.isin(self.index, self.rows)
         self.rows = self.index[:, 0]

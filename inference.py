@@ -6,9 +6,9 @@ import torch
 from tqdm import tqdm
 
 import constants
-import schedule
 from dataset import Windows
 from devices import Processes
+from features.store import batches
 from metric import VOTES
 
 IDS = ["corpus", "role", "segment", "session", "dialogue", "speaker", "kind"]
@@ -54,7 +54,7 @@ def outputs(
     if lengths is not None:
         order = np.argsort(lengths, kind="stable")
     sizes = np.zeros(len(windows)) if lengths is None else lengths[order]
-    chunks = schedule.cut(order, sizes, batch_size, max_tokens) or [order]
+    chunks = batches.cut(order, sizes, batch_size, max_tokens) or [order]
     mine = chunks[processes.rank :: processes.count]
     whole: dict[str, torch.Tensor] = {}
     # a process without any finds out from the first batch which heads there are

@@ -24,10 +24,11 @@ import pandas as pd
 import calibration
 import constants
 import exported
-import feature
 import metric
-import protocol
 import recordings
+from features.store import extraction
+from features.store.store import Store, gathered
+from features.store.windows import window_indices
 from models.encoders import onnx as onnx_module
 from utils import UserError, leaf, read_json
 
@@ -52,13 +53,13 @@ class Held:
     """Utterances with their features in memory, and the windows (N, ws) that end with each."""
 
     rows: pd.DataFrame
-    stores: dict[str, feature.Store]
+    stores: dict[str, Store]
     index: np.ndarray
 
     def batch(self, chosen: np.ndarray, sizes: dict[str, int] | None = None) -> Batch:
         """(B,) row numbers -> what a model reads of the windows that end there; `sizes`: where the
         blocks of a feature are cut, of which the rest is padding."""
-        batch = feature.gathered(self.stores, self._windows(chosen))
+        batch = gathered(self.stores, self._windows(chosen))
         return batch | {name: batch[name][..., :size] for name, size in (sizes or {}).items()}
 
     def _windows(self, chosen: np.ndarray) -> np.ndarray:
@@ -106,7 +107,7 @@ class Predictor:
     folder: Path = Path()
 
     def __post_init__(self) -> None:
-        self.features = {name: feature.Live(name, self.settings) for name in self.inputs}
+        self.features = {name: extraction.Live(name, self.settings) for name in self.inputs}
         self.ws = self.settings.ws
 
     @property
@@ -161,7 +162,7 @@ class Predictor:
         """Compute the features of some utterances, in spoken order, `wav` a file of each."""
         rows = rows.reset_index(drop=True)
         stores = {name: live(rows) for name, live in self.features.items()}
-        return Held(rows, stores, protocol.windows(rows["dialogue"], self.ws))
+        return Held(rows, stores, window_indices(rows["dialogue"], self.ws))
 
     # --- what it says ----------------------------------------------------------------------------
 
@@ -248,7 +249,7 @@ class Predictor:
     ) -> Iterator[tuple[pd.DataFrame, Any]]:
         """Tables of GROUP utterances at a time, from row `first` on, and what `then(held, chosen)`
         says of them. Memory does not grow with their number, unless all of a speaker is needed."""
-        index = protocol.windows(rows["dialogue"], self.ws)
+        index = window_indices(rows["dialogue"], self.ws)
         everything = np.arange(len(rows))
         whole = self._hold_some(rows, everything) if self._normalises else None
         for start in range(first, len(rows), GROUP):

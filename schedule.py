@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from features.store.batches import cut
 from utils import rng
 
 POOL = 32  # batches' worth of windows that are sorted by length together
@@ -65,21 +66,3 @@ def _of_like_lengths(
     ordered = [pool[np.argsort(lengths[pool], kind="stable")] for pool in pools]
     batches = [batch for pool in ordered for batch in cut(pool, lengths[pool], size, budget, least)]
     return [batches[i] for i in draw.permutation(len(batches))]
-
-
-def cut(
-    order: np.ndarray, lengths: np.ndarray, size: int, budget: int = 0, least: int = 1
-) -> list[np.ndarray]:
-    """Cut `order` (N,), whose `lengths` (N,) rise, into batches of at most `size` and `budget`.
-
-    A batch of B costs B times its longest; `budget` 0: any. Where even `least` cost more than the
-    budget, so many stand together.
-    """
-    batches, start = [], 0
-    for end in range(1, len(order) + 1):
-        held = end - start
-        over = budget and end < len(order) and (held + 1) * lengths[end] > budget and held >= least
-        if end == len(order) or held == size or over:
-            batches.append(order[start:end])
-            start = end
-    return batches

@@ -22,7 +22,6 @@ import torch
 import constants
 import dataset
 import devices
-import feature
 import inference
 import loss as losses
 import main as command_line
@@ -31,6 +30,7 @@ import training
 import utils
 from benchmarks import reference
 from corpora import preparation
+from features.store import extraction
 
 CORPUS, LONG = "corpus", "long"  # folders: windows to train on; hours of sound to extract
 LOADED = 4  # batches the reference's loader is timed over
@@ -112,7 +112,7 @@ def our_extraction(hours: float, threads: int) -> Callable:
 
     def work() -> tuple[float, float]:
         start = time.perf_counter()
-        feature.extract("log_mel", rows, corpus.folder, place, settings, threads, progress=False)
+        extraction.extract("log_mel", rows, corpus.folder, place, settings, threads, progress=False)
         seconds = time.perf_counter() - start
         shutil.rmtree(place)
         return rows["duration"].sum() / seconds, rows["duration"].sum() / 3600

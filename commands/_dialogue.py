@@ -15,10 +15,10 @@ import soundfile
 
 import constants
 import explanation
-import feature
-import protocol
 import recordings
 from commands import _results
+from features.store.store import join
+from features.store.windows import window_indices
 from media import listening
 from predictor import Held, Predictor
 from utils import UserError
@@ -123,10 +123,10 @@ def added(
 def together(judge: Predictor, held: list[Held]) -> Held:
     """The utterances of one dialogue, held apart, as if they had been held at once."""
     rows = pd.concat([part.rows for part in held], ignore_index=True)
-    stores = {name: feature.join([part.stores[name] for part in held]) for name in judge.inputs}
+    stores = {name: join([part.stores[name] for part in held]) for name in judge.inputs}
     for store in stores.values() if len(held) > 1 else ():
         store.settle(rows, judge.settings)
-    return Held(rows, stores, protocol.windows(rows["dialogue"], judge.ws))
+    return Held(rows, stores, window_indices(rows["dialogue"], judge.ws))
 
 
 def warm(judge: Predictor) -> None:

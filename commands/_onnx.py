@@ -18,12 +18,12 @@ import torch
 
 import constants
 import exported
-import feature
 import inference
 import predictor
 import utils
 from commands import _portable
 from dataset import Windows, open_material
+from features.store import extraction
 from models.encoders import loading, onnx
 from models.encoders import text as text_encoders
 from predictor import KINDS, Predictor
@@ -113,7 +113,7 @@ def _has_encoder(judge: Predictor) -> bool:
     return "sentence" in judge.inputs and judge.settings.text_encoder not in loading.NO_ENCODERS
 
 
-def _preparing(live: feature.Live) -> dict[str, Any]:
+def _preparing(live: extraction.Live) -> dict[str, Any]:
     """What a feature is, in numbers and in the words of its file."""
     parameters = {k: v for k, v in live.parameters.items() if k != "content"}
     if "encoder" in parameters:

@@ -12,13 +12,13 @@ import pandas as pd
 
 import arguments
 import constants
-import feature
 import model as models
 import protocol
 import record
 import utils
 from dataset import Material, Sequences
 from devices import Processes, settle_arithmetic
+from features.store import extraction
 from inference import outputs
 from media import listening, video
 from metric import VOTES
@@ -59,7 +59,7 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
     rows = seconds_of(path, sound)
     names = models.inputs(configuration["model"], vars(settings))
     stores = {
-        name: feature.extract(name, rows, path.parent, make_folder(PLACE), settings)
+        name: extraction.extract(name, rows, path.parent, make_folder(PLACE), settings)
         for name in names
     }
     if not any(store.available.any() for store in stores.values()):

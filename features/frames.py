@@ -4,7 +4,7 @@
 
 The frame is the one shown half a second after `start`, by time stamps, and of sound that is longer
 than the picture, the last one, for a second. `--vision_encoder colour-motion` needs no weights: its
-32 numbers of colour, brightness and motion are those of features/_colour_motion.py.
+32 numbers of colour, brightness and motion are those of features/signal/colour_motion.py.
 Frames are decoded as they come, AT_ONCE are held.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from features import _colour_motion as colour_motion
+from features.signal import colour_motion
 from media import video
 from models.encoders import loading
 from models.encoders.vision import KIND, input_pixels, prepared, vision_config

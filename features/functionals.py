@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from features._contours import BANDS, COEFFICIENTS, HOP, SHAPES, Listener
+from features.signal.contours import BANDS, COEFFICIENTS, HOP, SHAPES, Listener
 from media.audio import read
 
 VERSION = 1

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from constants import SAMPLE_RATE
-from features._mfcc_means import COEFFICIENTS, HOP, PARAMETERS, Means
+from features.signal.mfcc_means import COEFFICIENTS, HOP, PARAMETERS, Means
 from media.audio import read
 
 VERSION = 1

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import constants
-from features._vectors import read_vectors
+from features.signal.vectors_2022 import read_vectors
 from models.encoders import onnx
 from models.encoders import text as text_encoders
 from utils import Unusable, UserError

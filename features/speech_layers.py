@@ -6,7 +6,7 @@
 The mean of a weighted sum of layers is the weighted sum of their means, so a model learns its
 weights from these as well as from the states, and a large encoder is run once for each clip
 instead of once for each clip and epoch. Of a clip longer than `--max_seconds` the middle is heard.
-Clips go together with others of like lengths; models/encoders/speech.py sees to it that none notices.
+Clips go together with others of like lengths; models/encoders/speech.py lets none notice.
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-import batched
 from constants import SAMPLE_RATE
+from features.store import batches
 from media.audio import read
 from models.encoders import speech
 from utils import Unusable, UserError
@@ -49,7 +49,7 @@ def shape(parameters: dict) -> tuple[int, int]:
     return parameters["layers"], parameters["dim"]
 
 
-class Extractor(batched.Batched):
+class Extractor(batches.Batched):
     """wav -> (L + 1, D) float32."""
 
     at_once = SAMPLES_AT_ONCE
@@ -84,7 +84,7 @@ class Extractor(batched.Batched):
 
     def compute(self, waves: list[np.ndarray]) -> list[np.ndarray]:
         """(T,) each -> (L + 1, D) each."""
-        wave, mask = (self.torch.from_numpy(a).to(self.device) for a in batched.padded(waves))
+        wave, mask = (self.torch.from_numpy(a).to(self.device) for a in batches.padded(waves))
         with self.torch.inference_mode():
             means, _ = speech.means(self.model, wave, mask)
         return list(means.transpose(0, 1).cpu().numpy())

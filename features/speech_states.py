@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-import batched
 import constants
+from features.store import batches
 from media.audio import read
 from models.encoders import speech
 from utils import Unusable, UserError
@@ -46,7 +46,7 @@ def longest(parameters: dict) -> int:
     return parameters["frames"]
 
 
-class Extractor(batched.Batched):
+class Extractor(batches.Batched):
     """wav -> (F, D) float16, 1 <= F <= frames; samples // 320 of them, or one less."""
 
     at_once = SAMPLES_AT_ONCE
@@ -76,7 +76,7 @@ class Extractor(batched.Batched):
 
     def compute(self, waves: list[np.ndarray]) -> list[np.ndarray | Unusable]:
         """Several clips -> (F, D) float16 of each."""
-        wave, mask = (self.torch.from_numpy(a).to(self.device) for a in batched.padded(waves))
+        wave, mask = (self.torch.from_numpy(a).to(self.device) for a in batches.padded(waves))
         with self.torch.inference_mode():
             states, there = speech.hidden(self.model, wave, mask)
         kept = there.sum(1).clamp(max=self.parameters["frames"]).tolist()
@@ -89,4 +89,4 @@ def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
 ) -> None:
     """Stored states -> (N, F, D) float32 in `out`, which holds zeros."""
-    batched.lay(arrays, out)
+    batches.lay(arrays, out)

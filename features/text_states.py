@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-import batched
 import constants
 import utils
+from features.store import batches
 from models.encoders import text as text_encoders
 from utils import UserError
 
@@ -42,7 +42,7 @@ def longest(parameters: dict) -> int:
     return parameters["tokens"]["max_length"]
 
 
-class Extractor(batched.Batched):
+class Extractor(batches.Batched):
     """text -> (T, D) float16, 3 <= T <= max_length."""
 
     at_once = TOKENS_AT_ONCE
@@ -70,7 +70,7 @@ class Extractor(batched.Batched):
 
     def compute(self, ids: list[np.ndarray]) -> list[np.ndarray]:
         """Ids of several texts -> (T, D) float16 of each."""
-        block, mask = (self.torch.from_numpy(a).long() for a in batched.padded(ids))
+        block, mask = (self.torch.from_numpy(a).long() for a in batches.padded(ids))
         with self.torch.inference_mode():
             states = self.model(
                 input_ids=block.to(self.device), attention_mask=mask.to(self.device)
@@ -82,4 +82,4 @@ def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
 ) -> None:
     """Stored states -> (N, T, D) float32 in `out`, which holds zeros."""
-    batched.lay(arrays, out)
+    batches.lay(arrays, out)

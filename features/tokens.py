@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-import batched
 import constants
+from features.store import batches
 from models.encoders import text as text_encoders
 from utils import Unusable, UserError
 
@@ -78,4 +78,4 @@ def gather(
     arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
 ) -> None:
     """Stored ids -> (N, T) int64 in `out`, which holds zeros."""
-    batched.lay(arrays, out)
+    batches.lay(arrays, out)

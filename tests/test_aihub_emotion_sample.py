@@ -15,13 +15,13 @@ from conftest import FLAGS
 from corpus_aihub_emotion import HEADER, RELEASE, lay
 
 import constants
-import feature
 import main
 from corpora import aihub_emotion, sample
 from corpora.layouts import aihub_emotion as layout
 from corpora.preparation import audit, corpus
 from corpora.preparation.transcripts import normalised
 from corpora.synthetic import aihub_emotion as synthetic
+from features.store import extraction
 from utils import UserError, read_json
 
 HEARD = Namespace(sr=constants.SAMPLE_RATE)
@@ -237,7 +237,7 @@ def test_a_sample_packed_as_the_download_is_reads_alike(small, tmp_path):
     for name, rows, folder in (("a", before, small), ("b", after, tmp_path)):
         rows, _ = audit.audit(rows, folder)
         (tmp_path / name).mkdir()
-        store = feature.extract("log_mel", rows, folder, tmp_path / name, HEARD, progress=False)
+        store = extraction.extract("log_mel", rows, folder, tmp_path / name, HEARD, progress=False)
         spectra.append(store.gather(np.arange(len(rows))))
     np.testing.assert_array_equal(*spectra)
 

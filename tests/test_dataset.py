@@ -18,9 +18,9 @@ import torch
 
 import constants
 import dataset
-import resident
 import utils
 from corpora.preparation import corpus, tables
+from features.store import resident
 from media import listening
 from utils import UserError
 

@@ -25,9 +25,9 @@ from hypothesis import HealthCheck, example, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-import cache
-import feature
 import utils
+from features.store import cache, extraction
+from features.store.store import Store
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = SimpleNamespace(sr=16_000, factor=1.0)
@@ -101,12 +101,12 @@ def several(n: int = 12) -> list[bytes]:
     return [bytes([i + 1]) * (5 + 7 * i % 40) for i in range(n)]
 
 
-def extract(utterances, tmp_path, **more) -> feature.Store:
+def extract(utterances, tmp_path, **more) -> Store:
     options = {"progress": False, "settings": SETTINGS, **more}
-    return feature.extract("bytes", utterances, tmp_path / "corpus", tmp_path, **options)
+    return extraction.extract("bytes", utterances, tmp_path / "corpus", tmp_path, **options)
 
 
-def contents(store: feature.Store) -> list[bytes | None]:
+def contents(store: Store) -> list[bytes | None]:
     arrays = [store.array(row) for row in range(len(store))]
     return [None if array is None else array.astype(np.uint8).tobytes() for array in arrays]
 
@@ -182,7 +182,7 @@ def test_the_number_of_workers_does_not_change_a_byte(tmp_path, calls):
     files = {}
     for workers in (1, 4):
         (tmp_path / str(workers)).mkdir()
-        store = feature.extract(
+        store = extraction.extract(
             "bytes",
             utterances,
             tmp_path / "corpus",
@@ -767,7 +767,7 @@ def test_log_mel_of_wavs_on_disk_comes_back_standardised(tmp_path):
     for i, wave in enumerate(waves):
         soundfile.write(corpus / f"{i}.wav", wave, 16_000)
     files = [(corpus / f"{i}.wav").read_bytes() for i in range(3)]
-    store = feature.extract(
+    store = extraction.extract(
         "log_mel", table(corpus, files), corpus, tmp_path, SETTINGS, progress=False
     )
     blocks = store.gather(np.array([0, 1, 2, -1]))
@@ -795,7 +795,7 @@ def ragged(monkeypatch, tmp_path):
     held = several(5)
     held[2] = b"bad"
 
-    def open_store(**more) -> feature.Store:
+    def open_store(**more) -> Store:
         leaf = counting([], shape=lambda parameters: (None, 1), gather=ragged_gather, **more)
 
         class Turned(leaf.Extractor):

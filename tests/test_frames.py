@@ -20,8 +20,8 @@ from videos import tone, write
 
 import utils
 from benchmarks import tiny_vit
-from features import _colour_motion as colour_motion
 from features import frames
+from features.signal import colour_motion
 from media import video
 from models.encoders import vision
 from utils import Unusable, UserError

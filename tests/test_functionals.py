@@ -23,12 +23,14 @@ from sklearn.svm import SVC
 from sklearn.utils.class_weight import compute_sample_weight
 
 import constants
-import feature
 import main
 import model
 import utils
 from dataset import Windows, open_material
-from features import _contours, functionals
+from features import functionals
+from features.signal import contours as signal_contours
+from features.store import extraction
+from features.store.store import Store
 
 RATE = 16_000
 NAMES = functionals.names()
@@ -185,7 +187,7 @@ def test_long_clips_are_the_same_however_many_frames_are_taken_at_once(
     extractor, voice, monkeypatch
 ):
     whole = extractor.functionals(voice)
-    monkeypatch.setattr(_contours, "FRAMES_AT_ONCE", 7)
+    monkeypatch.setattr(signal_contours, "FRAMES_AT_ONCE", 7)
     np.testing.assert_allclose(extractor.functionals(voice), whole, rtol=1e-5, atol=1e-5)
 
 
@@ -226,9 +228,9 @@ def corpus(folder, waves, speakers) -> pd.DataFrame:
     )
 
 
-def extracted(tmp_path, utterances, **settings) -> feature.Store:
+def extracted(tmp_path, utterances, **settings) -> Store:
     settings = SimpleNamespace(sr=RATE, **settings)
-    return feature.extract(
+    return extraction.extract(
         "functionals", utterances, tmp_path / "corpus", tmp_path, settings, progress=False
     )
 

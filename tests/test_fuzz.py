@@ -34,14 +34,14 @@ from test_security import SMALL, within
 
 import constants
 import evidence
-import feature
 import main
 import model
 import report
 import summary
 from corpora import kemdy19, kemdy19_2022, preparation
 from corpora.preparation import files, transcripts
-from features import _vectors
+from features.signal import vectors_2022
+from features.store import extraction
 from utils import UserError
 
 TIMES = int(os.environ.get("FUZZ_EXAMPLES", "1"))
@@ -507,7 +507,7 @@ def heard(corpus: Path, data: bytes) -> None:
         rows = found.role("speaker")
         settings = Namespace(sr=constants.SAMPLE_RATE)
         with bounded():
-            store = feature.extract(
+            store = extraction.extract(
                 "log_mel", rows, corpus, found.prepared, settings, progress=False
             )
             assert np.isfinite(store.gather(np.arange(len(rows)))).all()
@@ -634,7 +634,7 @@ def test_a_file_of_vectors(protocol, changes, tmp_path_factory):
     )
     path = tmp_path_factory.getbasetemp() / "fuzzed.npy"
     path.write_bytes(damaged(buffer.getvalue() + pickle.dumps(array, protocol), changes))
-    found = answers(_vectors.read_vectors, path)
+    found = answers(vectors_2022.read_vectors, path)
     assert found is None or all(vector.dtype == np.float32 for vector in found.values())
 
 

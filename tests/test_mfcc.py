@@ -15,9 +15,9 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sklearn.preprocessing import scale
 
-import feature
 import utils
 from features import mfcc
+from features.store import extraction
 from utils import Unusable, UserError
 
 
@@ -187,7 +187,7 @@ def test_a_store_of_it_is_ragged(tmp_path):
             "quarantine": "",
         }
     )
-    store = feature.extract(
+    store = extraction.extract(
         "mfcc", utterances, tmp_path, tmp_path, settings(n_mfcc=13), workers=1, progress=False
     )
     assert store.shape == (None, 13)

@@ -14,10 +14,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from videos import write
 
-import feature
 import utils
 from features import mfcc_second, mfcc_seconds
-from features._mfcc_means import Means
+from features.signal.mfcc_means import Means
+from features.store import extraction
 from media import video
 from utils import Unusable
 
@@ -172,7 +172,7 @@ def test_a_store_of_seconds_is_ragged(tmp_path):
             "quarantine": "",
         }
     )
-    store = feature.extract(
+    store = extraction.extract(
         "mfcc_seconds", utterances, tmp_path, tmp_path, None, workers=1, progress=False
     )
     assert store.shape == (None, 32) and store.lengths.tolist() == [3, 1, 0]
@@ -204,7 +204,7 @@ def test_a_store_holds_a_row_for_each_second_of_each_video(tmp_path):
             for second in range(3)
         ]
     )
-    store = feature.extract("mfcc_second", utterances, tmp_path, tmp_path, None, progress=False)
+    store = extraction.extract("mfcc_second", utterances, tmp_path, tmp_path, None, progress=False)
     assert store.available.tolist() == [True, True, False, True, True, True, False, False, False]
     assert [reason for _, reason in store.troubles] == ["no sound in this second"] + [
         "no sound"

@@ -10,12 +10,12 @@ import torch
 
 import constants
 import explanation
-import feature
 import main
 import predictor
 import recordings
 import utils
 from benchmarks import tiny_bert, tiny_wav2vec2
+from features.store import extraction
 from tests.conftest import SHARED, needs_shared
 from tests.untrained import run as untrained
 from utils import UserError
@@ -262,7 +262,7 @@ def test_a_run_normalised_by_speaker_needs_to_know_who_speaks(place, tmp_path):
         judge.check(rows)
     known = rows.assign(speaker=["A", "B", "A"] * 3)
     assert judge.check(known) == []
-    store = feature.Live("functionals", judge.settings)(recordings.pieces(known, tmp_path))
+    store = extraction.Live("functionals", judge.settings)(recordings.pieces(known, tmp_path))
     values = store.gather(np.flatnonzero(known["speaker"] == "A"))
     assert abs(values.mean(0)).max() < 1e-3  # z-scores over all of a speaker
     assert np.array_equal(said(judge, known, 4)[NUMBERS], said(judge, known)[NUMBERS].iloc[4:])

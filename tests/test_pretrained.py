@@ -1,4 +1,4 @@
-"""models/encoders/loading.py and text.py: tiny encoders written by the test, in every way that a checkpoint is saved."""
+"""Loading of encoders: tiny ones written by the test, in every way that a checkpoint is saved."""
 
 import copy
 import json

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import protocol
+from features.store.windows import window_indices
 from utils import UserError
 
 
@@ -124,7 +125,7 @@ def test_folds_that_cannot_be_made_are_refused(name, count, message):
 
 @given(st.lists(st.sampled_from("abc"), min_size=1, max_size=30), st.integers(1, 9))
 def test_a_window_ends_at_its_row_and_goes_back_through_its_dialogue(dialogues, ws):
-    index = protocol.windows(pd.Series(dialogues), ws)
+    index = window_indices(pd.Series(dialogues), ws)
     for row, name in enumerate(dialogues):
         before = [i for i in range(row + 1) if dialogues[i] == name][-ws:]
         assert index[row].tolist() == [-1] * (ws - len(before)) + before

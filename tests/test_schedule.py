@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schedule
+from features.store import batches as store_batches
 
 
 def settings_of(**changes) -> argparse.Namespace:
@@ -104,7 +105,7 @@ def test_batches_of_like_lengths_are_padded_less_and_drawn_anew_each_epoch():
 )
 def test_a_batch_keeps_to_its_size_and_to_its_steps(lengths, size, budget):
     lengths = np.sort(lengths)
-    batches = schedule.cut(np.arange(len(lengths)), lengths, size, budget)
+    batches = store_batches.cut(np.arange(len(lengths)), lengths, size, budget)
     assert np.concatenate(batches).tolist() == list(range(len(lengths)))
     for batch in batches:
         cost = len(batch) * lengths[batch].max()

@@ -29,13 +29,14 @@ from test_report import configuration, log_lines, make_run, predictions, result_
 
 import constants
 import eda
-import feature
 import main
 import model
 import report
 from corpora import kemdy19, kemdy19_2022, preparation
 from corpora.preparation import columns, files
-from features import _vectors, sentence
+from features import sentence
+from features.signal import vectors_2022
+from features.store import extraction
 from utils import ROOT, UserError
 
 SPOILT = "Sess01_script01_M001"
@@ -367,7 +368,7 @@ def test_the_corpus_folder_is_only_read(place):
     settings = Namespace(sr=constants.SAMPLE_RATE, text_encoder="char-ngram", text_dim=8)
     for name in ("log_mel", "sentence"):
         rows = corpus.role("speaker")
-        store = feature.extract(name, rows, corpus.folder, corpus.prepared, settings)
+        store = extraction.extract(name, rows, corpus.folder, corpus.prepared, settings)
         assert store.available.sum() > 20
     assert snapshot(place / "corpus") == before
 
@@ -589,11 +590,11 @@ def test_the_only_unpickler_looks_no_name_up():
         if isinstance(node, ast.ClassDef)
         and any("Unpickler" in ast.unparse(base) for base in node.bases)
     ]
-    assert [name for name, _ in classes] == ["features/_vectors.py"]
-    for _, name in _vectors._Unpickler.NAMES:
-        assert _vectors._Unpickler.NAMES["numpy", "ndarray"] is not getattr(np, name, None)
+    assert [name for name, _ in classes] == ["features/signal/vectors_2022.py"]
+    for _, name in vectors_2022._Unpickler.NAMES:
+        assert vectors_2022._Unpickler.NAMES["numpy", "ndarray"] is not getattr(np, name, None)
     with pytest.raises(pickle.UnpicklingError, match="os.system is refused"):
-        _vectors._Unpickler(io.BytesIO()).find_class("os", "system")
+        vectors_2022._Unpickler(io.BytesIO()).find_class("os", "system")
 
 
 # --- the network ---------------------------------------------------------------------------------
@@ -769,7 +770,7 @@ VECTORS = [
 def test_vectors_that_would_take_for_ever_are_refused(pickled, reason, tmp_path):
     (tmp_path / "e.npy").write_bytes(vectors(pickled))
     with within(5), pytest.raises(UserError, match=f"should hold a dict of vectors.*{reason}"):
-        _vectors.read_vectors(tmp_path / "e.npy")
+        vectors_2022.read_vectors(tmp_path / "e.npy")
 
 
 def test_a_header_that_is_deeper_than_the_stack_is_refused(tmp_path):
@@ -777,7 +778,7 @@ def test_a_header_that_is_deeper_than_the_stack_is_refused(tmp_path):
     data = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
     (tmp_path / "e.npy").write_bytes(data)
     with pytest.raises(UserError, match="should hold a dict of vectors"):
-        _vectors.read_vectors(tmp_path / "e.npy")
+        vectors_2022.read_vectors(tmp_path / "e.npy")
 
 
 @pytest.mark.parametrize("protocol", [3, 4])
@@ -785,6 +786,6 @@ def test_vectors_in_the_protocols_that_numpy_writes_are_read(protocol, tmp_path)
     held = {f"Sess01_script01_F{i:03d}.txt": np.full(4, i, np.float32) for i in range(300)}
     array = np.array(held, dtype=object)
     (tmp_path / "e.npy").write_bytes(vectors(pickle.dumps(array, protocol)))
-    found = _vectors.read_vectors(tmp_path / "e.npy")
+    found = vectors_2022.read_vectors(tmp_path / "e.npy")
     assert list(found) == list(held)
     assert all((found[name] == value).all() for name, value in held.items())

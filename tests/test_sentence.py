@@ -21,9 +21,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import HashingVectorizer
 
-import feature
 from features import sentence
-from features._vectors import read_vectors
+from features.signal.vectors_2022 import read_vectors
+from features.store import extraction
+from features.store.store import Store
 from utils import Unusable, UserError
 
 DIM = 32
@@ -54,8 +55,8 @@ def vectors(encoder: str | Path, sources: list[str], dim: int = DIM) -> list:
     return sentence.Extractor(sentence.parameters(settings(encoder, dim))).many(sources)
 
 
-def store(encoder: str | Path, utterances: pd.DataFrame, folder: Path) -> feature.Store:
-    return feature.extract(
+def store(encoder: str | Path, utterances: pd.DataFrame, folder: Path) -> Store:
+    return extraction.extract(
         "sentence", utterances, folder, folder, settings(encoder), progress=False
     )
 

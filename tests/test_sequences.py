@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 import constants
 import dataset
-import feature
 import inference
 import loss
-import protocol
 import run
 import utils
+from features.store import extraction
+from features.store.store import Store
+from features.store.windows import chunk_indices
 from metric import VOTES
 from protocol import Split
 
@@ -103,8 +104,8 @@ def calls(monkeypatch) -> list:
     return calls
 
 
-def extract(rows: pd.DataFrame, folder: Path) -> feature.Store:
-    return feature.extract("fake", rows, folder, folder, SimpleNamespace(), progress=False)
+def extract(rows: pd.DataFrame, folder: Path) -> Store:
+    return extraction.extract("fake", rows, folder, folder, SimpleNamespace(), progress=False)
 
 
 def test_a_file_is_opened_once_for_all_its_seconds(tmp_path, calls):
@@ -143,7 +144,7 @@ def test_a_video_without_sound_still_has_pictures(tmp_path, calls):
 @given(st.lists(st.integers(1, 12), min_size=1, max_size=6), st.integers(0, 5))
 def test_chunks_hold_every_row_once_and_in_order(lengths, ws):
     dialogues = pd.Series(np.repeat([f"d{i}" for i in range(len(lengths))], lengths))
-    index = protocol.chunks(dialogues, ws)
+    index = chunk_indices(dialogues, ws)
     assert index.shape[1] == (ws or max(lengths))
     assert index[index >= 0].tolist() == list(range(sum(lengths)))
     for chunk in index:

@@ -26,13 +26,14 @@ import pandas as pd
 import pytest
 import soundfile
 
-import feature
 import main
 import predictor
 import recordings
 from commands import _dialogue, _gate, _listen, _view, _words
 from commands._dialogue import Dialogue, Limits, Refused, Said
 from constants import EMOTIONS
+from features import store
+from features.store import extraction
 from utils import ROOT
 
 CHROMIUM = "/usr/bin/chromium"
@@ -132,10 +133,10 @@ def test_no_recording_and_no_place_of_the_server_is_kept(talk, lines):
 
 def test_utterances_held_apart_are_settled_by_speaker_as_those_held_at_once(judge, lines):
     flags = argparse.Namespace(speaker_norm=True, sr=16_000)
-    live = feature.Live("functionals", flags)
+    live = extraction.Live("functionals", flags)
     rows = recordings.utterances([wav for wav, _ in lines], progress=False)
     rows = rows.assign(speaker=["a", "b", "a", "b"])
-    apart = feature.join([live(rows.iloc[[i]]) for i in range(len(rows))])
+    apart = store.join([live(rows.iloc[[i]]) for i in range(len(rows))])
     apart.settle(rows, flags)
     everyone = np.arange(len(rows))
     assert np.array_equal(apart.gather(everyone), live(rows).gather(everyone))

@@ -13,10 +13,10 @@ import sklearn.metrics
 
 import dataset
 import evidence
-import feature
 import main
 import protocol
 import summary
+from features.store import extraction
 from utils import UserError, leaf
 
 TEXT = [
@@ -123,7 +123,7 @@ def test_joined_features_are_those_of_each_corpus_by_itself(place):
     store = found.stores["sentence"]
     parts = [dataset.open_corpus(name).role("speaker") for name in ("corpus", "kemdy20:talk")]
     alone = [
-        feature.extract("sentence", rows, place, corpus.prepared, settings()).gather(
+        extraction.extract("sentence", rows, place, corpus.prepared, settings()).gather(
             np.arange(len(rows))
         )
         for rows, corpus in zip(parts, found.corpora, strict=True)

@@ -1,4 +1,4 @@
-"""models/encoders/speech.py: that it is transformers' own encoder, and that padding reaches nothing."""
+"""Speech encoders: that each is transformers' own, and that padding reaches nothing."""
 
 import json
 import shutil

@@ -12,9 +12,9 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-import feature
 from benchmarks import tiny_wav2vec2
 from features import speech_layers
+from features.store import extraction
 from utils import Unusable, UserError
 
 LENGTHS = [9000, 3000, 16_000, 3000, 650]
@@ -146,7 +146,7 @@ def test_a_store_holds_them_and_zeros_where_there_is_nothing(folder, sounds, tmp
         }
         for i, n in enumerate(LENGTHS)
     ]
-    store = feature.extract(
+    store = extraction.extract(
         "speech_layers", pd.DataFrame(rows), sounds, tmp_path, settings(folder), progress=False
     )
     blocks = store.gather(np.array([[0, 1, -1]]))

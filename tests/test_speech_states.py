@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-import feature
 from benchmarks import tiny_wav2vec2
 from features import speech_states
+from features.store import extraction
+from features.store.store import Store
 from utils import Unusable, UserError
 
 RATE = 16_000
@@ -136,7 +137,7 @@ def test_of_a_long_clip_the_beginning_is_heard_and_of_its_states_the_first_kept(
     assert np.abs(kept[-1] - heard[-1]).max() > 1e-2  # what comes after is heard in it
 
 
-def store(encoder: Path, place: Path, folder: Path, **more) -> feature.Store:
+def store(encoder: Path, place: Path, folder: Path, **more) -> Store:
     names = [f"{i}.wav" for i in range(5)]
     table = pd.DataFrame(
         {
@@ -148,7 +149,7 @@ def store(encoder: Path, place: Path, folder: Path, **more) -> feature.Store:
             "wav_hash": names,
         }
     )
-    return feature.extract(
+    return extraction.extract(
         "speech_states", table, place, folder, settings(encoder, **more), progress=False
     )
 

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-import feature
 from benchmarks import tiny_bert
 from features import text_states
+from features.store import extraction
+from features.store.store import Store
 from models.encoders import text as text_encoders
 from utils import Unusable, UserError
 
@@ -62,11 +63,11 @@ def states(folder: Path, sources: list[str], **more) -> list:
     return text_states.Extractor(text_states.parameters(settings(folder, **more))).many(sources)
 
 
-def store(folder: Path, texts: list[str], place: Path, **more) -> feature.Store:
+def store(folder: Path, texts: list[str], place: Path, **more) -> Store:
     table = pd.DataFrame(
         {"segment": [f"{i:03}" for i in range(len(texts))], "text": texts, "quarantine": ""}
     )
-    return feature.extract(
+    return extraction.extract(
         "text_states", table, place, place, settings(folder, **more), progress=False
     )
 

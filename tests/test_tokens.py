@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-import feature
 from benchmarks import tiny_bert
 from features import tokens
+from features.store import extraction
+from features.store.store import Store
 from utils import Unusable, UserError
 
 TEXTS = [
@@ -134,11 +135,13 @@ def test_an_unknown_cleaning_is_an_error(kobert):
 # --- the cache -----------------------------------------------------------------------------------
 
 
-def store(folder: Path, texts: list[str], place: Path, *more) -> feature.Store:
+def store(folder: Path, texts: list[str], place: Path, *more) -> Store:
     table = pd.DataFrame(
         {"segment": [f"s{i}" for i in range(len(texts))], "text": texts, "quarantine": ""}
     )
-    return feature.extract("tokens", table, place, place, settings(folder, *more), progress=False)
+    return extraction.extract(
+        "tokens", table, place, place, settings(folder, *more), progress=False
+    )
 
 
 def test_a_batch_holds_the_ids_padded_to_its_longest_and_their_mask(kobert, tmp_path):

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-import feature
 from features import waveform
+from features.store import extraction
 from utils import Unusable, UserError
 
 
@@ -122,7 +122,7 @@ def test_a_store_gives_blocks_in_float32_and_says_where_there_are_samples(tmp_pa
     rows.append(rows[0] | {"segment": "silent", "silent": True})
     table = pd.DataFrame(rows)
     for seconds, longest in ((0, 300), (0.01, 160)):
-        store = feature.extract(
+        store = extraction.extract(
             "waveform", table, tmp_path, tmp_path / "p", settings(seconds), 1, progress=False
         )
         numbers = np.array([[1, 0], [2, -1]])

@@ -1,19 +1,18 @@
 """Extractors that compute many sources at once, those of like lengths together.
 
 For features that a network makes: what is computed of a source is the same alone and among others.
-What a feature is, and the cache, is in feature.py.
+What a feature is, and the cache, is in extraction.py.
 """
 
 from typing import Any
 
 import numpy as np
 
-import schedule
 from utils import Unusable
 
 
 class Batched:
-    """An Extractor (feature.py) by what it reads and what it makes of several such.
+    """An Extractor (extraction.py) by what it reads and what it makes of several such.
 
     A leaf's Extractor holds `read(source)`, an array (T, ...) of the steps that are computed, or
     raises Unusable; `compute(arrays)`, a result or an Unusable for each; and `at_once`, the steps
@@ -41,7 +40,7 @@ class Batched:
         rows = np.array([i for i, array in enumerate(found) if isinstance(array, np.ndarray)], int)
         lengths = np.array([len(found[i]) for i in rows], int)
         order = lengths.argsort(kind="stable")
-        for batch in schedule.cut(rows[order], lengths[order], len(rows), self.at_once):
+        for batch in cut(rows[order], lengths[order], len(rows), self.at_once):
             results = self.compute([found[i] for i in batch])
             for i, result in zip(batch, results, strict=True):
                 found[i] = result
@@ -67,3 +66,21 @@ def lay(arrays: list[np.ndarray | None], out: np.ndarray) -> None:
     for array, block in zip(arrays, out, strict=True):
         if array is not None:
             block[: len(array)] = array
+
+
+def cut(
+    order: np.ndarray, lengths: np.ndarray, size: int, budget: int = 0, least: int = 1
+) -> list[np.ndarray]:
+    """Cut `order` (N,), whose `lengths` (N,) rise, into batches of at most `size` and `budget`.
+
+    A batch of B costs B times its longest; `budget` 0: any. Where even `least` cost more than the
+    budget, so many stand together.
+    """
+    batches, start = [], 0
+    for end in range(1, len(order) + 1):
+        held = end - start
+        over = budget and end < len(order) and (held + 1) * lengths[end] > budget and held >= least
+        if end == len(order) or held == size or over:
+            batches.append(order[start:end])
+            start = end
+    return batches

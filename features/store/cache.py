@@ -1,6 +1,6 @@
 """The files of a feature cache: appended to, checked at every start, mended, never half-read.
 
-What is extracted, and when, is in `feature.py`; this file knows bytes, shapes and keys only.
+What is extracted, and when, is in extraction.py; this file knows bytes, shapes and keys only.
 """
 
 import io

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import torch
 
-import feature
+from features.store.store import Store
 
 CHUNK = 64 << 20  # bytes of blocks gathered at once on their way to a device
 
@@ -17,7 +17,7 @@ class Resident:
     """
 
     def __init__(
-        self, stores: dict[str, feature.Store], truth: dict[str, np.ndarray], device: torch.device
+        self, stores: dict[str, Store], truth: dict[str, np.ndarray], device: torch.device
     ):
         self.stores, self.device, self.n = stores, device, len(truth["emotion"])
         self.blocks = {name: _blocks(store, device) for name, store in stores.items()}
@@ -29,7 +29,7 @@ class Resident:
         self.is_cut = {name: np.append(store.is_cut, False) for name, store in stores.items()}
 
     @staticmethod
-    def size(stores: dict[str, feature.Store]) -> int:
+    def size(stores: dict[str, Store]) -> int:
         """Bytes that the blocks of some stores need, in float32."""
         return sum(4 * (len(store) + 1) * math.prod(store.shape) for store in stores.values())
 
@@ -52,7 +52,7 @@ class Resident:
         return batch | {name: values[judged] for name, values in self.truth.items()}
 
 
-def _blocks(store: feature.Store, device: torch.device) -> torch.Tensor:
+def _blocks(store: Store, device: torch.device) -> torch.Tensor:
     """(N + 1, ...) float32: every row of a store, and zeros; through little memory of the host."""
     held = torch.zeros((len(store) + 1, *store.shape), device=device)
     step = max(1, CHUNK // (4 * math.prod(store.shape)))

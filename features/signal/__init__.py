@@ -1,0 +1,1 @@
+"""Numbers out of sound and pictures that features are made of: arrays in, arrays out."""
