@@ -348,7 +348,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict, list[str]]:
 
 
 def _read_sessions(settings: argparse.Namespace, given: dict) -> None:
-    import protocol
+    from evaluation import splits
 
     for name, default in (
         ("test_split", constants.TEST_SPLIT),
@@ -357,7 +357,7 @@ def _read_sessions(settings: argparse.Namespace, given: dict) -> None:
         ("test_extra", ()),
     ):
         words = getattr(settings, name)
-        value = protocol.parse_sessions(words, f"--{name}") if words else tuple(default)
+        value = splits.parse_sessions(words, f"--{name}") if words else tuple(default)
         setattr(settings, name, value)
         if name in given:
             given[name] = value

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 
 import constants
-import evidence
 import metric
 import stacking
+from evaluation import alignment
 from utils import UserError
 
-KEY = list(evidence.KEY)
+KEY = list(alignment.KEY)
 SCALES = tuple(name for name, head in constants.HEADS.items() if head.kind == "scale")
 TIE = 1e-3  # what mean probabilities weigh in the shares of a vote
 METHODS = ("soft", "weighted", "hard", "stack")
@@ -119,7 +119,7 @@ def _check_rows(first: str, a: pd.MultiIndex, name: str, b: pd.MultiIndex) -> No
 def _check_truth(
     first: str, a: pd.DataFrame, name: str, b: pd.DataFrame, keys: pd.MultiIndex
 ) -> None:
-    numbers = list(evidence.TRUTH)
+    numbers = list(alignment.TRUTH)
     differs = ~np.isclose(a[numbers], b[numbers], equal_nan=True).all(1)
     for column in ("session", "dialogue", "emotion_true"):
         texts = (table[column].fillna("").astype(str).to_numpy() for table in (a, b))
@@ -276,8 +276,8 @@ def held_out(table: pd.DataFrame) -> list[np.ndarray]:
 
     Each group is (N,) bool and has taught rows of two emotions outside it; [] where that cannot be.
     """
-    for columns in (("corpus", "session"), evidence.DIALOGUE):
-        group = evidence.numbered(table, columns)
+    for columns in (("corpus", "session"), alignment.DIALOGUE):
+        group = alignment.numbered(table, columns)
         parts = np.array_split(np.unique(group), min(FOLDS, len(np.unique(group))))
         folds = [np.isin(group, part) for part in parts]
         if len(folds) > 1 and all(_teaches(table[~fold]) for fold in folds):

@@ -15,9 +15,9 @@ import pandas as pd
 import torch
 
 import constants
-import leakage
-import protocol
 from corpora.preparation.corpus import Corpus, check_distinct, check_labels, open_corpus
+from evaluation import leakage
+from evaluation import splits as session_splits
 from features.store import extraction
 from features.store.resident import Resident
 from features.store.store import Store, gathered, join
@@ -32,7 +32,7 @@ class Extra(NamedTuple):
     """A corpus that is added to the one of `--data`, and which of its sessions are what."""
 
     corpus: Corpus
-    sets: protocol.Split
+    sets: session_splits.Split
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Material:
     corpus: Corpus
     utterances: pd.DataFrame
     stores: dict[str, Store]
-    sets: protocol.Split
+    sets: session_splits.Split
     warnings: list[str] = field(default_factory=list)
     removed: np.ndarray | bool = False  # (N,): what --disjoint keeps out of training; and why
     reasons: dict[str, int] = field(default_factory=dict)
@@ -85,8 +85,10 @@ def open_material(
     corpora = _opened(settings, train)
     tables = [corpus.role(settings.SorL) for corpus in corpora]
     if train:
-        tables[0] = protocol.leave_out(tables[0], settings)
-    sets = protocol.split(tables[0]["session"], settings.test_split, settings.val_split, train)
+        tables[0] = session_splits.leave_out(tables[0], settings)
+    sets = session_splits.split(
+        tables[0]["session"], settings.test_split, settings.val_split, train
+    )
     extras = _extras(corpora[1:], tables[1:], settings.test_extra)
     splits = [sets, *(extra.sets for extra in extras)]
     of = [part.of(rows["session"]) for part, rows in zip(splits, tables, strict=True)]
@@ -131,7 +133,7 @@ def _extras(
             f"there are: {', '.join(map(str, sorted(there)))}"
         )
     return [
-        Extra(corpus, protocol.split_extra(rows["session"], test, corpus.name))
+        Extra(corpus, session_splits.split_extra(rows["session"], test, corpus.name))
         for corpus, rows in zip(corpora, tables, strict=True)
     ]
 
@@ -157,7 +159,7 @@ class Windows(torch.utils.data.Dataset):
 
     def __init__(self, material: Material, name: str, ws: int = constants.WINDOW):
         self.utterances, self.stores = material.utterances, material.stores
-        target = protocol.is_target(self.utterances) & np.logical_not(material.removed)
+        target = session_splits.is_target(self.utterances) & np.logical_not(material.removed)
         self.rows = np.flatnonzero((material.of == name) & target)
         self.index = window_indices(_dialogues(self.utterances), ws)[self.rows]
         self.visible = (self.utterances["quarantine"] == "").to_numpy()

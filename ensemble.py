@@ -16,17 +16,16 @@ from typing import NamedTuple
 
 import pandas as pd
 
-import calibration
 import combination
-import evidence
 import metric
 import model as models
 import record
 import report
-import summary
 import tables
-import trials
 from combination import Combination, Joined, Learnt
+from evaluation import baselines, calibration, finished_runs
+from evaluation.predictions import read_predictions
+from evaluation.result import baseline, summarise, trained
 from utils import UserError, checksum, make_folder, read_json, write_atomic, write_json
 
 STACKER = "stacker.json"
@@ -73,11 +72,11 @@ class Fitting(NamedTuple):
 
 def read(name: str, folder: Path) -> Member:
     """A finished run; a UserError if none lies there."""
-    configuration = trials.read(folder).configuration
+    configuration = finished_runs.read(folder).configuration
     if absent := [key for key in ("model", "SorL", "split", "corpus") if key not in configuration]:
         raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
     record.check_values(folder, configuration)
-    return Member(name, folder, configuration, report.read_predictions(folder / "predictions.csv"))
+    return Member(name, folder, configuration, read_predictions(folder / "predictions.csv"))
 
 
 def joined(members: Sequence[Member], name: str) -> Joined:
@@ -281,8 +280,8 @@ def write_result(
     frame.insert(frame.columns.get_loc("emotion") + 1, "confidence", sure)
     write_atomic(folder / "predictions.csv", frame.to_csv(index=False, float_format="%.7g"))
     tested = frame[frame["set"] == "test"].reset_index(drop=True)
-    ties, known = configuration["ties"], summary.trained(configuration)
-    result = summary.of(tested, ties, seed=configuration["seed"], **known)
+    ties, known = configuration["ties"], trained(configuration)
+    result = summarise(tested, ties, seed=configuration["seed"], **known)
     result |= about | {"ties": ties}
     result["calibration"] = calibration.summary_of(tested, ties, *fitted)
     write_json(folder / "result.json", result)
@@ -306,8 +305,8 @@ def _about(members: Sequence[Member], card: dict) -> dict:
 def _compare(folder: Path, members: Sequence[Member], configuration: dict) -> Path:
     """The ensemble beside each member, with paired tests: `comparison/`; returns its page."""
     name = f"ensemble ({configuration['method']})"
-    rows = {name: [trials.read(folder)]}
-    rows |= {member.name: [trials.read(member.folder)] for member in members}
+    rows = {name: [finished_runs.read(folder)]}
+    rows |= {member.name: [finished_runs.read(member.folder)] for member in members}
     place = make_folder(folder / "comparison")
     return tables.write(place, tables.compared(folder.name, rows, configuration["ties"], place))
 
@@ -344,8 +343,8 @@ def _layout(
 def _scored(found: Mapping[str, pd.DataFrame], configuration: dict) -> dict[str, dict]:
     """`scores` of these tables and, last, of the majority baseline of the rows that they share."""
     table = list(found.values())[-1]
-    answer = summary.baseline(configuration, table)[0]
-    every = {**found, MAJORITY: evidence.majority(table, answer)}
+    answer = baseline(configuration, table)[0]
+    every = {**found, MAJORITY: baselines.majority(table, answer)}
     return {name: scores(table, configuration["ties"]) for name, table in every.items()}
 
 

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import arguments
-import protocol
 import record
+from evaluation import splits as session_splits
 from utils import UserError, digest
 
 FOLD = ("SorL", "test_split", "val_split", "seed")  # what trials of one row of a table differ in
@@ -121,7 +121,7 @@ def _folded(words: list[str], sessions: Callable) -> Iterator[list[str]]:
     if own.folds:
         said = arguments.trained(rest)
         there = [s for s in sessions(said.data, said.tables) if s not in said.leave_out]
-        splits = [_flags(fold) for fold in protocol.folds(own.folds, there)]
+        splits = [_flags(fold) for fold in session_splits.folds(own.folds, there)]
     for split in splits:
         for seed in own.seeds or [None]:
             yield [*rest, *split, *([] if seed is None else ["--seed", str(seed)])]
@@ -140,7 +140,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _flags(fold: protocol.Fold) -> list[str]:
+def _flags(fold: session_splits.Fold) -> list[str]:
     val = ["--val_split", *map(str, fold.val)] if fold.val else []
     return ["--test_split", *map(str, fold.test), *val]
 

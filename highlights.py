@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-import events
 import report
-import trials
-from seconds import BUDGET
-from trials import Trial
+from evaluation import finished_runs
+from evaluation.finished_runs import Trial
+from evaluation.highlights import intervals
+from evaluation.highlights.scores import BUDGET
 from utils import read_json, write_atomic, write_json
 
 SCORE = "average_precision"
@@ -55,17 +55,17 @@ def compared(
             {
                 "name": name,
                 "runs": [trial.folder.name for trial in rows[name]],
-                **events.summary(table, thresholds[name]),
+                **intervals.summary(table, thresholds[name]),
             }
             for name, table in seconds.items()
         ],
-        "pairs": events.compared(seconds, SCORE, thresholds=thresholds),
+        "pairs": intervals.compared(seconds, SCORE, thresholds=thresholds),
     }
 
 
 def _seconds(row: Sequence[Trial]) -> pd.DataFrame:
     """All predictions of a row; a video that several seeds judged is several videos."""
-    table, trial = trials.table_of(row)
+    table, trial = finished_runs.table_of(row)
     seeds = [str(row[i].configuration["seed"]) for i in trial]
     if len(set(seeds)) == 1:
         return table

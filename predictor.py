@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import calibration
 import constants
 import exported
 import metric
 import recordings
+from evaluation import calibration
 from features.store import extraction
 from features.store.store import Store, gathered
 from features.store.windows import window_indices

@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import calibration
 import charts
 import constants
 import lettering
 import metric
 from constants import SCALES
-from corpora.preparation import columns, files
+from evaluation import calibration
+from evaluation.predictions import read_predictions
 from utils import ROOT, UserError, read_json, write_atomic
 from wording import count, interval, number, sessions, tables
 
@@ -35,19 +35,6 @@ GROUPS = {  # sources of metric.SCORES -> heading and what stands under it
     ),
 }
 ROLES = {"speaker": "the one who talks", "listener": "the partner who listens"}
-TEXTS = (
-    "corpus",
-    "role",
-    "segment",
-    "session",
-    "dialogue",
-    "kind",
-    "set",
-    "emotion",
-    "emotion_true",
-)
-NUMBERS = (*metric.PROBABILITIES, *SCALES, *(f"{head}_true" for head in SCALES), *metric.VOTES)
-OF_EVENTS = [f"{name}{end}" for name in constants.EVENTS for end in ("", "_true")]  # if any
 INTERVAL = f"{100 * constants.CONFIDENCE:g} % interval"
 NOT_A_RESULT = "synthetic corpus: not a result"
 TEST_AUDIO = "uses the test speakers' unlabelled audio"
@@ -116,22 +103,6 @@ def _written_by_a_run(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def read_predictions(path: Path) -> pd.DataFrame:
-    """predictions.csv: texts ("" where empty), the columns of NUMBERS as floats."""
-    rows, _ = files.read_rows(path)  # all as wide as the first: none was cut short
-    header = rows[0] if rows else []
-    if missing := [name for name in (*TEXTS, *NUMBERS) if header.count(name) != 1]:
-        have = ", ".join(map(columns.printable, header))
-        raise UserError(f"{path} lacks the columns {', '.join(missing)}; it has {have}")
-    table = pd.DataFrame([row for row in rows[1:] if any(row)], columns=header, dtype=str)
-    try:
-        numbers = (*NUMBERS, *(name for name in OF_EVENTS if name in table))
-        return table.assign(**{name: pd.to_numeric(table[name]) for name in numbers})
-    except ValueError as error:
-        reason = ascii(str(error))[1:-1]
-        raise UserError(f"{path} needs numbers in {', '.join(NUMBERS)}: {reason}") from error
-
-
 def read_log(path: Path) -> list[dict]:
     """A dict an epoch from train_loss.log; [] where there is none (a test without training)."""
     if not path.exists():
@@ -197,9 +168,9 @@ def console(result: dict) -> str:
 
 
 def _console_events(result: dict) -> str:
-    import events  # which compares runs, whose tables are read here
+    from evaluation.highlights import intervals  # which compares runs, whose tables are read here
 
-    lines = events.lines(result["highlight"])
+    lines = intervals.lines(result["highlight"])
     return "\n".join([*lines, *([NOT_A_RESULT] if result["synthetic"] else [])])
 
 

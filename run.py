@@ -13,17 +13,16 @@ import numpy as np
 import pandas as pd
 import torch
 
-import calibration
 import checkpoint
 import constants
-import leakage
 import loss as losses
 import model as models
 import record
-import summary
 from dataset import Material, Windows, open_material
 from dataset import windows as windows_of
 from devices import Processes, settle_arithmetic
+from evaluation import calibration, leakage
+from evaluation.result import summarise, trained
 from inference import predict
 from training import Training
 from utils import UserError, digest, keep_freed_memory, leaf, read_json, write_atomic, write_json
@@ -230,9 +229,7 @@ def write_scores(
 def _result(folder: Path, tested, material: Material, configuration: dict, settings) -> dict:
     """result.json but for the calibration."""
     kept = int((material.utterances["quarantine"] == "").sum())
-    return summary.of(
-        tested, settings.ties, seed=settings.seed, **summary.trained(configuration)
-    ) | {
+    return summarise(tested, settings.ties, seed=settings.seed, **trained(configuration)) | {
         "ties": settings.ties,
         "synthetic": any(corpus.synthetic for corpus in material.corpora),
         "uses_test_audio": read_json(folder / "protocol.json")["uses_test_audio"],
@@ -246,19 +243,19 @@ def _threshold(validation: pd.DataFrame) -> float | None:
     """The probability from which F1 of highlights is best; None of a model that predicts none."""
     if "highlight" not in validation:
         return None
-    import events
+    from evaluation.highlights import intervals
 
-    return events.threshold(validation)
+    return intervals.threshold(validation)
 
 
 def _of_events(tested: pd.DataFrame, threshold: float | None, material: Material, settings) -> dict:
     """{"highlight": scores} of a model that predicts it."""
     if "highlight" not in tested:
         return {}
-    import events
+    from evaluation.highlights import intervals
 
     rule = settings.labels or leaf("corpora", material.corpus.name).LABELS[0]
-    return {"highlight": events.summary(tested, threshold, seed=settings.seed, rule=rule)}
+    return {"highlight": intervals.summary(tested, threshold, seed=settings.seed, rule=rule)}
 
 
 def _preparation(material: Material) -> list[dict]:

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import charts
-import comparison
 import metric
 import report
 from constants import BOOTSTRAP
-from trials import Trial
+from evaluation import comparison
+from evaluation.finished_runs import Trial
 from utils import ROOT, read_json, write_atomic, write_json
 from wording import interval, number, sessions
 

@@ -416,9 +416,9 @@ def average_precision(table: pd.DataFrame) -> float:
     """Of highlights, over all seconds; NaN of a model that predicts none."""
     if "highlight" not in table:
         return math.nan
-    import events
+    from evaluation.highlights import intervals
 
-    return events.scores(table)["average_precision"]["value"]
+    return intervals.scores(table)["average_precision"]["value"]
 
 
 def _lay_out_like_the_weights(optimizer: torch.optim.Optimizer) -> None:

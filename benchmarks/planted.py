@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import events
-import report
+from evaluation import predictions
+from evaluation.highlights import intervals
 from utils import UserError, read_json, rng
 
 DRAWS = 200  # of seconds at random
@@ -42,7 +42,7 @@ def of_video(rows: pd.DataFrame, planted: list[dict], name: str) -> dict[str, fl
     truth = masks(planted, n)
     budget = truth.mean()
     chosen = np.zeros(n, bool)
-    for start, end in events.selected(score, budget=budget, clip=SPAN):
+    for start, end in intervals.selected(score, budget=budget, clip=SPAN):
         chosen[start:end] = True
     k, draw = int(truth.sum()), rng(0, "planted", name)
     middle = np.zeros(n, bool)
@@ -66,7 +66,7 @@ def main() -> int:
     try:
         corpus = Path(read_json(options.run / "configuration.json")["corpus"]["folder"])
         planted = json.loads((corpus / "planted.json").read_text(encoding="utf-8"))
-        rows = report.read_predictions(options.run / "predictions.csv")
+        rows = predictions.read_predictions(options.run / "predictions.csv")
     except (UserError, OSError, KeyError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

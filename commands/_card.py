@@ -9,8 +9,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 import constants
 import report
-import seconds
 from commands import _origins
+from evaluation.highlights import scores
 from utils import leaf
 from wording import tables
 
@@ -152,7 +152,7 @@ def _of_highlights(found: dict) -> list[dict]:
         | nothing
         | {
             "name": name,
-            "definition": seconds.SCORES[name].definition,
+            "definition": scores.SCORES[name].definition,
             "baseline": score["baselines"].get("always_positive", {}).get("value"),
         }
         for name, score in found["scores"].items()

@@ -10,8 +10,8 @@ import arguments
 import combination
 import engine
 import record
-import report
 from ensemble import Member
+from evaluation import predictions
 from grid import Trial
 from utils import UserError, make_folder, read_json
 from wording import sessions
@@ -88,7 +88,7 @@ def _device(said: dict) -> list[str]:
 
 
 def _with(member: Member, runs: Sequence[Path]) -> Member:
-    tables = [report.read_predictions(run / "predictions.csv") for run in runs]
+    tables = [predictions.read_predictions(run / "predictions.csv") for run in runs]
     rows = pd.concat([table[table["set"] == "test"] for table in tables], ignore_index=True)
     rows = rows[rows["corpus"] == _main(member)]  # not of --test_extra
     _check(member, rows, runs)

@@ -13,11 +13,11 @@ import pandas as pd
 import arguments
 import constants
 import model as models
-import protocol
 import record
 import utils
 from dataset import Material, Sequences
 from devices import Processes, settle_arithmetic
+from evaluation import splits
 from features.store import extraction
 from inference import outputs
 from media import listening, video
@@ -116,7 +116,7 @@ def seconds_in(sound: listening.Sound) -> int:
 
 def _scores(model, rows: pd.DataFrame, stores: dict, processes: Processes) -> np.ndarray:
     nobody = SimpleNamespace(name="video", synthetic=False, fingerprint="")
-    split = protocol.Split((), (), (1,))
+    split = splits.Split((), (), (1,))
     windows = Sequences(Material(nobody, rows, stores, split, sequence=True), "test", 0)
     [said] = outputs(model, windows, 1, "video", processes).values()
     return 1 / (1 + np.exp(-windows.flat(said.cpu().numpy()).astype(float)))

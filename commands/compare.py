@@ -13,7 +13,7 @@ import constants
 import highlights
 import record
 import tables
-import trials
+from evaluation import finished_runs
 from utils import UserError, digest, make_folder
 
 
@@ -38,7 +38,7 @@ def main(settings: argparse.Namespace) -> None:
         if name in rows:
             raise UserError(f"two rows are called {name!r}; give each a name: NAME=RUN,RUN")
         folders = [record.find(run, settings.save_path) for run in runs]
-        rows[name] = [trials.read(folder) for folder in folders]
+        rows[name] = [finished_runs.read(folder) for folder in folders]
     names = {name: [str(trial.folder.resolve()) for trial in row] for name, row in rows.items()}
     folder = make_folder(Path(settings.save_path, f"compare_{digest([names, settings.ties])}"))
     kind = highlights if highlights.judges(rows) else tables

@@ -17,10 +17,10 @@ import pandas as pd
 
 import arguments
 import constants
-import evidence
 import predictor
 import utils
 from commands import _int8, _onnx
+from evaluation import bootstrap
 from models.encoders import onnx
 from utils import UserError
 
@@ -110,7 +110,7 @@ def _compared(measured: dict, windows, chosen: np.ndarray, judge) -> dict:
     ties = getattr(judge.settings, "ties", constants.TIES)
     lines, kept = [], {}
     for score in SCORES:
-        pair = evidence.paired(frames["int8"], frames["float32"], score, ties)
+        pair = bootstrap.paired(frames["int8"], frames["float32"], score, ties)
         if not np.isfinite(pair["difference"]):
             continue
         kept[score] = {

@@ -15,7 +15,6 @@ import shlex
 from pathlib import Path
 
 import arguments
-import comparison
 import engine
 import grid as grids
 import highlights
@@ -23,6 +22,7 @@ import record
 import tables
 from commands import _estimate
 from corpora import preparation
+from evaluation import comparison
 from utils import UserError, digest, make_folder, write_json
 from wording import sessions
 

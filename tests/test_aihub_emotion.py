@@ -36,13 +36,12 @@ from corpus_aihub_emotion import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import leakage
-import protocol
 import utils
 from constants import EMOTIONS
 from corpora import aihub_emotion, kemdy19, kemdy20, preparation
 from corpora.layouts import aihub_emotion as layout
 from corpora.preparation import audit, columns, files, transcripts
+from evaluation import leakage, splits
 from metric import VOTES
 from utils import UserError
 
@@ -432,7 +431,7 @@ def test_rules_can_follow_one_another_and_rows_without_a_label_are_no_targets(fo
         twice = aihub_emotion.labelled(aihub_emotion.labelled(utterances, one_rule), other)
         assert twice.equals(aihub_emotion.labelled(utterances, other))
     targets = {
-        rule: protocol.is_target(aihub_emotion.labelled(utterances, rule)).tolist()
+        rule: splits.is_target(aihub_emotion.labelled(utterances, rule)).tolist()
         for rule in aihub_emotion.LABELS
     }
     nothing = aihub_emotion.labelled(utterances, "consensus3").loc[0, VOTES]
@@ -615,7 +614,7 @@ def test_groups_cross_no_split_of_the_guard(folder):
     assert utterances["session"][0] == utterances["session"][1]
     there = utterances["session"].unique()
     assert len(there) > 1
-    sets = protocol.split(there, there[:1]).of(utterances["session"])
+    sets = splits.split(there, there[:1]).of(utterances["session"])
     assert leakage.guard(utterances, sets).warnings == []
     crossed = np.where(utterances.index == 0, "test", "train").astype(object)
     with pytest.raises(UserError, match="audio 1"):

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 import balance
 from constants import EMOTIONS, RATERS
 from dataset import Material, Windows
+from evaluation.splits import Split
 from metric import VOTES
 from models import lstm_audio
-from protocol import Split
 from schedule import training_batches
 from utils import UserError
 

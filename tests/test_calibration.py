@@ -13,9 +13,9 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, auc, log_loss
 
-import calibration
 import metric
 from constants import EMOTIONS
+from evaluation import calibration
 from utils import UserError
 
 SEEDS = st.integers(0, 2**32)

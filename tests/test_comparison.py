@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier
 
-import comparison
 import metric
 import tables
-import trials as core
-from comparison import Trial
 from constants import EMOTIONS
+from evaluation import comparison, significance
+from evaluation import finished_runs as core
+from evaluation.comparison import Trial
 from utils import UserError, rng, write_json
 
 SEEDS = st.integers(0, 2**32)
@@ -708,7 +708,7 @@ def test_holm_is_that_of_statsmodels_and_keeps_what_was_not_tested(p):
     from statsmodels.stats.multitest import multipletests
 
     tested = [value for value in p if value is not None]
-    found = comparison.holm(p)
+    found = significance.holm(p)
     assert [value is None for value in found] == [value is None for value in p]
     if tested:
         expected = multipletests(tested, method="holm")[1]
@@ -724,9 +724,9 @@ def test_every_pair_is_compared_and_corrected_over_the_whole_table():
     assert set(some) == {("m0", "m1"), ("m0", "half"), ("m1", "half")}
     for name in comparison.COMPARED:
         tests = [comparison["scores"][name] for comparison in some.values()]
-        assert [t["p_holm"] for t in tests] == comparison.holm([t["p"] for t in tests])
+        assert [t["p_holm"] for t in tests] == significance.holm([t["p"] for t in tests])
     tests = [one["mcnemar"] for one in some.values()]
-    assert [t["p_holm"] for t in tests] == comparison.holm([t["p"] for t in tests])
+    assert [t["p_holm"] for t in tests] == significance.holm([t["p"] for t in tests])
     for (a, b), one in some.items():
         alone = comparison.compare(rows[a], rows[b], resamples=100)
         assert alone["n_common"] == one["n_common"] == (80 if b == "half" else 160)

@@ -23,7 +23,6 @@ import arguments
 import combination
 import engine
 import ensemble
-import evidence
 import main
 import metric
 import run
@@ -31,6 +30,7 @@ import stacking
 from combination import Combination
 from commands import _members, _oof
 from constants import EMOTIONS
+from evaluation import baselines
 from utils import UserError, make_folder, read_json, write_json
 
 C = len(EMOTIONS)
@@ -988,6 +988,6 @@ def test_the_page_of_a_comparison_links_the_pages_of_its_runs(place):
 def test_the_baseline_of_an_ensemble_is_that_of_its_first_member(place):
     majority = read_json("exp/text/configuration.json")["majority"]["emotion"]
     rows = ensemble.read("e", stacked()).rows("test")
-    wanted = ensemble.scores(evidence.majority(rows, majority), "drop")["Accuracy"]
+    wanted = ensemble.scores(baselines.majority(rows, majority), "drop")["Accuracy"]
     scores = pd.read_csv(stacked() / "scores.csv", index_col="name")
     assert scores.loc["majority baseline", "Accuracy"] == pytest.approx(wanted)

@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-import events
-import seconds
+from evaluation.highlights import intervals
+from evaluation.highlights import scores as highlight_scores
 from utils import UserError
 
 examples = settings(deadline=None, max_examples=40)
@@ -65,10 +65,10 @@ def value(found: dict, name: str) -> float:
     return found[name]["value"]
 
 
-@pytest.mark.parametrize("module", [events, seconds])
+@pytest.mark.parametrize("module", [intervals, highlight_scores])
 def test_the_examples_run(module):
     result = doctest.testmod(module)
-    assert not result.failed and (result.attempted or module is events)
+    assert not result.failed and (result.attempted or module is intervals)
 
 
 # --- scores -----------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_the_examples_run(module):
 def test_pooled_scores_equal_scikit_learn_and_scipy(seed, levels):
     frame = drawn(seed, levels=levels)
     truth, score, share = frame.highlight_true, frame.highlight, mean_of_marks(frame)
-    found = events.scores(frame, threshold=0.5)
+    found = intervals.scores(frame, threshold=0.5)
     expected = {
         "average_precision": sk.average_precision_score(truth, score),
         "roc_auc": sk.roc_auc_score(truth, score),
@@ -97,9 +97,9 @@ def test_pooled_scores_equal_scikit_learn_and_scipy(seed, levels):
 @given(SEEDS)
 def test_scores_by_video_are_the_mean_of_those_of_each_video_alone(seed):
     frame = drawn(seed, videos=3, levels=8)
-    found = events.scores(frame, 0.5, 0.2)
+    found = intervals.scores(frame, 0.5, 0.2)
     for name in ("average_precision", "f1", "f1_budget", "kendall", "spearman", "positive_rate"):
-        alone = [value(events.scores(p, 0.5, 0.2), name) for _, p in frame.groupby("dialogue")]
+        alone = [value(intervals.scores(p, 0.5, 0.2), name) for _, p in frame.groupby("dialogue")]
         assert found[name]["video_mean"] == pytest.approx(np.nanmean(alone))
         assert found[name]["video_n"] == np.isfinite(alone).sum()
 
@@ -115,14 +115,14 @@ def test_f1_with_a_budget_selects_the_best_of_each_video_and_of_equal_ones_the_f
         best = part.sort_values("highlight", ascending=False, kind="stable")
         chosen[best.index[: round(budget * len(part))]] = True
     expected = sk.f1_score(frame.highlight_true, chosen, zero_division=0)
-    assert value(events.scores(frame, budget=budget), "f1_budget") == pytest.approx(expected)
+    assert value(intervals.scores(frame, budget=budget), "f1_budget") == pytest.approx(expected)
 
 
 @examples
 @given(SEEDS)
 def test_a_perfect_score_has_average_precision_and_auc_one(seed):
     frame = drawn(seed)
-    found = events.scores(frame.assign(highlight=frame.highlight_true), threshold=1.0)
+    found = intervals.scores(frame.assign(highlight=frame.highlight_true), threshold=1.0)
     assert [value(found, name) for name in ("average_precision", "roc_auc", "f1")] == [1, 1, 1]
 
 
@@ -130,7 +130,7 @@ def test_a_perfect_score_has_average_precision_and_auc_one(seed):
 @given(SEEDS, st.floats(0, 1))
 def test_a_constant_score_has_the_rate_as_average_precision_and_auc_one_half(seed, constant):
     frame = drawn(seed)
-    found = events.scores(frame.assign(highlight=constant))
+    found = intervals.scores(frame.assign(highlight=constant))
     assert value(found, "average_precision") == pytest.approx(frame.highlight_true.mean())
     assert value(found, "roc_auc") == 0.5
     assert math.isnan(value(found, "kendall")) and math.isnan(value(found, "spearman"))
@@ -141,7 +141,7 @@ def test_a_constant_score_has_the_rate_as_average_precision_and_auc_one_half(see
 def test_a_monotone_transform_changes_no_score_of_a_ranking(seed):
     frame = drawn(seed, levels=12)
     other = frame.assign(highlight=stats.rankdata(frame.highlight) / (len(frame) + 1))
-    before, after = events.scores(frame), events.scores(other)
+    before, after = intervals.scores(frame), intervals.scores(other)
     for name in (*RANKS, "f1_budget"):
         for key in ("value", "video_mean"):
             assert after[name][key] == pytest.approx(before[name][key], nan_ok=True)
@@ -152,9 +152,9 @@ def test_a_monotone_transform_changes_no_score_of_a_ranking(seed):
 def test_the_order_of_rows_and_videos_changes_nothing_at_all(seed):
     frame = drawn(seed, levels=6)
     shuffled = frame.sample(frac=1, random_state=seed % 2**32)
-    summaries = [events.summary(each, 0.5, resamples=50) for each in (frame, shuffled)]
+    summaries = [intervals.summary(each, 0.5, resamples=50) for each in (frame, shuffled)]
     assert summaries[0] == summaries[1]
-    assert events.threshold(frame) == events.threshold(shuffled)
+    assert intervals.threshold(frame) == intervals.threshold(shuffled)
 
 
 def test_a_dict_of_arrays_is_a_table_too_and_is_not_changed():
@@ -162,7 +162,9 @@ def test_a_dict_of_arrays_is_a_table_too_and_is_not_changed():
     arrays = {name: frame[name].to_numpy().copy() for name in frame}
     for array in arrays.values():
         array.flags.writeable = False
-    assert events.summary(arrays, 0.5, resamples=20) == events.summary(frame, 0.5, resamples=20)
+    assert intervals.summary(arrays, 0.5, resamples=20) == intervals.summary(
+        frame, 0.5, resamples=20
+    )
 
 
 def test_a_video_in_which_a_score_is_undefined_is_named_and_not_counted():
@@ -173,7 +175,7 @@ def test_a_video_in_which_a_score_is_undefined_is_named_and_not_counted():
             table([0.3, 0.4], [1, 1], "1;1", "everything"),
         ]
     )
-    found = events.scores(frame, threshold=0.25)
+    found = intervals.scores(frame, threshold=0.25)
     assert found["roc_auc"]["undefined"] == ["everything", "nothing"]
     assert found["average_precision"]["undefined"] == ["nothing"]
     assert found["f1"]["undefined"] == ["nothing"] and found["f1"]["video_n"] == 2
@@ -183,17 +185,17 @@ def test_a_video_in_which_a_score_is_undefined_is_named_and_not_counted():
 
 def test_no_rows_and_no_positives_have_no_score():
     for frame in (drawn(0).iloc[:0], drawn(0).assign(highlight_true=0.0)):
-        found = events.scores(frame, 0.5)
+        found = intervals.scores(frame, 0.5)
         for name in ("average_precision", "roc_auc", "f1", "f1_budget"):
             assert math.isnan(value(found, name)) and found[name]["video_n"] == 0
-        json.dumps(events.summary(frame, 0.5, resamples=10), allow_nan=False)
+        json.dumps(intervals.summary(frame, 0.5, resamples=10), allow_nan=False)
 
 
 def test_rows_without_prediction_or_truth_are_left_out_and_counted():
     frame = drawn(3)
     kept = frame.iloc[10:]
     frame.loc[:4, "highlight"], frame.loc[5:9, "highlight_true"] = np.nan, np.nan
-    found, alone = (events.summary(each, 0.5, resamples=20) for each in (frame, kept))
+    found, alone = (intervals.summary(each, 0.5, resamples=20) for each in (frame, kept))
     assert found["n"].pop("without") == 10 and alone["n"].pop("without") == 0
     assert found == alone
 
@@ -202,12 +204,12 @@ def test_seconds_without_marks_count_only_where_no_annotator_is_asked():
     frame = drawn(4)
     first = frame.dialogue == "유튜브_0"
     unknown = frame.assign(marks=frame.marks.mask(first, np.nan))
-    found = events.scores(unknown)
+    found = intervals.scores(unknown)
     assert found["kendall"]["n"] == (~first).sum() and found["roc_auc"]["n"] == len(frame)
     assert found["kendall"]["undefined"] == ["유튜브_0"]
     expected = stats.kendalltau(frame.highlight[~first], mean_of_marks(frame[~first])).statistic
     assert value(found, "kendall") == pytest.approx(expected)
-    assert value(found, "roc_auc") == value(events.scores(frame), "roc_auc")
+    assert value(found, "roc_auc") == value(intervals.scores(frame), "roc_auc")
 
 
 def test_marks_of_one_annotator_that_a_csv_made_numbers_are_read(tmp_path):
@@ -216,13 +218,13 @@ def test_marks_of_one_annotator_that_a_csv_made_numbers_are_read(tmp_path):
     frame.to_csv(tmp_path / "predictions.csv", index=False)
     again = pd.read_csv(tmp_path / "predictions.csv")
     assert again.marks.dtype == float
-    expected = events.summary(frame, 0.5, resamples=20)
-    assert events.summary(again, 0.5, resamples=20) == expected
+    expected = intervals.summary(frame, 0.5, resamples=20)
+    assert intervals.summary(again, 0.5, resamples=20) == expected
     assert expected["scores"]["kendall"]["undefined"] == ["유튜브_3"]
 
 
 def test_a_second_is_positive_from_one_half_on():
-    found = events.scores(table([0.1, 0.2, 0.3, 0.4], [0, 1 / 3, 0.5, 1]))
+    found = intervals.scores(table([0.1, 0.2, 0.3, 0.4], [0, 1 / 3, 0.5, 1]))
     assert value(found, "positive_rate") == 0.5 and value(found, "roc_auc") == 1
 
 
@@ -241,13 +243,13 @@ def test_a_table_that_cannot_be_is_refused(column, wrong, message):
     frame = table([0.1, 0.2, 0.3], [0, 1, 0], "0;1").astype({"marks": object, "segment": object})
     frame.loc[1, column] = wrong
     with pytest.raises(UserError, match=message):
-        events.scores(frame)
+        intervals.scores(frame)
 
 
 @pytest.mark.parametrize("budget", [0, -0.1, 1.5, math.nan])
 def test_a_budget_that_is_no_share_is_refused(budget):
     with pytest.raises(UserError, match="a budget must be a share of the video"):
-        events.scores(drawn(0), budget=budget)
+        intervals.scores(drawn(0), budget=budget)
 
 
 # --- the threshold ----------------------------------------------------------------------------
@@ -258,32 +260,32 @@ def test_a_budget_that_is_no_share_is_refused(budget):
 def test_the_threshold_has_the_best_f1_of_all_and_is_the_highest_of_equal_ones(seed, levels):
     frame = drawn(seed, videos=2, length=15, levels=levels)
     tried = sorted(frame.highlight.unique(), reverse=True)
-    f1 = [value(events.scores(frame, t), "f1") for t in tried]
-    assert events.threshold(frame) == tried[int(np.argmax(f1))]
+    f1 = [value(intervals.scores(frame, t), "f1") for t in tried]
+    assert intervals.threshold(frame) == tried[int(np.argmax(f1))]
 
 
 def test_equal_probabilities_are_selected_together_when_a_threshold_is_sought():
-    assert events.threshold(table([0.9, 0.5, 0.5, 0.5, 0.5, 0.5], [1, 1, 0, 0, 0, 0])) == 0.9
+    assert intervals.threshold(table([0.9, 0.5, 0.5, 0.5, 0.5, 0.5], [1, 1, 0, 0, 0, 0])) == 0.9
 
 
 def test_of_equally_good_thresholds_the_highest_is_taken():
-    assert events.threshold(table([0.9, 0.5, 0.4, 0.3], [1, 0, 0, 1])) == 0.9
+    assert intervals.threshold(table([0.9, 0.5, 0.4, 0.3], [1, 0, 0, 1])) == 0.9
 
 
 def test_there_is_no_threshold_without_validation_rows_or_without_positives():
-    assert events.threshold(None) is None
-    assert events.threshold(drawn(0).iloc[:0]) is None
-    assert events.threshold(drawn(0).assign(highlight_true=0.0)) is None
+    assert intervals.threshold(None) is None
+    assert intervals.threshold(drawn(0).iloc[:0]) is None
+    assert intervals.threshold(drawn(0).assign(highlight_true=0.0)) is None
 
 
 def test_without_a_threshold_there_is_no_f1_at_one():
-    found = events.summary(drawn(0), None, resamples=20)
+    found = intervals.summary(drawn(0), None, resamples=20)
     assert (
         found["scores"]["f1"]["value"] is None and found["scores"]["selected_rate"]["low"] is None
     )
     assert found["beats_always_positive"] is None is found["surely_beats_always_positive"]
     assert found["scores"]["f1_budget"]["value"] > 0
-    assert any("not known" in line for line in events.lines(found))
+    assert any("not known" in line for line in intervals.lines(found))
 
 
 # --- baselines ----------------------------------------------------------------------------------
@@ -291,7 +293,7 @@ def test_without_a_threshold_there_is_no_f1_at_one():
 
 def test_everything_is_a_highlight_equals_scikit_learn_on_ones():
     frame = drawn(5)
-    found = events.baselines(frame)["always_positive"]
+    found = intervals.baselines(frame)["always_positive"]
     ones = np.ones(len(frame))
     assert value(found, "f1") == pytest.approx(sk.f1_score(frame.highlight_true, ones))
     expected = sk.average_precision_score(frame.highlight_true, ones)
@@ -303,7 +305,7 @@ def test_everything_is_a_highlight_equals_scikit_learn_on_ones():
 
 def test_what_tells_nothing_has_no_auc_where_a_class_is_missing():
     for truth in (0.0, 1.0):
-        found = events.baselines(drawn(0).assign(highlight_true=truth))
+        found = intervals.baselines(drawn(0).assign(highlight_true=truth))
         assert math.isnan(value(found["always_positive"], "roc_auc"))
         assert math.isnan(found["random"]["roc_auc"]["video_mean"])
 
@@ -313,13 +315,13 @@ def test_the_expected_average_precision_of_chance_is_the_mean_over_all_orders(n)
     for positives in range(1, n + 1):
         ranks = itertools.combinations(range(1, n + 1), positives)
         every = [np.mean([(i + 1) / rank for i, rank in enumerate(found)]) for found in ranks]
-        assert events.random_average_precision(n, positives) == pytest.approx(np.mean(every))
-    assert np.isnan(events.random_average_precision(n, 0))
+        assert intervals.random_average_precision(n, positives) == pytest.approx(np.mean(every))
+    assert np.isnan(intervals.random_average_precision(n, 0))
 
 
 def test_expected_scores_of_chance_are_the_means_of_many_draws():
     frame = drawn(6, length=20)
-    found = events.baselines(frame, 0.7, 0.3)["random"]
+    found = intervals.baselines(frame, 0.7, 0.3)["random"]
     draw = np.random.default_rng(0)
     truth, video = frame.highlight_true.to_numpy(), frame.dialogue.to_numpy()
     taken = (frame.highlight >= 0.7).groupby(video).transform("sum")
@@ -338,10 +340,10 @@ def test_the_first_and_the_middle_seconds_of_each_video_are_baselines():
     truth = np.zeros(20)
     truth[[0, 1, 8, 9, 10, 11]] = 1
     frame = pd.concat([table(0.5, truth, video="a"), table(0.5, truth, video="b")])
-    found = events.baselines(frame, budget=0.2)
+    found = intervals.baselines(frame, budget=0.2)
     assert value(found["start"], "f1_budget") == pytest.approx(2 * 2 / (4 + 6))
     assert value(found["middle"], "f1_budget") == pytest.approx(2 * 4 / (4 + 6))
-    assert value(events.scores(frame, budget=0.2), "f1_budget") == value(
+    assert value(intervals.scores(frame, budget=0.2), "f1_budget") == value(
         found["start"], "f1_budget"
     )
 
@@ -353,9 +355,9 @@ def test_the_first_and_the_middle_seconds_of_each_video_are_baselines():
 @given(SEEDS, st.sampled_from([0, 5]))
 def test_resamples_equal_scoring_the_drawn_videos_one_resample_at_a_time(seed, levels):
     frame = drawn(seed, levels=levels)
-    rows = events.seconds_of(frame)
-    counts = events.evidence.draws(rows.video, 8, seed)
-    found = events.values(rows, 0.5, 0.2, counts)
+    rows = intervals.seconds_of(frame)
+    counts = intervals.evidence.draws(rows.video, 8, seed)
+    found = intervals.values(rows, 0.5, 0.2, counts)
     for resample, count in enumerate(counts):
         parts = [
             frame[frame.dialogue == name].assign(
@@ -365,26 +367,26 @@ def test_resamples_equal_scoring_the_drawn_videos_one_resample_at_a_time(seed, l
             for name, times in zip(rows.names, count, strict=True)
             for copy in range(times)
         ]
-        direct = events.scores(pd.concat(parts), 0.5, 0.2)
-        for name in events.SCORES:
+        direct = intervals.scores(pd.concat(parts), 0.5, 0.2)
+        for name in intervals.SCORES:
             expected = pytest.approx(value(direct, name), abs=1e-9, nan_ok=True)
             assert found[name][resample] == expected, name
 
 
 def test_the_memory_limit_changes_no_resample(monkeypatch):
     frame = drawn(2)
-    before = events.bootstrap(frame, 0.5, resamples=40)
-    monkeypatch.setattr(seconds, "CELLS", 3 * len(frame))
-    assert events.bootstrap(frame, 0.5, resamples=40) == before
+    before = intervals.bootstrap(frame, 0.5, resamples=40)
+    monkeypatch.setattr(highlight_scores, "CELLS", 3 * len(frame))
+    assert intervals.bootstrap(frame, 0.5, resamples=40) == before
 
 
 def test_the_intervals_are_percentiles_of_the_resampled_scores():
     frame = drawn(0)
     frame.loc[frame.dialogue == "유튜브_2", "highlight_true"] = 0.0  # no AUC there
-    rows = events.seconds_of(frame)
-    counts = events.evidence.draws(rows.video, 200, 3)
-    found = events.bootstrap(frame, 0.5, resamples=200, seed=3)["roc_auc"]
-    many = events.values(rows, 0.5, 0.15, counts)["roc_auc"]
+    rows = intervals.seconds_of(frame)
+    counts = intervals.evidence.draws(rows.video, 200, 3)
+    found = intervals.bootstrap(frame, 0.5, resamples=200, seed=3)["roc_auc"]
+    many = intervals.values(rows, 0.5, 0.15, counts)["roc_auc"]
     ends = np.nanpercentile(many, [2.5, 97.5])
     assert (found["low"], found["high"]) == pytest.approx(tuple(ends))
     each = [
@@ -400,7 +402,7 @@ def test_the_intervals_are_percentiles_of_the_resampled_scores():
 
 
 def test_one_video_has_scores_but_no_interval():
-    found = events.summary(drawn(0, videos=1), 0.5, resamples=20)
+    found = intervals.summary(drawn(0, videos=1), 0.5, resamples=20)
     assert found["scores"]["roc_auc"]["value"] > 0.5
     assert found["scores"]["roc_auc"]["low"] is found["interval_excludes_rate"] is None
     assert found["beats_always_positive"] is not None
@@ -408,10 +410,11 @@ def test_one_video_has_scores_but_no_interval():
 
 def test_two_models_are_compared_on_the_same_drawn_videos():
     a, b = drawn(1, videos=8), drawn(1, videos=8).assign(highlight=drawn(2, videos=8).highlight)
-    found = events.paired(a, b, resamples=300, seed=4)
-    counts = events.evidence.draws(events.seconds_of(a).video, 300, 4)
+    found = intervals.paired(a, b, resamples=300, seed=4)
+    counts = intervals.evidence.draws(intervals.seconds_of(a).video, 300, 4)
     many = [
-        events.values(events.seconds_of(t), None, 0.15, counts)["average_precision"] for t in (a, b)
+        intervals.values(intervals.seconds_of(t), None, 0.15, counts)["average_precision"]
+        for t in (a, b)
     ]
     assert (found["low"], found["high"]) == pytest.approx(
         tuple(np.percentile(many[0] - many[1], [2.5, 97.5]))
@@ -419,7 +422,7 @@ def test_two_models_are_compared_on_the_same_drawn_videos():
     beyond = min((many[0] <= many[1]).sum(), (many[0] >= many[1]).sum())
     assert found["p"] == pytest.approx(2 * (1 + beyond) / 301)
     assert found["difference"] == found["a"] - found["b"] > 0
-    assert found["a"] == value(events.scores(a), "average_precision")
+    assert found["a"] == value(intervals.scores(a), "average_precision")
     score = sk.average_precision_score
     ap = [
         [score(part.highlight_true, part.highlight) for _, part in each.groupby("dialogue")]
@@ -435,10 +438,10 @@ def test_two_models_are_compared_on_the_same_drawn_videos():
 
 def test_a_model_does_not_differ_from_itself_and_swapping_two_turns_the_sign():
     a, b = drawn(1), drawn(1).assign(highlight=drawn(9).highlight)
-    same = events.paired(a, a, resamples=50)
+    same = intervals.paired(a, a, resamples=50)
     assert same["difference"] == same["low"] == same["high"] == 0 and same["p"] == 1
     assert same["video"]["p"] == 1 and same["video"]["better"] == 0
-    one, other = events.paired(a, b, resamples=50), events.paired(b, a, resamples=50)
+    one, other = intervals.paired(a, b, resamples=50), intervals.paired(b, a, resamples=50)
     assert (one["low"], one["high"]) == (-other["high"], -other["low"])
     assert one["p"] == other["p"]
 
@@ -446,22 +449,22 @@ def test_a_model_does_not_differ_from_itself_and_swapping_two_turns_the_sign():
 def test_each_of_two_models_has_its_own_threshold():
     a = drawn(1)
     half = a.assign(highlight=a.highlight / 2)
-    found = events.paired(a, half, "f1", (0.5, 0.25), resamples=20)
+    found = intervals.paired(a, half, "f1", (0.5, 0.25), resamples=20)
     assert found["difference"] == 0 and found["a"] > 0
-    assert events.paired(a, half, "f1", (0.5, 0.5), resamples=20)["difference"] != 0
+    assert intervals.paired(a, half, "f1", (0.5, 0.5), resamples=20)["difference"] != 0
 
 
 def test_several_comparisons_are_corrected_by_holm():
     scores = {"a": drawn(1), "b": drawn(7), "c": drawn(8)}
     tables = {n: drawn(1).assign(highlight=frame.highlight) for n, frame in scores.items()}
-    found = events.compared(tables, resamples=99)
+    found = intervals.compared(tables, resamples=99)
     assert [(pair["a"], pair["b"]) for pair in found] == [("a", "b"), ("a", "c"), ("b", "c")]
     for tests in ([p["comparison"] for p in found], [p["comparison"]["video"] for p in found]):
         p = np.array([test["p"] for test in tests])
         order = np.argsort(p, kind="stable")
         expected = np.minimum(np.maximum.accumulate(p[order] * [3, 2, 1]), 1)
         assert np.array([test["p_holm"] for test in tests])[order] == pytest.approx(expected)
-    first = events.compared(tables, pairs=[("a", "b")], resamples=99)[0]["comparison"]
+    first = intervals.compared(tables, pairs=[("a", "b")], resamples=99)[0]["comparison"]
     assert first["p_holm"] == first["p"] == found[0]["comparison"]["p"]
 
 
@@ -470,24 +473,24 @@ def test_models_of_other_seconds_truth_or_scores_are_refused():
     with pytest.raises(
         UserError, match="same seconds; the first has 126 of 4 videos, the second 125"
     ):
-        events.paired(a, a.iloc[1:])
+        intervals.paired(a, a.iloc[1:])
     turned = a.assign(
         highlight_true=np.where(a.index == 40, 1 - a.highlight_true, a.highlight_true)
     )
     with pytest.raises(UserError, match=r"differs in 1 seconds, the first is 유튜브_1#00010"):
-        events.paired(a, turned)
+        intervals.paired(a, turned)
     fewer = a.assign(marks=a.marks.str[:3])
     with pytest.raises(UserError, match="both runs need the same truth"):
-        events.paired(a, fewer)
+        intervals.paired(a, fewer)
     with pytest.raises(UserError, match="no score 'ap'; there are: average_precision"):
-        events.paired(a, a, "ap")
+        intervals.paired(a, a, "ap")
 
 
 @pytest.mark.parametrize(("videos", "length", "limit"), [(32, 60, 4), (4, 900, 12)])
 def test_intervals_are_fast(videos, length, limit):
     frame = drawn(0, videos, length)
     start = time.process_time()
-    events.bootstrap(frame, 0.5)
+    intervals.bootstrap(frame, 0.5)
     assert time.process_time() - start < limit
 
 
@@ -495,11 +498,11 @@ def test_intervals_are_fast(videos, length, limit):
 
 
 @pytest.mark.parametrize("annotators", [3, 4])
-@pytest.mark.parametrize("rule", list(events.RULES))
+@pytest.mark.parametrize("rule", list(intervals.RULES))
 def test_human_agreement_equals_leaving_each_annotator_out_by_hand(rule, annotators):
     frame = drawn(8, annotators=annotators)
     marks = np.array([[int(m) for m in text.split(";")] for text in frame.marks])
-    found = events.human(frame, rule)
+    found = intervals.human(frame, rule)
     f1, tau, rho, model = [], [], [], []
     for j in range(annotators):
         others = np.delete(marks, j, 1)
@@ -528,9 +531,9 @@ def test_human_agreement_equals_leaving_each_annotator_out_by_hand(rule, annotat
 def test_a_model_that_copies_an_annotator_agrees_with_the_others_as_he_does():
     frame = drawn(8, annotators=2)
     frame["highlight"] = [float(text[0]) for text in frame.marks]
-    found = events.human(frame)
-    rows = events.seconds_of(frame)
-    own, model = events._left_out(rows, np.ones(len(frame), bool), 0, "union")["f1"]
+    found = intervals.human(frame)
+    rows = intervals.seconds_of(frame)
+    own, model = intervals._left_out(rows, np.ones(len(frame), bool), 0, "union")["f1"]
     assert own == model and found["f1"]["mean"] == pytest.approx(own)
 
 
@@ -538,10 +541,10 @@ def test_videos_with_fewer_than_two_annotators_are_named_and_left_out():
     both = pd.concat(
         [drawn(1, videos=2), drawn(2, videos=1, annotators=1).assign(dialogue="alone")]
     )
-    found, expected = events.human(both), events.human(drawn(1, videos=2))
+    found, expected = intervals.human(both), intervals.human(drawn(1, videos=2))
     assert found.pop("undefined") == ["alone"] and expected.pop("undefined") == []
     assert found == expected
-    nobody = events.human(drawn(1, annotators=1))
+    nobody = intervals.human(drawn(1, annotators=1))
     assert nobody["videos"] == nobody["annotators"] == 0 and len(nobody["undefined"]) == 4
     assert math.isnan(nobody["f1"]["mean"]) and math.isnan(nobody["kendall"]["high"])
 
@@ -553,7 +556,7 @@ def test_videos_may_have_different_numbers_of_annotators():
             table([0.4, 0.5], [0, 1], ["0;0", "0;1"], "two"),
         ]
     )
-    found = events.human(frame)
+    found = intervals.human(frame)
     first = sk.f1_score([1, 0, 1, 0, 1], [1, 0, 1, 0, 0])
     second = sk.f1_score([1, 0, 1, 0, 0], [1, 0, 0, 0, 1])
     third = sk.f1_score([1, 0, 1], [0, 0, 1])
@@ -563,7 +566,7 @@ def test_videos_may_have_different_numbers_of_annotators():
 
 def test_an_unknown_rule_is_refused():
     with pytest.raises(UserError, match="no label rule 'any'; there are: union, majority, mean"):
-        events.human(drawn(0), "any")
+        intervals.human(drawn(0), "any")
 
 
 # --- what would be cut ----------------------------------------------------------------------------
@@ -574,23 +577,23 @@ def test_the_overlap_is_that_of_each_videos_spans_with_its_true_seconds():
     truth[4:8] = 1
     score = np.roll(truth, 1) * 0.8 + 0.1
     frame = pd.concat([table(truth, truth, video="right"), table(score, truth, video="late")])
-    found = events.overlap(frame.iloc[::-1], smoothing=1)
+    found = intervals.overlap(frame.iloc[::-1], smoothing=1)
     assert found == {"late": 3 / 5, "right": 1.0}
-    assert events.overlap(frame, budget=0.4, smoothing=1)["right"] == 4 / 8
-    assert events.overlap(frame, threshold=0.5, smoothing=1) == found
+    assert intervals.overlap(frame, budget=0.4, smoothing=1)["right"] == 4 / 8
+    assert intervals.overlap(frame, threshold=0.5, smoothing=1) == found
 
 
 def test_a_second_that_is_missing_is_never_true_and_keeps_its_place():
     truth = np.array([0, 1, 1, 1, 0, 0, 0, 0, 1, 1])
     frame = table(truth * 0.9, truth).drop(index=[4, 5])
-    assert events.overlap(frame, threshold=0.5, smoothing=1, clip=1) == {"v": 1.0}
+    assert intervals.overlap(frame, threshold=0.5, smoothing=1, clip=1) == {"v": 1.0}
 
 
 def test_a_video_without_highlights_has_no_overlap_with_its_own_share():
     frame = pd.concat([table([0.5] * 9, [0] * 9, video="none"), table([0.5] * 9, [1] * 9)])
-    found = events.overlap(frame)
+    found = intervals.overlap(frame)
     assert math.isnan(found["none"]) and found["v"] == 1
-    assert events.overlap(frame, budget=0.5)["none"] == 0
+    assert intervals.overlap(frame, budget=0.5)["none"] == 0
 
 
 # --- the part of result.json ----------------------------------------------------------------------
@@ -600,18 +603,18 @@ def test_a_report_says_that_everything_is_a_highlight_was_not_beaten():
     """The published system: its threshold selects nearly everything, its ranking is chance."""
     frame = drawn(1, videos=8, length=60, skill=0)
     frame["highlight"] = np.random.default_rng(0).uniform(0.3, 0.4, len(frame))
-    found = events.summary(frame, events.threshold(frame), resamples=300)
+    found = intervals.summary(frame, intervals.threshold(frame), resamples=300)
     best = found["scores"]["f1"]
     always = best["baselines"]["always_positive"]["value"]
     assert best["value"] == pytest.approx(always, abs=0.03)
     assert found["interval_excludes_rate"] is False and not found["surely_beats_always_positive"]
-    chance = events.summary(frame, 0.38, resamples=300)
+    chance = intervals.summary(frame, 0.38, resamples=300)
     assert chance["beats_always_positive"] is False
-    assert any("NO" in line and "everything" in line for line in events.lines(chance))
+    assert any("NO" in line and "everything" in line for line in intervals.lines(chance))
 
 
 def test_a_report_says_that_a_good_model_beats_everything_is_a_highlight():
-    found = events.summary(drawn(1, videos=8, length=60), 0.6, resamples=300)
+    found = intervals.summary(drawn(1, videos=8, length=60), 0.6, resamples=300)
     above = found["above"]
     assert found["interval_excludes_rate"] and found["surely_beats_always_positive"]
     assert above["average_precision"]["difference"] == pytest.approx(
@@ -622,12 +625,12 @@ def test_a_report_says_that_a_good_model_beats_everything_is_a_highlight():
         found["scores"]["f1"]["value"] - baseline["value"]
     )
     assert above["average_precision"]["video"]["better"] == 8
-    assert all("NO" not in line for line in events.lines(found))
+    assert all("NO" not in line for line in intervals.lines(found))
 
 
 def test_a_video_beats_chance_only_above_what_chance_expects_of_so_few_seconds():
     frame = pd.concat([table([0.9, 0.5, 0.1], [0, 1, 0], video=f"v{i}") for i in range(4)])
-    video = events.summary(frame, resamples=20)["above"]["average_precision"]["video"]
+    video = intervals.summary(frame, resamples=20)["above"]["average_precision"]["video"]
     assert video["difference"] == pytest.approx(1 / 2 - (1 + 1 / 2 + 1 / 3) / 3)
 
 
@@ -637,31 +640,33 @@ def test_the_summary_is_json_without_nan_and_its_lines_fit_a_console():
         (drawn(1, videos=1, annotators=1), None),
         (drawn(0)[:0], 0.5),
     ):
-        found = events.summary(frame, t, resamples=20)
+        found = intervals.summary(frame, t, resamples=20)
         assert json.loads(json.dumps(found, allow_nan=False)) == found
-        for line in events.lines(found):
+        for line in intervals.lines(found):
             wide = sum(unicodedata.east_asian_width(c) in "WF" for c in line)
             assert len(line) + wide <= 80 and "None" not in line and "nan" not in line
 
 
 def test_the_rule_of_a_summary_is_that_of_its_annotators():
     frame = drawn(1, annotators=4)
-    found = events.summary(frame, rule="majority", resamples=10)
-    assert found["rule"] == "majority" and found["human"] == events.human(frame, "majority")
-    assert found["human"] != events.human(frame, "union")
+    found = intervals.summary(frame, rule="majority", resamples=10)
+    assert found["rule"] == "majority" and found["human"] == intervals.human(frame, "majority")
+    assert found["human"] != intervals.human(frame, "union")
 
 
 def test_every_score_of_the_summary_stands_beside_its_interval_and_baselines():
-    found = events.summary(drawn(1), 0.5, resamples=100)
-    assert list(found["scores"]) == list(events.SCORES)
+    found = intervals.summary(drawn(1), 0.5, resamples=100)
+    assert list(found["scores"]) == list(intervals.SCORES)
     for name, score in found["scores"].items():
         assert score["low"] <= score["value"] <= score["high"], name
-        assert events.SCORES[name].low <= score["value"] <= events.SCORES[name].high
+        assert intervals.SCORES[name].low <= score["value"] <= intervals.SCORES[name].high
     f1 = found["scores"]["f1_budget"]["baselines"]
     assert set(f1) == {"random", "start", "middle"}
     assert set(found["scores"]["f1"]["baselines"]) == {"always_positive", "random"}
 
 
 def test_the_same_seed_gives_the_same_summary_and_another_one_other_intervals():
-    first, again, other = (events.summary(drawn(1), 0.5, seed=s, resamples=50) for s in (1, 1, 2))
+    first, again, other = (
+        intervals.summary(drawn(1), 0.5, seed=s, resamples=50) for s in (1, 1, 2)
+    )
     assert first == again and first["scores"]["f1"]["low"] != other["scores"]["f1"]["low"]

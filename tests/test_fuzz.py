@@ -33,13 +33,13 @@ from test_report import log_lines, make_run, predictions
 from test_security import SMALL, within
 
 import constants
-import evidence
 import main
 import model
 import report
-import summary
 from corpora import kemdy19, kemdy19_2022, preparation
 from corpora.preparation import files, transcripts
+from evaluation import bootstrap, result
+from evaluation.predictions import read_predictions
 from features.signal import vectors_2022
 from features.store import extraction
 from utils import UserError
@@ -528,8 +528,8 @@ def test_a_damaged_wav(changes, corpus):
 @pytest.fixture
 def hasty(monkeypatch) -> None:
     """No pictures, and few resamples: they take longer than all the rest."""
-    draws = evidence.draws
-    monkeypatch.setattr(evidence, "draws", lambda groups, resamples, seed: draws(groups, 10, seed))
+    draws = bootstrap.draws
+    monkeypatch.setattr(bootstrap, "draws", lambda groups, resamples, seed: draws(groups, 10, seed))
     monkeypatch.setattr(report, "png", lambda draw, inches, **grid: b"")
 
 
@@ -653,17 +653,17 @@ def test_predictions(rows, data, scored):
     table = list(csv.reader(io.StringIO(path.read_text(), "")))
     text = table_damaged(table[:8], rows)
     with changed(path, damaged(text, data) if data else text):
-        found = answers(report.read_predictions, path)
+        found = answers(read_predictions, path)
     if found is not None:
-        answers(lambda: summary.of(found, "drop", None, 1, 10))
-        answers(lambda: summary.of(found, "soft", None, 1, 10))
+        answers(lambda: result.summarise(found, "drop", None, 1, 10))
+        answers(lambda: result.summarise(found, "soft", None, 1, 10))
 
 
 def test_predictions_that_lack_cells_or_have_more_are_refused(scored):
     path = scored / "predictions.csv"
     for data in (path.read_bytes()[:-40], path.read_bytes() + b"x," * 40 + b"\n"):
         with changed(path, data), pytest.raises(UserError, match="needs 28 columns"):
-            report.read_predictions(path)
+            read_predictions(path)
 
 
 @given(name=st.sampled_from(["result.json", "configuration.json"]), changes=json_changed)

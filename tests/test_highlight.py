@@ -19,8 +19,8 @@ import constants
 import highlights
 import main
 import model as models
-import trials
 from commands import _clip, _watch
+from evaluation import finished_runs
 from media import video
 from utils import leaf, read_json, write_json
 
@@ -150,7 +150,7 @@ def test_runs_are_compared_by_video(made, place, capsys):
 
 
 def test_seeds_of_one_row_are_videos_of_their_own(made):
-    both = trials.read(made / "exp/both")
+    both = finished_runs.read(made / "exp/both")
     other = SimpleNamespace(
         folder=both.folder,
         configuration=both.configuration | {"seed": 7},

@@ -16,11 +16,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import dataset
-import leakage
 import main
 from corpora import kemdy19, preparation
 from corpora.preparation import transcripts
-from protocol import Split
+from evaluation import leakage
+from evaluation.splits import Split
 from utils import UserError
 
 TRAIN = [

@@ -8,24 +8,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import protocol
+from evaluation import splits
 from features.store.windows import window_indices
 from utils import UserError
 
 
 @pytest.mark.parametrize("words", [["[13,14]"], ["[13,", "14]"], ["13", "14"], ["[13, 14]"]])
 def test_sessions_are_read_in_every_way_they_are_written(words):
-    assert protocol.parse_sessions(words) == (13, 14)
+    assert splits.parse_sessions(words) == (13, 14)
 
 
 @pytest.mark.parametrize("words", [["abc"], ["[1-4]"], ["1.5"], ["-1"], ["[1,2", "x]"]])
 def test_sessions_that_are_no_numbers_are_refused(words):
     with pytest.raises(UserError, match="needs session numbers"):
-        protocol.parse_sessions(words)
+        splits.parse_sessions(words)
 
 
 def test_sessions_that_are_not_named_are_trained_on():
-    assert protocol.split([3, 1, 2, 2, 4], [2], [4]) == ((1, 3), (4,), (2,))
+    assert splits.split([3, 1, 2, 2, 4], [2], [4]) == ((1, 3), (4,), (2,))
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_sessions_that_are_not_named_are_trained_on():
 )
 def test_an_impossible_split_says_which_sessions_there_are(test, val, message):
     with pytest.raises(UserError, match=message) as error:
-        protocol.split([1, 2, 3], test, val)
+        splits.split([1, 2, 3], test, val)
     assert "1, 2, 3" in str(error.value)
 
 
@@ -68,13 +68,13 @@ SEED12 = {
 
 @pytest.mark.parametrize("count", SEED12)
 def test_the_shuffled_folds_are_the_published_ones(count):
-    folds = protocol.folds("seed12", range(count, 0, -1))
+    folds = splits.folds("seed12", range(count, 0, -1))
     assert [(fold.test, fold.val) for fold in folds] == SEED12[count]
     assert [fold.name for fold in folds] == [f"seed12-{number}" for number in range(5)]
 
 
 def test_five_folds_of_20_sessions_are_those_of_2022():
-    assert protocol.folds("folds5", range(1, 21)) == [
+    assert splits.folds("folds5", range(1, 21)) == [
         ("folds5-1", (1, 2, 3, 4), ()),
         ("folds5-2", (5, 6, 7, 8), ()),
         ("folds5-3", (9, 10, 11, 12), ()),
@@ -84,7 +84,7 @@ def test_five_folds_of_20_sessions_are_those_of_2022():
 
 
 def test_a_session_left_out_is_the_whole_fold():
-    assert protocol.folds("loso", [7, 3, 3]) == [("loso-3", (3,), ()), ("loso-7", (7,), ())]
+    assert splits.folds("loso", [7, 3, 3]) == [("loso-3", (3,), ()), ("loso-7", (7,), ())]
 
 
 SESSIONS = st.sets(st.integers(1, 99), min_size=5, max_size=41)
@@ -94,14 +94,14 @@ SESSIONS = st.sets(st.integers(1, 99), min_size=5, max_size=41)
 def test_folds_test_each_session_once_and_validate_on_none_of_them(name, sessions):
     if name == "seed12":
         sessions = set(range(100, 140))
-    folds = protocol.folds(name, sessions)
+    folds = splits.folds(name, sessions)
     assert sorted(s for fold in folds for s in fold.test) == sorted(sessions)
     sizes = [len(fold.test) for fold in folds]
     assert max(sizes) - min(sizes) <= 1 and len({fold.name for fold in folds}) == len(folds)
     if name != "seed12":
         assert [s for fold in folds for s in fold.test] == sorted(sessions)
     for fold in folds:
-        assert protocol.split(sessions, fold.test, fold.val).train
+        assert splits.split(sessions, fold.test, fold.val).train
         assert json.loads(json.dumps(fold)) == [fold.name, list(fold.test), list(fold.val)]
 
 
@@ -117,7 +117,7 @@ def test_folds_test_each_session_once_and_validate_on_none_of_them(name, session
 )
 def test_folds_that_cannot_be_made_are_refused(name, count, message):
     with pytest.raises(UserError, match=f"^{message}$"):
-        protocol.folds(name, range(count))
+        splits.folds(name, range(count))
 
 
 # --- windows -------------------------------------------------------------------------------------
@@ -139,4 +139,4 @@ def test_quarantined_and_unlabelled_rows_are_never_targets():
             "arousal": [3.0, 3.0, 2.0, np.nan],
         }
     )
-    assert protocol.is_target(rows).tolist() == [True, False, True, False]
+    assert splits.is_target(rows).tolist() == [True, False, True, False]

@@ -18,13 +18,13 @@ from huggingface_hub import ModelCard, ModelCardData
 from test_model import DAMAGES, LEAVES, Touch, predict, small, torch_bytes, windows
 
 import constants
-import events
 import main
 import model
 import record
 import report
 import utils
 from commands import _card, _origins, _portable, publish
+from evaluation.highlights import intervals
 from utils import UserError, read_json, write_json
 
 FILES = ["README.md", "config.json", "model.safetensors", "protocol.json", "result.json"]
@@ -501,7 +501,7 @@ def test_highlights_are_published_with_their_own_scores(configuration, tmp_path)
         "highlight": draw.random(40),
         "highlight_true": draw.integers(0, 2, 40).astype(float),
     }
-    found = events.summary(table, 0.5, resamples=20)
+    found = intervals.summary(table, 0.5, resamples=20)
     write_json(run / "result.json", {"highlight": found, "synthetic": True, "warnings": []})
     out = published(run, tmp_path / "out")
     card = card_of(out)

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import calibration
 import charts
 import metric
 import report
-import summary
 import wording
 from constants import EMOTIONS
+from evaluation import calibration
+from evaluation.predictions import read_predictions
+from evaluation.result import summarise
 from utils import UserError, rng
 
 EVIL = "<script>alert('x')</script>"
@@ -119,7 +120,7 @@ def make_run(
     """A run folder as run.py leaves it before the report."""
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "predictions.csv", index=False)
-    result = summary.of(table[table["set"] == "test"], ties, None, 42, 50)
+    result = summarise(table[table["set"] == "test"], ties, None, 42, 50)
     result |= {
         "synthetic": synthetic,
         "preparation": [
@@ -243,7 +244,7 @@ def test_validation_rows_are_not_shown(run, page):
 
 
 def test_the_surest_mistake_is_no_modal_label(run, page):
-    table = report.read_predictions(run / "predictions.csv")
+    table = read_predictions(run / "predictions.csv")
     rows = report.mistakes(table[table["set"] == "test"])
     assert rows[0]["segment"] in page.words()
     assert all(row["emotion"] not in row["emotion_true"].split(";") for row in rows)
@@ -499,7 +500,7 @@ def with_prior(folder: Path) -> dict:
     """The result of a run whose scores have the label prior beside the majority."""
     table, counts = predictions(412), [70, 60, 50, 40, 30, 20, 10]
     make_run(folder, table)
-    changed(folder, scores=summary.of(table, "drop", None, 42, 50, counts)["scores"])
+    changed(folder, scores=summarise(table, "drop", None, 42, 50, counts)["scores"])
     return result_of(folder)
 
 
@@ -609,7 +610,7 @@ def test_confusion_csv_has_the_truth_in_its_rows(run):
     report.write(run)
     table = pd.read_csv(run / "confusion.csv", index_col="truth")
     assert tuple(table.index) == tuple(table.columns) == EMOTIONS
-    tested = report.read_predictions(run / "predictions.csv").query("set == 'test'")
+    tested = read_predictions(run / "predictions.csv").query("set == 'test'")
     here = tested.query("emotion_true == 'disgust' and emotion == 'sad'")
     assert table.loc["disgust", "sad"] == len(here)
 
@@ -639,11 +640,7 @@ def test_importing_report_does_not_start_matplotlib():
 
 def test_a_segment_called_na_stays_a_text(tmp_path):
     folder = make_run(tmp_path / "run", predictions(3).assign(segment=["NA", "007", "null"]))
-    assert list(report.read_predictions(folder / "predictions.csv")["segment"]) == [
-        "NA",
-        "007",
-        "null",
-    ]
+    assert list(read_predictions(folder / "predictions.csv")["segment"]) == ["NA", "007", "null"]
 
 
 # --- bad files ------------------------------------------------------------------------------------
@@ -660,14 +657,14 @@ def test_predictions_without_a_column_name_it(tmp_path):
     path = tmp_path / "predictions.csv"
     predictions(3).drop(columns="p_3").to_csv(path, index=False)
     with pytest.raises(UserError, match="lacks the columns p_3; it has corpus, role"):
-        report.read_predictions(path)
+        read_predictions(path)
 
 
 def test_predictions_that_are_no_numbers_are_refused(tmp_path):
     path = tmp_path / "predictions.csv"
     predictions(3).assign(arousal="high").to_csv(path, index=False)
     with pytest.raises(UserError, match="needs numbers in p_0.*high"):
-        report.read_predictions(path)
+        read_predictions(path)
 
 
 @pytest.mark.parametrize("name", ["predictions.csv", "result.json", "configuration.json"])

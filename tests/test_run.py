@@ -16,13 +16,13 @@ import torch
 from test_mate import legacy_configuration, legacy_state, reference
 from test_mate import write as write_legacy
 
-import calibration
 import constants
 import dataset
 import main
 import record
 import run
 import training
+from evaluation import calibration
 from utils import UserError, leaf, write_json
 
 DATA = ["--data", "corpus", "--test_split", "[3,4]", "--text_encoder", "char-ngram"]

@@ -34,6 +34,7 @@ import model
 import report
 from corpora import kemdy19, kemdy19_2022, preparation
 from corpora.preparation import columns, files
+from evaluation.predictions import TEXTS, read_predictions
 from features import sentence
 from features.signal import vectors_2022
 from features.store import extraction
@@ -442,8 +443,8 @@ def page_with(word: str, folder: Path) -> str:
     result["preparation"] = [{"treatment": word, "reason": word, "count": 1}]
     result["by_kind"] = {word: {"n": 1, "uar": 0.5, "macro_f1": 0.5}}
     log = [log_lines(1)[0] | {f"loss/{word}": 1.0}]
-    rows = report.read_predictions(folder / "predictions.csv")
-    rows = rows.assign(**dict.fromkeys(report.TEXTS, word)).assign(emotion_true=f"!{word}")
+    rows = read_predictions(folder / "predictions.csv")
+    rows = rows.assign(**dict.fromkeys(TEXTS, word)).assign(emotion_true=f"!{word}")
     return report.page(run, result, rows, log, word)
 
 

@@ -17,11 +17,11 @@ import inference
 import loss
 import run
 import utils
+from evaluation.splits import Split
 from features.store import extraction
 from features.store.store import Store
 from features.store.windows import chunk_indices
 from metric import VOTES
-from protocol import Split
 
 
 def seconds(lengths: dict[str, int], known=True) -> pd.DataFrame:

@@ -12,10 +12,9 @@ import pytest
 import sklearn.metrics
 
 import dataset
-import evidence
 import main
-import protocol
-import summary
+from evaluation import alignment, splits
+from evaluation.result import summarise, trained
 from features.store import extraction
 from utils import UserError, leaf
 
@@ -216,10 +215,10 @@ def leaf_emotions() -> tuple[str, ...]:
 def test_rows_of_one_corpus_have_its_own_baseline_though_others_were_trained_on():
     table = predictions(["one"] * 4, ["sad", "sad", "happy", "sad"])
     classes = {"one": "sad", "other": "happy"}
-    found = summary.of(table, "drop", "happy", corpus_classes=classes, resamples=10)
+    found = summarise(table, "drop", "happy", corpus_classes=classes, resamples=10)
     assert found["scores"]["accuracy"]["baseline"] == 0.75 and "by_corpus" not in found
     table = predictions(["one", "one", "other", "other"], ["sad", "sad", "happy", "sad"])
-    found = summary.of(table, "drop", "happy", corpus_classes=classes, resamples=10)
+    found = summarise(table, "drop", "happy", corpus_classes=classes, resamples=10)
     assert found["scores"]["accuracy"]["baseline"] == 0.25  # together: what was said
     assert found["by_corpus"]["one"]["scores"]["accuracy"]["baseline"] == 1.0
     assert found["by_corpus"]["other"]["scores"]["accuracy"]["baseline"] == 0.5
@@ -288,12 +287,12 @@ def test_a_changed_added_corpus_stops_a_run_that_goes_on(place, capsys):
 
 
 def test_split_extra_keeps_what_is_not_named():
-    assert protocol.split_extra([3, 1, 2, 2], (2, 9), "a") == ((1, 3), (), (2,))
+    assert splits.split_extra([3, 1, 2, 2], (2, 9), "a") == ((1, 3), (), (2,))
 
 
 def test_the_bootstrap_does_not_mix_dialogues_of_two_corpora():
     table = predictions(["one", "other"], ["sad", "happy"]).assign(dialogue="same")
-    assert evidence.numbered(table, evidence.DIALOGUE).tolist() == [0, 1]
+    assert alignment.numbered(table, alignment.DIALOGUE).tolist() == [0, 1]
 
 
 def expected(truth: pd.Series, counts: dict[str, int]) -> float:
@@ -358,13 +357,13 @@ def test_a_folder_without_counts_by_corpus_has_no_prior_where_one_of_several_is_
         "class_counts": {"sad": 3, "happy": 1},
     }
     table = predictions(["one", "one", "other", "other"], ["sad", "sad", "happy", "sad"])
-    found = summary.of(table, "drop", resamples=10, **summary.trained(old))
+    found = summarise(table, "drop", resamples=10, **trained(old))
     assert found["scores"]["accuracy"]["prior"] == pytest.approx(0.75 * 0.75 + 0.25 * 0.25)
     assert "prior" not in found["by_corpus"]["one"]["scores"]["accuracy"]
-    alone = summary.of(table[:2], "drop", resamples=10, **summary.trained(old))
+    alone = summarise(table[:2], "drop", resamples=10, **trained(old))
     assert "prior" not in alone["scores"]["accuracy"]
     old["majority"]["by_corpus"].pop("other")  # trained on one corpus, so that all are its counts
-    alone = summary.of(table[:2], "drop", resamples=10, **summary.trained(old))
+    alone = summarise(table[:2], "drop", resamples=10, **trained(old))
     assert alone["scores"]["accuracy"]["prior"] == pytest.approx(0.75)
 
 
@@ -375,7 +374,7 @@ def test_a_corpus_that_was_not_trained_on_has_the_baselines_of_all_training_rows
         "class_counts": {"sad": 3, "angry": 5},
         "class_counts_by_corpus": {"one": {"sad": 3}},
     }
-    found = summary.of(table, "drop", resamples=10, **summary.trained(known))["by_corpus"]
+    found = summarise(table, "drop", resamples=10, **trained(known))["by_corpus"]
     assert (found["one"]["majority"], found["new"]["majority"]) == ("sad", "angry")
     score = found["new"]["scores"]["accuracy"]
     assert score["baseline"] == 0 and score["prior"] == pytest.approx(0.5 * 3 / 8)

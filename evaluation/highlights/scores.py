@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-import evidence
 import metric
+from evaluation import alignment
 from metric import Score, ratio
 from utils import UserError
 
@@ -83,8 +83,8 @@ def seconds_of(table: Mapping) -> Seconds:
     rows = np.flatnonzero(np.isfinite(numbers).all(1))
     segments = metric.column(table, "segment")[rows]
     _within(numbers[rows], segments)
-    kept = {name: metric.column(table, name)[rows] for name in evidence.DIALOGUE}
-    keys = list(zip(*(kept[name].astype(str).tolist() for name in evidence.DIALOGUE), strict=True))
+    kept = {name: metric.column(table, name)[rows] for name in alignment.DIALOGUE}
+    keys = list(zip(*(kept[name].astype(str).tolist() for name in alignment.DIALOGUE), strict=True))
     ids = {key: number for number, key in enumerate(sorted(set(keys)))}
     video = np.array([ids[key] for key in keys], int)
     second = np.array([_second(segment) for segment in segments], int)

@@ -10,15 +10,15 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
-import evidence
 import metric
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
+from evaluation import alignment, baselines, bootstrap
 from utils import plain
 
 Known = TypeVar("Known")
 
 
-def of(
+def summarise(
     predictions: Mapping,
     ties: str = TIES,
     baseline_class: str | None = None,
@@ -67,7 +67,7 @@ def _of_corpus(
     predictions: Mapping, name: str, ties: str, known: tuple, seed: int, resamples: int
 ) -> dict:
     """The rows of one corpus alone, beside the baselines that know this corpus."""
-    rows = evidence.select(predictions, metric.column(predictions, "corpus") == name)
+    rows = alignment.select(predictions, metric.column(predictions, "corpus") == name)
     answer, counts = (known_of(rows, *of_all) for of_all in known)
     return {
         "n": _sizes(rows, ties),
@@ -120,7 +120,7 @@ def baseline(configuration: Mapping, predictions: Mapping) -> tuple[str | None, 
 
 def _sizes(predictions: Mapping, ties: str) -> dict[str, int]:
     dialogues, sessions = (
-        evidence.numbered(predictions, k) for k in (evidence.DIALOGUE, ("corpus", "session"))
+        alignment.numbered(predictions, k) for k in (alignment.DIALOGUE, ("corpus", "session"))
     )
     return {
         "rows": len(dialogues),
@@ -139,10 +139,10 @@ def _beside(
     resamples: int,
 ) -> dict[str, dict]:
     """Every score with its interval, beside the majority baseline and, with counts, the prior."""
-    baseline = evidence.majority(predictions, baseline_class)
+    baseline = baselines.majority(predictions, baseline_class)
     scores = [metric.scores(table, ties) for table in (predictions, baseline)]
     intervals = [
-        evidence.bootstrap(table, ties, resamples, seed) for table in (predictions, baseline)
+        bootstrap.bootstrap(table, ties, resamples, seed) for table in (predictions, baseline)
     ]
     prior = {} if class_counts is None else _prior(predictions, ties, class_counts)
     return {
@@ -164,7 +164,7 @@ def _prior(predictions: Mapping, ties: str, class_counts: ArrayLike) -> dict[str
     """Scores of the expected confusion matrix of a guesser."""
     prior = dict.fromkeys(metric.SCORES)
     if np.any(class_counts):
-        expected = evidence.prior_confusion(predictions, ties, class_counts)
+        expected = baselines.prior_confusion(predictions, ties, class_counts)
         prior |= {score.__name__: float(score(expected)) for score in metric.POOLED}
     return prior
 
@@ -173,7 +173,7 @@ def _by_kind(predictions: Mapping, ties: str) -> dict[str, dict]:
     kinds = metric.column(predictions, "kind")
     result = {}
     for kind in sorted({kind for kind in kinds if isinstance(kind, str) and kind}):
-        found = metric.scores(evidence.select(predictions, kinds == kind), ties)
+        found = metric.scores(alignment.select(predictions, kinds == kind), ties)
         result[kind] = {"n": found["uar"]["n"]}
         result[kind] |= {name: found[name]["value"] for name in ("macro_f1", "uar")}
     return result

@@ -10,18 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
-import evidence
 import metric
-from clips import iou as iou
-from clips import selected as selected
-from clips import smoothed as smoothed
-from clips import spans as spans
-from comparison import holm
 from constants import BOOTSTRAP, CONFIDENCE, SEED
-from metric import ratio
-from seconds import (
+from evaluation.bootstrap import draws, interval
+from evaluation.highlights.scores import (
     BUDGET,
     RULES,
     SCORES,
@@ -37,12 +30,17 @@ from seconds import (
     values,
     video_of,
 )
-from seconds import baselines as baselines
-from seconds import positive as positive
-from seconds import scores as scores
-from seconds import threshold as threshold
-from trials import bootstrap_p
-from utils import UserError, plain, rng
+from evaluation.highlights.scores import baselines as baselines
+from evaluation.highlights.scores import positive as positive
+from evaluation.highlights.scores import scores as scores
+from evaluation.highlights.scores import threshold as threshold
+from evaluation.highlights.selection import iou as iou
+from evaluation.highlights.selection import selected as selected
+from evaluation.highlights.selection import smoothed as smoothed
+from evaluation.highlights.selection import spans as spans
+from evaluation.significance import bootstrap_p, holm, sign_flip
+from metric import ratio
+from utils import UserError, plain
 
 RULE = "union"  # the corpus's first
 HUMAN = ("f1", "kendall", "spearman")
@@ -82,7 +80,7 @@ def _draws(seconds: Seconds, resamples: int, seed: int) -> np.ndarray:
     videos = len(seconds.names)
     if videos < 2:
         return np.zeros((resamples, videos), int)
-    return evidence.draws(seconds.video, resamples, seed)
+    return draws(seconds.video, resamples, seed)
 
 
 def _scored(
@@ -95,7 +93,7 @@ def _scored(
 
 def _intervals(one: Scored, counts: np.ndarray) -> dict[str, float]:
     names = ("low", "high", "video_low", "video_high")
-    ends = *evidence.interval(one.many), *evidence.interval(_means(one.videos, counts))
+    ends = (*interval(one.many), *interval(_means(one.videos, counts)))
     return dict(zip(names, ends, strict=True))
 
 
@@ -187,8 +185,8 @@ def _same(a: Seconds, b: Seconds) -> None:
 
 def _difference(a: Scored, b: Scored, counts: np.ndarray, seed: int) -> dict:
     many, videos = a.many - b.many, a.videos - b.videos
-    low, high = evidence.interval(many)
-    video_low, video_high = evidence.interval(_means(videos, counts))
+    low, high = interval(many)
+    video_low, video_high = interval(_means(videos, counts))
     known = videos[np.isfinite(videos)]
     return {
         "difference": a.value - b.value,
@@ -199,29 +197,11 @@ def _difference(a: Scored, b: Scored, counts: np.ndarray, seed: int) -> dict:
             "difference": mean(videos),
             "low": video_low,
             "high": video_high,
-            "p": _sign_flip(known, len(counts), seed),
+            "p": sign_flip(known, len(counts), seed),
             "better": int((known > 0).sum()),
             "n": len(known),
         },
     }
-
-
-def _sign_flip(differences: np.ndarray, resamples: int, seed: int) -> float:
-    """Two-sided p of a mean difference of 0, exact where all sign flips are `resamples` at most.
-
-    (videos,) -> (0, 1]; NaN of fewer than two videos.
-    """
-    if len(differences) < 2:
-        return float("nan")
-    test = stats.permutation_test(
-        (differences,),
-        lambda x, axis: np.mean(x, axis),
-        vectorized=True,
-        permutation_type="samples",
-        n_resamples=resamples,
-        rng=rng(seed, "sign flips"),
-    )
-    return float(test.pvalue)
 
 
 # --- other annotators -----------------------------------------------------------------------------

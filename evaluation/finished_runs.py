@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-import evidence
 import metric
-import report
 from constants import EMOTIONS
+from evaluation import alignment, bootstrap
+from evaluation.predictions import read_predictions
 from utils import UserError, read_json, rng
 
 FILES = ("configuration.json", "predictions.csv", "result.json")  # of a finished run
@@ -55,7 +55,7 @@ def read(folder: Path | str) -> Trial:
         )
     configuration = read_json(folder / "configuration.json")
     _check(folder / "configuration.json", configuration)
-    predictions = report.read_predictions(folder / "predictions.csv")
+    predictions = read_predictions(folder / "predictions.csv")
     tested = predictions[predictions["set"] == "test"].reset_index(drop=True)
     if not len(tested):
         raise UserError(f"{folder / 'predictions.csv'} needs rows of the set test; it has none")
@@ -113,7 +113,7 @@ def pool_of(trials: Sequence[Trial], ties: str) -> Pool:
     """UserError if two trials test the same utterance with the same seed, or differ in truth."""
     frame, trial = table_of(trials)
     seed = np.array([t.configuration["seed"] for t in trials])[trial]
-    keys = pd.Index(["\0".join(map(str, key)) for key in _tuples(frame, evidence.KEY)])
+    keys = pd.Index(["\0".join(map(str, key)) for key in _tuples(frame, alignment.KEY)])
     utterance, utterances = pd.factorize(keys)
     _refuse_twice(trials, utterance, seed, trial, utterances)
     first = np.unique(utterance, return_index=True)[1]
@@ -122,7 +122,7 @@ def pool_of(trials: Sequence[Trial], ties: str) -> Pool:
     names = [tuple(map(str, key)) for key in _tuples(frame.iloc[first], DIALOGUE)]
     dialogues = sorted(set(names))
     place = {name: i for i, name in enumerate(dialogues)}
-    parts = evidence.sums(frame, ties, np.arange(len(frame)))
+    parts = bootstrap.sums(frame, ties, np.arange(len(frame)))
     sums = np.concatenate([parts[s].reshape(len(frame), -1) for s in PLACES], axis=1)
     return Pool(
         utterances,
@@ -158,7 +158,7 @@ def _tuples(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple]:
 
 def _truth(frame: pd.DataFrame) -> pd.DataFrame:
     """(N, ...): the dialogue, the modal labels as written, the votes and the scales."""
-    truth = pd.DataFrame(metric.columns(frame, evidence.TRUTH), columns=list(evidence.TRUTH))
+    truth = pd.DataFrame(metric.columns(frame, alignment.TRUTH), columns=list(alignment.TRUTH))
     truth["dialogue"] = ["\0".join(map(str, key)) for key in _tuples(frame, DIALOGUE)]
     truth["emotion"] = [";".join(map(str, ids)) for ids in metric.label_ids(frame["emotion_true"])]
     return truth
@@ -166,7 +166,7 @@ def _truth(frame: pd.DataFrame) -> pd.DataFrame:
 
 def refuse_other_truth(a: pd.DataFrame, b: pd.DataFrame, keys: pd.Index) -> None:
     """A UserError where the aligned rows of a and b are not the same ones."""
-    numbers = list(evidence.TRUTH)
+    numbers = list(alignment.TRUTH)
     differs = ~np.isclose(a[numbers], b[numbers], equal_nan=True).all(1)
     for name in ("dialogue", "emotion"):
         differs |= a[name].to_numpy() != b[name].to_numpy()
@@ -251,7 +251,7 @@ def _from_sums(sums: np.ndarray) -> dict[str, np.ndarray]:
     """(..., 66) -> name -> (...)."""
     parts = {source: sums[..., place] for source, place in PLACES.items()}
     matrix = parts["confusion"].reshape(*sums.shape[:-1], metric.C, metric.C)
-    return evidence.from_sums(parts | {"confusion": matrix})
+    return bootstrap.from_sums(parts | {"confusion": matrix})
 
 
 def _with_two(sums: np.ndarray, dialogues: tuple) -> np.ndarray:
@@ -262,21 +262,6 @@ def _with_two(sums: np.ndarray, dialogues: tuple) -> np.ndarray:
         if np.bincount(sessions[_rows(sums, source).sum(0) > 0], minlength=1).max() < 2:
             sums[..., place] = 0
     return sums
-
-
-def bootstrap_p(differences: np.ndarray) -> float:
-    """Two-sided p of "no difference" from R resampled differences d, NaN left out; NaN if none.
-
-    min(1, 2 (1 + min(#d <= 0, #d >= 0)) / (R + 1)), so never below 2 / (R + 1).
-
-    >>> bootstrap_p(np.array([0.1, 0.2, 0.3]))
-    0.5
-    """
-    differences = differences[~np.isnan(differences)]
-    if not len(differences):
-        return float("nan")
-    beyond = min((differences <= 0).sum(), (differences >= 0).sum())
-    return float(min(1, 2 * (1 + beyond) / (len(differences) + 1)))
 
 
 def legacy(pool: Pool, resamples: int, seed: int) -> dict[str, np.ndarray]:

@@ -6,20 +6,14 @@ dialogues: utterances of one dialogue are not independent. What a score is stand
 the part of result.json that all this fills in `summary.py`, probabilities in `calibration.py`.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 import metric
-from constants import BOOTSTRAP, CONFIDENCE, EMOTIONS, SEED, TIES
+from constants import BOOTSTRAP, CONFIDENCE, SEED, TIES
+from evaluation.alignment import DIALOGUE, numbered, same_rows
 from utils import UserError, rng
-
-KEY = ("corpus", "role", "segment")
-DIALOGUE = ("corpus", "role", "dialogue")
-TRUTH = (*metric.VOTES, "arousal_true", "valence_true")
-
 
 # --- intervals ------------------------------------------------------------------------------
 
@@ -134,95 +128,7 @@ def _add_up(values: np.ndarray, groups: np.ndarray, size: int) -> np.ndarray:
     return np.stack([np.bincount(groups, v, minlength=size) for v in values.T], axis=1)
 
 
-def numbered(predictions: Mapping, names: Iterable[str]) -> np.ndarray:
-    """(N,) ids 0, 1, ... of the distinct values of some columns, in order of appearance."""
-    ids: dict[tuple, int] = {}
-    return np.array([ids.setdefault(key, len(ids)) for key in _keys(predictions, names)], int)
-
-
-def _keys(predictions: Mapping, names: Iterable[str]) -> list[tuple]:
-    return list(zip(*(metric.column(predictions, name).tolist() for name in names), strict=True))
-
-
 # --- baselines: the majority, the prior ------------------------------------------------------
-
-
-def majority_class(labels: Iterable[str]) -> str:
-    """The emotion most rows have ("" if none has one); a tied row counts in equal parts, "a;b".
-
-    Give it the `emotion` column of the training utterances. Equal counts: the lower id.
-
-    >>> majority_class(["sad;angry", "angry", "happy", ""])
-    'angry'
-    """
-    counts = class_counts(labels)
-    return EMOTIONS[int(counts.argmax())] if counts.any() else ""
-
-
-def class_counts(labels: Iterable[str]) -> np.ndarray:
-    """Rows of each emotion, (7,); a tied row counts in equal parts, an unlabelled one nowhere.
-
-    >>> class_counts(["sad;angry", "angry", "happy", ""])
-    array([0. , 1.5, 0.5, 0. , 0. , 0. , 1. ])
-    """
-    hot = metric.multi_hot(list(labels))
-    labelled = hot[hot.any(1)]
-    return (labelled / labelled.sum(1, keepdims=True)).sum(0)
-
-
-def majority(
-    predictions: Mapping,
-    emotion: str | None = None,
-    arousal: float | None = None,
-    valence: float | None = None,
-) -> Mapping:
-    """The same rows, with one constant answer: a copy of `predictions` to be scored like a model.
-
-    `emotion`: the `majority_class` of the training rows; None takes that of these rows. `arousal`,
-    `valence` 1..5: training means; None takes those of these rows (the CCC of a constant is 0).
-    Where the model gave no prediction the baseline gives none, so both count the same rows.
-    """
-    baseline = predictions.copy()
-    if emotion is None:
-        emotion = majority_class(metric.column(predictions, "emotion_true"))
-    ids = metric.label_ids([emotion])[0]
-    baseline["emotion"] = _answered(predictions, emotion)
-    for i, name in enumerate(metric.PROBABILITIES):
-        baseline[name] = _where_given(predictions, name, float(i in ids) if ids else np.nan)
-    for head, value in (("arousal", arousal), ("valence", valence)):
-        truth = metric.columns(predictions, (f"{head}_true",))
-        known = truth[np.isfinite(truth)]
-        value = known.mean() if value is None and len(known) else value
-        baseline[head] = _where_given(predictions, head, np.nan if value is None else value)
-    return baseline
-
-
-def prior_confusion(predictions: Mapping, ties: str, class_counts: ArrayLike) -> np.ndarray:
-    """Expected confusion matrix of answers drawn from the training labels, (7, 7); rows truth.
-
-    `class_counts` (7,) of the training rows, see `class_counts`; not negative, not all 0. The rows
-    are those of the model's scores, so its accuracy here is the mean of a random guesser's.
-    """
-    counts = np.asarray(class_counts, float)
-    if counts.shape != (metric.C,) or not (counts >= 0).all() or not 0 < counts.sum() < np.inf:
-        raise ValueError(f"class_counts must be {metric.C} counts, not all 0, got {class_counts!r}")
-    expected = np.zeros((metric.C, metric.C))
-    for emotion, share in zip(EMOTIONS, counts / counts.sum(), strict=True):
-        answered = _answered(predictions, emotion)
-        counted = metric.emotion_rows({**predictions, "emotion": answered}, ties)[1:]
-        expected += share * metric.confusion(*counted)
-    return expected
-
-
-def _answered(predictions: Mapping, emotion: str) -> np.ndarray:
-    """The column of an answer that is always the same, where the model gave one."""
-    given = [len(label) > 0 for label in metric.label_ids(metric.column(predictions, "emotion"))]
-    return np.where(given, emotion, "").astype(object)
-
-
-def _where_given(predictions: Mapping, name: str, value: float) -> np.ndarray:
-    given = metric.columns(predictions, (name,))[:, 0]
-    return np.where(np.isfinite(given), value, np.nan)
 
 
 # --- two runs on the same rows --------------------------------------------------------------
@@ -243,7 +149,7 @@ def paired(
     """
     if score not in metric.SCORES:
         raise UserError(f"no score {score!r}; there are: {', '.join(metric.SCORES)}")
-    b = _aligned(a, b)
+    b = same_rows(a, b)
     groups = numbered(a, DIALOGUE)
     counts = draws(groups, resamples, seed)
     first, second = (metric.scores(table, ties)[score] for table in (a, b))
@@ -257,47 +163,3 @@ def paired(
     values = {"a": first["value"], "b": second["value"]}
     values |= {"difference": first["value"] - second["value"], "low": low, "high": high}
     return values | {"n": first["n"]}
-
-
-def select(predictions: Mapping, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """The given rows (ids or a mask) of a table, as a dict of arrays."""
-    return {name: np.asarray(predictions[name])[rows] for name in predictions}
-
-
-def _aligned(a: Mapping, b: Mapping) -> dict[str, np.ndarray]:
-    """The rows of b in the order of a."""
-    keys_a, keys_b = _keys(a, KEY), _keys(b, KEY)
-    for name, keys in (("first", keys_a), ("second", keys_b)):
-        repeated = {key for key, times in Counter(keys).items() if times > 1}
-        if repeated:
-            raise UserError(f"each row must come once; the {name} run repeats {_some(repeated)}")
-    only = (set(keys_a) - set(keys_b), set(keys_b) - set(keys_a))
-    if any(only):
-        raise UserError(
-            f"both runs need the same test rows; only the first has {_some(only[0])}, "
-            f"only the second has {_some(only[1])}"
-        )
-    place = {key: row for row, key in enumerate(keys_b)}
-    aligned = select(b, np.array([place[key] for key in keys_a], int))
-    _same_truth(a, aligned, keys_a)
-    return aligned
-
-
-def _same_truth(a: Mapping, b: Mapping, keys: list[tuple]) -> None:
-    labels = (metric.label_ids(metric.column(table, "emotion_true")) for table in (a, b))
-    numbers = (metric.columns(table, TRUTH) for table in (a, b))
-    differs = np.array([x != y for x, y in zip(*labels, strict=True)], bool)
-    differs |= ~np.isclose(*numbers, equal_nan=True).all(1)
-    differs |= np.array(
-        [x != y for x, y in zip(_keys(a, DIALOGUE), _keys(b, DIALOGUE), strict=True)]
-    )
-    if differs.any():
-        rows = {keys[row] for row in np.flatnonzero(differs)}
-        raise UserError(f"both runs need the same truth; it differs in {_some(rows)}")
-
-
-def _some(keys: set[tuple], limit: int = 3) -> str:
-    """'no row', or how many rows and the first few of them."""
-    names = [" ".join(map(str, key)) for key in sorted(keys)]
-    more = ", ..." if len(names) > limit else ""
-    return f"{len(names)} rows ({', '.join(names[:limit])}{more})" if names else "no row"

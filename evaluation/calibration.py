@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-import evidence
 import metric
+from evaluation import alignment
 from utils import plain
 
 BINS = 15  # Guo et al. 2017, "On calibration of modern neural networks"
@@ -237,7 +237,7 @@ def summary_of(test: Mapping, ties: str, t: float | None, fitted_on: int = 0) ->
     """
     sure = confidence(test, t)
     rows = np.isfinite(sure) & np.isfinite(correct(test, ties))
-    test, sure = evidence.select(test, rows), sure[rows]
+    test, sure = alignment.select(test, rows), sure[rows]
     right = correct(test, ties)
     found = {"n": len(sure), "temperature": t, "fitted_on": 0 if t is None else fitted_on}
     found |= (

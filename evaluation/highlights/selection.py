@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
+from evaluation.highlights.scores import allowed
 from metric import ratio
-from seconds import allowed
 from utils import UserError
 
 CLIP = 3  # s: a shorter clip cannot be followed

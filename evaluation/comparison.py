@@ -14,23 +14,23 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-import evidence
 import metric
-import summary
 import utils
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
-from trials import (
+from evaluation import alignment, baselines, bootstrap
+from evaluation.finished_runs import (
     PLACES,
     Pool,
     Trial,
-    bootstrap_p,
     legacy,
     pool_of,
     refuse_other_truth,
     resampled,
     table_of,
 )
-from trials import read as read
+from evaluation.finished_runs import read as read
+from evaluation.result import baseline
+from evaluation.significance import bootstrap_p, holm
 from utils import UserError
 
 COLUMNS = ("speaker", "session", "kind", "role")  # what rows may be told apart `by`
@@ -119,7 +119,7 @@ def _intervals(
     found = resampled(pool, np.ones(len(pool.utterance), bool), resamples, seed)
     value = found.value | {name: _mean(values[name]) for name in metric.LEGACY}
     many = found.resampled | legacy(pool, resamples, seed)
-    return {name: (value[name], *evidence.interval(many[name])) for name in metric.SCORES}
+    return {name: (value[name], *bootstrap.interval(many[name])) for name in metric.SCORES}
 
 
 def _baseline(
@@ -139,18 +139,18 @@ def _constant(trial: Trial) -> pd.DataFrame:
     majority = trial.configuration["majority"]
     means = {name: majority.get(name) for name in ("arousal", "valence")}
     means = {name: np.nan if mean is None else mean for name, mean in means.items()}
-    emotion = summary.baseline(trial.configuration, trial.predictions)[0]
-    return evidence.majority(trial.predictions, emotion or "", **means)
+    emotion = baseline(trial.configuration, trial.predictions)[0]
+    return baselines.majority(trial.predictions, emotion or "", **means)
 
 
 def _prior(trials: Sequence[Trial], ties: str) -> dict[str, float]:
     """Emotion scores of the expected confusion matrix, mean over seeds; {} where undefined."""
     matrices: dict[int, np.ndarray] = {}
     for trial in trials:
-        counts = summary.baseline(trial.configuration, trial.predictions)[1]
+        counts = baseline(trial.configuration, trial.predictions)[1]
         if not np.any(counts or 0):
             return {}
-        expected = evidence.prior_confusion(trial.predictions, ties, counts)
+        expected = baselines.prior_confusion(trial.predictions, ties, counts)
         seed = trial.configuration["seed"]
         matrices[seed] = matrices.get(seed, 0) + expected
     return {
@@ -178,7 +178,7 @@ def by_corpus(
     found = {}
     for name in named:
         parts = [part for trial in trials if len((part := _only(trial, name)).predictions)]
-        answers = (summary.baseline(part.configuration, part.predictions)[0] for part in parts)
+        answers = (baseline(part.configuration, part.predictions)[0] for part in parts)
         of_it = row(name, parts, ties, resamples, seed)
         found[name] = {key: of_it[key] for key in ("n", "complete", "classes", "scores")}
         found[name]["majority"] = sorted({answer for answer in answers if answer})
@@ -221,7 +221,7 @@ def by(trials: Sequence[Trial], column: str, ties: str = TIES) -> list[dict]:
 def _group(frame: pd.DataFrame, seed: np.ndarray, ties: str) -> dict:
     found = [metric.scores(frame[seed == s], ties) for s in np.unique(seed)]
     rows, truth = metric.emotion_rows(frame, ties)[:2]
-    key = list(evidence.KEY)
+    key = list(alignment.KEY)
     result = {"n": len(frame[key].drop_duplicates())}
     result["n_emotion"] = len(frame.iloc[np.unique(rows)][key].drop_duplicates())
     result |= {name: _mean([scores[name]["value"] for scores in found]) for name in BY}
@@ -317,7 +317,7 @@ def _differences(a: Pool, b: Pool, joined: _Joined, resamples: int, seed: int) -
             difference = first.resampled[name] - second.resampled[name]
             found[name] = {"a": first.value[name], "b": second.value[name]}
             found[name]["difference"] = first.value[name] - second.value[name]
-            found[name] |= dict(zip(("low", "high"), evidence.interval(difference), strict=True))
+            found[name] |= dict(zip(("low", "high"), bootstrap.interval(difference), strict=True))
             found[name]["p"] = bootstrap_p(difference)
             rows = a.utterance[joined.used_a & a.known[source]]
             found[name]["n"] = len(np.unique(rows))
@@ -378,21 +378,6 @@ def pairs(
 def _correct(tests: Sequence[dict]) -> None:
     for test, p in zip(tests, holm([test["p"] for test in tests]), strict=True):
         test["p_holm"] = p
-
-
-def holm(p: Sequence[float | None]) -> list[float | None]:
-    """p-values adjusted for being looked at together (Holm 1979); None is no test and stays.
-
-    >>> holm([0.01, None, 0.04, 0.03])
-    [0.03, None, 0.06, 0.06]
-    """
-    places = sorted((i for i, value in enumerate(p) if value is not None), key=lambda i: p[i])
-    adjusted: list[float | None] = [None] * len(p)
-    least = 0.0
-    for rank, place in enumerate(places):
-        least = max(least, min(1.0, (len(places) - rank) * p[place]))
-        adjusted[place] = least
-    return adjusted
 
 
 # --- numbers ----------------------------------------------------------------------------------

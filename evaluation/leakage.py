@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-import protocol
 from corpora.preparation import audit
 from corpora.preparation.transcripts import normalised
+from evaluation import splits
 from utils import UserError, leaf
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _removed(
     removed = np.any([np.zeros(len(sets), bool), *found.values()], axis=0) & (sets == "train")
     if disjoint is None:
         return removed, {}, []
-    of = {name: protocol.is_target(utterances) & (sets == name) for name in ("train", "val")}
+    of = {name: splits.is_target(utterances) & (sets == name) for name in ("train", "val")}
     counts, shared = (
         {reason: int((rows & among).sum()) for reason, rows in found.items()}
         for among in of.values()
@@ -225,7 +225,7 @@ def card(material: "Material", settings: argparse.Namespace, trained: bool = Tru
     if not trained:
         tested = sets == "test"
         utterances, sets, removed = utterances[tested], sets[tested], removed[tested]
-    target = protocol.is_target(utterances) & ~removed
+    target = splits.is_target(utterances) & ~removed
     return {
         "corpus": _about(material.corpus),
         **({"extra": [_about(e.corpus) for e in material.extras]} if material.extras else {}),
@@ -237,9 +237,7 @@ def card(material: "Material", settings: argparse.Namespace, trained: bool = Tru
         "resampling": _resampling(settings),
         # normalised by what is known of a speaker, test recordings included
         "uses_test_audio": bool(getattr(settings, "speaker_norm", False)),
-        "sets": {
-            name: _counted(utterances, sets == name, target) for name in protocol.Split._fields
-        },
+        "sets": {name: _counted(utterances, sets == name, target) for name in splits.Split._fields},
         **_by_corpus(utterances, sets, target),
         "dropped": _dropped(utterances, sets, settings.ties, material.reasons),
         "leaks": _leaks(utterances, sets, removed) if trained else None,
@@ -260,7 +258,7 @@ def _by_corpus(utterances: pd.DataFrame, sets: np.ndarray, target: np.ndarray) -
         "by_corpus": {
             name: {
                 part: _counted(utterances, (sets == part) & of[name], target)
-                for part in protocol.Split._fields
+                for part in splits.Split._fields
                 if ((sets == part) & of[name]).any()
             }
             for name in names
@@ -306,7 +304,7 @@ def _dropped(
     utterances: pd.DataFrame, sets: np.ndarray, ties: str, reasons: dict[str, int]
 ) -> dict[str, dict]:
     """Rows that are not trained on or not scored, by reason; a tie in the test is predicted."""
-    bad, target = utterances["quarantine"] != "", protocol.is_target(utterances)
+    bad, target = utterances["quarantine"] != "", splits.is_target(utterances)
     tied = target & (sets == "test") & utterances["emotion"].str.contains(";").to_numpy()
     quarantined = utterances.loc[bad, "quarantine"].value_counts().sort_index()
     return {
