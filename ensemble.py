@@ -20,12 +20,12 @@ import combination
 import metric
 import model as models
 import record
-import report
-import tables
 from combination import Combination, Joined, Learnt
 from evaluation import baselines, calibration, finished_runs
 from evaluation.predictions import read_predictions
 from evaluation.result import baseline, summarise, trained
+from reporting import console, tables
+from reporting import page as page_module
 from utils import UserError, checksum, make_folder, read_json, write_atomic, write_json
 
 STACKER = "stacker.json"
@@ -168,7 +168,7 @@ def _imported(member: Member, folder: Path, configuration: dict) -> Member:
     write_json(place / "configuration.json", said)
     write_json(place / "protocol.json", {"corpus": said["corpus"], "uses_test_audio": False})
     write_result(place, member.predictions.copy(), said, about)
-    report.write(place)
+    page_module.write(place)
     return member._replace(folder=place)
 
 
@@ -263,8 +263,8 @@ def _finish(
     result = write_result(folder, frame, configuration, _about(members, card), fitted)
     compared = _compare(folder, members, configuration)
     layout = _layout(folder, members, frame, configuration)
-    page = report.write(folder)  # the last: it says that the run is finished
-    print(report.console(result))
+    page = page_module.write(folder)  # the last: it says that the run is finished
+    print(console.console(result))
     print(f"\n{layout}\n\ncomparison: {compared}\nreport: {page}")
 
 

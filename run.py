@@ -22,8 +22,11 @@ from dataset import Material, Windows, open_material
 from dataset import windows as windows_of
 from devices import Processes, settle_arithmetic
 from evaluation import calibration, leakage
+from evaluation.highlights import scores as highlight_scores
 from evaluation.result import summarise, trained
 from inference import predict
+from reporting import console
+from reporting import page as run_page
 from training import Training
 from utils import UserError, digest, keep_freed_memory, leaf, read_json, write_atomic, write_json
 
@@ -211,8 +214,6 @@ def write_scores(
         frame = pd.concat([frame, rows], ignore_index=True)
     if not processes.is_main:
         return
-    import report  # pictures: a second and a half that need not come before training
-
     sure = calibration.confidence(frame, fitted[0])
     frame.insert(frame.columns.get_loc("emotion") + 1, "confidence", sure)
     write_atomic(folder / "predictions.csv", frame.to_csv(index=False, float_format="%.7g"))
@@ -221,8 +222,8 @@ def write_scores(
     result["calibration"] = calibration.summary_of(tested, settings.ties, *fitted)
     result |= _of_events(tested, threshold, material, settings)
     write_json(folder / "result.json", result)
-    page = report.write(folder)
-    print(report.console(result))
+    page = run_page.write(folder)
+    print(console.console(result))
     print(f"report: {page}")
 
 
@@ -243,9 +244,8 @@ def _threshold(validation: pd.DataFrame) -> float | None:
     """The probability from which F1 of highlights is best; None of a model that predicts none."""
     if "highlight" not in validation:
         return None
-    from evaluation.highlights import intervals
 
-    return intervals.threshold(validation)
+    return highlight_scores.threshold(validation)
 
 
 def _of_events(tested: pd.DataFrame, threshold: float | None, material: Material, settings) -> dict:

@@ -29,6 +29,7 @@ import metric
 import model as models
 from dataset import Windows
 from devices import Processes, share_batchnorm, use_bf16
+from evaluation.highlights import scores as highlight_scores
 from inference import frame, outputs, to
 from schedule import learning_rate, rate_factor, training_batches
 from utils import UserError, rng, seed_of, write_atomic
@@ -416,9 +417,8 @@ def average_precision(table: pd.DataFrame) -> float:
     """Of highlights, over all seconds; NaN of a model that predicts none."""
     if "highlight" not in table:
         return math.nan
-    from evaluation.highlights import intervals
 
-    return intervals.scores(table)["average_precision"]["value"]
+    return highlight_scores.scores(table)["average_precision"]["value"]
 
 
 def _lay_out_like_the_weights(optimizer: torch.optim.Optimizer) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from evaluation import predictions
-from evaluation.highlights import intervals
+from evaluation.highlights import selection
 from utils import UserError, read_json, rng
 
 DRAWS = 200  # of seconds at random
@@ -42,7 +42,7 @@ def of_video(rows: pd.DataFrame, planted: list[dict], name: str) -> dict[str, fl
     truth = masks(planted, n)
     budget = truth.mean()
     chosen = np.zeros(n, bool)
-    for start, end in intervals.selected(score, budget=budget, clip=SPAN):
+    for start, end in selection.selected(score, budget=budget, clip=SPAN):
         chosen[start:end] = True
     k, draw = int(truth.sum()), rng(0, "planted", name)
     middle = np.zeros(n, bool)

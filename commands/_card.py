@@ -8,11 +8,11 @@ writes the front matter. Corpora, sessions and encoders are told of in _origins.
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 import constants
-import report
 from commands import _origins
 from evaluation.highlights import scores
-from utils import leaf
-from wording import tables
+from reporting import page
+from reporting.formatting import tables
+from utils import ROOT, leaf
 
 UNDECIDED = "other"  # the hub's word for a licence that it does not list
 NOT_A_RESULT = "NOT A RESULT"
@@ -31,24 +31,24 @@ def card(
 ) -> str:
     """README.md of a model called `name` that has those `heads`."""
     films = "highlight" in heads
-    text = report.template("card.md.j2").render(
+    text = page.template("card.md.j2", ROOT).render(
         name=name,
         said=said,
         about=leaf("models", said["model"]).__doc__.splitlines()[0],
         heads=heads,
         films=films,
         emotions=[f"{emotion} {constants.KOREAN[emotion]}" for emotion in constants.EMOTIONS],
-        whose=report.ROLES[said["SorL"]],
+        whose=page.ROLES[said["SorL"]],
         split=_origins.split(said),
         encoders=_origins.encoders(said),
         corpora=list(_origins.corpora(said).values()),
         mark=NOT_A_RESULT if _origins.is_synthetic(said, result) else "",
-        audio_mark=report.TEST_AUDIO if _uses_test_audio(said, result, protocol) else "",
+        audio_mark=page.TEST_AUDIO if _uses_test_audio(said, result, protocol) else "",
         scores=_scores(result),
         ties=result.get("ties", ""),
         warnings=result.get("warnings", []),
-        interval_name=report.INTERVAL,
-        present=report.present_line(result) if result and not films else "",
+        interval_name=page.INTERVAL,
+        present=page.present_line(result) if result and not films else "",
         protocol=[_escaped(table) for table in tables(protocol)],
         license="" if license == UNDECIDED else license,
     )
@@ -59,7 +59,7 @@ def card(
 
 
 def _uses_test_audio(said: dict, *files: dict) -> bool:
-    return bool(said.get("speaker_norm")) or any(map(report.uses_test_audio, files))
+    return bool(said.get("speaker_norm")) or any(map(page.uses_test_audio, files))
 
 
 # --- the front matter ----------------------------------------------------------------------------
@@ -126,9 +126,9 @@ def _scores(result: dict) -> list[dict]:
         return [{"corpus": "", "rows": _of_highlights(result["highlight"])}]
     if not result:
         return []
-    parts = {"": report.groups(result)}
-    parts |= {part["name"]: part["groups"] for part in report.by_corpus(result)}
-    top = report.GROUPS[("top",)][0]
+    parts = {"": page.groups(result)}
+    parts |= {part["name"]: part["groups"] for part in page.by_corpus(result)}
+    top = page.GROUPS[("top",)][0]
     return [
         {
             "corpus": corpus,

@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import charts
 import constants
-import report
 import utils
 from commands._watch import FRAME, RATE, Watched
 from media import video
+from reporting import charts, figures
 from utils import write_atomic
 
 STEP = FRAME / RATE  # s of a level
@@ -168,7 +167,7 @@ def picture(watched: Watched, spans: Spans, frames: list[tuple[float, np.ndarray
         strip.spines[:].set_visible(False)
 
     grid = {"nrows": 2, "sharex": True, "height_ratios": (3, 1)}
-    return report.png(draw, (10, 4.2), **grid)
+    return figures.png(draw, (10, 4.2), **grid)
 
 
 def timeline_picture(table: pd.DataFrame) -> bytes:
@@ -192,4 +191,4 @@ def timeline_picture(table: pd.DataFrame) -> bytes:
         below.set(xlim=(0, table["start"].max() + 1), xlabel="s")
 
     rows = 2 if shares and scales else 1
-    return report.png(draw, (10, 2.4 * rows), nrows=rows, sharex=True)
+    return figures.png(draw, (10, 2.4 * rows), nrows=rows, sharex=True)

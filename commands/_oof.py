@@ -13,8 +13,8 @@ import record
 from ensemble import Member
 from evaluation import predictions
 from grid import Trial
+from reporting.formatting import sessions
 from utils import UserError, make_folder, read_json
-from wording import sessions
 
 OOF = "oof"  # folder of these runs, in that of the runs
 

@@ -7,7 +7,7 @@ What is known of a corpus stands in CORPORA; of one that is not there, no more t
 from typing import NamedTuple
 
 import model as models
-from wording import sessions
+from reporting.formatting import sessions
 
 # which encoder makes a feature, and which is part of the model that reads it
 MADE_BY = {

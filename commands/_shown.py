@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import numpy as np
 
 import explanation
-import timeline
 from commands import _results
+from reporting import timeline
 
 PICTURES = 12  # dialogues that are drawn
 SHOWN = 24  # utterances on the console

@@ -8,18 +8,17 @@ import base64
 import codecs
 import functools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-import charts
 import constants
-import report
-import timeline
 from commands import _dialogue, _words
 from commands._dialogue import Dialogue, Limits, Notice
+from reporting import charts, page, timeline
 
-SHAPE = "commands/_page.html.j2"
+SHAPE = "_page.html.j2"
 MINUTES = 10  # that an upload stays on disk at most
 
 
@@ -41,7 +40,7 @@ class View:
     def __init__(self, about: About, limits: Limits, language: str):
         self.about, self.limits, self.language = about, limits, language
         self.words: Callable[..., str] = functools.partial(_words.say, language)
-        self.shape = report.template(SHAPE).module
+        self.shape = page.template(SHAPE, Path(__file__).parent).module
 
     def head(self) -> str:
         return str(self.shape.head(self.words, self.about, self.language))

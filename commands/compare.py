@@ -10,10 +10,9 @@ import argparse
 from pathlib import Path
 
 import constants
-import highlights
 import record
-import tables
 from evaluation import finished_runs
+from reporting import highlight_tables, tables
 from utils import UserError, digest, make_folder
 
 
@@ -41,7 +40,7 @@ def main(settings: argparse.Namespace) -> None:
         rows[name] = [finished_runs.read(folder) for folder in folders]
     names = {name: [str(trial.folder.resolve()) for trial in row] for name, row in rows.items()}
     folder = make_folder(Path(settings.save_path, f"compare_{digest([names, settings.ties])}"))
-    kind = highlights if highlights.judges(rows) else tables
+    kind = highlight_tables if highlight_tables.judges(rows) else tables
     result = kind.compared("Comparison", rows, settings.ties, folder)
     page = kind.write(folder, result)
     print(kind.console(result))

@@ -20,7 +20,7 @@ import arguments
 import constants
 import record
 from commands import _clip, _watch
-from evaluation.highlights import intervals
+from evaluation.highlights import selection
 from media import cutting
 from utils import Unusable, UserError
 
@@ -131,12 +131,12 @@ def _chosen(settings: argparse.Namespace) -> dict:
 def _spans(scores: np.ndarray, how: dict, settings: argparse.Namespace) -> list:
     """What is cut; where the budget is too small for one clip, the best clip."""
     shape = {"clip": settings.shortest, "smoothing": settings.smooth}
-    if spans := intervals.selected(scores, **how, **shape):
+    if spans := selection.selected(scores, **how, **shape):
         return spans
     if "budget" in how:
         print(f"a budget of {how['budget']:.0%} has no room for a clip: the best one is cut")
-        return intervals.selected(scores, top=1, **shape)
-    best = intervals.smoothed(scores, settings.smooth).max()
+        return selection.selected(scores, top=1, **shape)
+    best = selection.smoothed(scores, settings.smooth).max()
     raise UserError(
         f"no second reaches --threshold {how['threshold']:g}; the best one has {best:.3f}"
     )

@@ -25,8 +25,8 @@ import constants
 import explanation
 import predictor
 import recordings
-import report
 from commands import _results, _shown
+from reporting import page
 from utils import UserError, checksum, digest
 
 MAX_BAD = 0.5  # share of the utterances that may be unusable; a corpus allows fewer
@@ -91,7 +91,7 @@ def main(settings: argparse.Namespace) -> None:
             _answer(judge, rows, results, settings)
     _shown.show(results.records())
     if predictor.synthetic(judge.configuration):
-        print(f"{judge.name} learnt from a {report.NOT_A_RESULT}")
+        print(f"{judge.name} learnt from a {page.NOT_A_RESULT}")
     print(f"written: {results.folder}")
 
 

@@ -64,10 +64,10 @@ def main(settings: argparse.Namespace) -> None:
     preparation.check_labels(corpora, settings.labels)
     print("\n\n".join(map(summary, corpora)))
     if settings.plot is not None:
-        from commands import _distribution  # matplotlib
+        from reporting import class_distribution  # matplotlib
 
         folder = Path(settings.plot) if settings.plot else corpora[0].prepared
-        for picture in _distribution.write(folder, corpora):
+        for picture in class_distribution.write(folder, corpora):
             print(f"picture: {picture}")
 
 

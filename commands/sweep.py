@@ -17,14 +17,13 @@ from pathlib import Path
 import arguments
 import engine
 import grid as grids
-import highlights
 import record
-import tables
 from commands import _estimate
 from corpora import preparation
 from evaluation import comparison
+from reporting import highlight_tables, tables
+from reporting.formatting import sessions
 from utils import UserError, digest, make_folder, write_json
-from wording import sessions
 
 FLAGS = True  # flags of training may follow: main.py hands them on as `settings.flags`
 
@@ -169,7 +168,7 @@ def _write_tables(
         parts = (trial.settings.SorL, grids.variant(trial, names))
         row = rows.setdefault(", ".join(part for part in parts if part), [])
         row.append(comparison.read(Path(runs, trial.name)))
-    kind = highlights if highlights.judges(rows) else tables
+    kind = highlight_tables if highlight_tables.judges(rows) else tables
     result = kind.compared(title, rows, grid[0].settings.ties, folder, about) | {"failed": failed}
     page = kind.write(folder, result)
     print(kind.console(result))

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rows of several tables of predictions put side by side by their key, their truth checked."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -9,11 +9,7 @@ import metric
 from utils import UserError
 
 KEY = ("corpus", "role", "segment")
-
-
 DIALOGUE = ("corpus", "role", "dialogue")
-
-
 TRUTH = (*metric.VOTES, "arousal_true", "valence_true")
 
 

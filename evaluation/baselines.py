@@ -1,4 +1,4 @@
-"""TODO."""
+"""Baselines of the rows that are scored: the majority class, the class priors, a constant."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Reading predictions.csv: its columns, and what each may hold."""
 
 from pathlib import Path
 
@@ -24,8 +24,6 @@ TEXTS = (
 
 
 NUMBERS = (*metric.PROBABILITIES, *SCALES, *(f"{head}_true" for head in SCALES), *metric.VOTES)
-
-
 OF_EVENTS = [f"{name}{end}" for name in constants.EVENTS for end in ("", "_true")]  # if any
 
 

@@ -1,4 +1,4 @@
-"""TODO."""
+"""p-values: of bootstrap differences, of flipped signs, and Holm's correction of many."""
 
 from collections.abc import Sequence
 

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier
 
 import metric
-import tables
 from constants import EMOTIONS
 from evaluation import comparison, significance
 from evaluation import finished_runs as core
 from evaluation.comparison import Trial
+from reporting import tables
 from utils import UserError, rng, write_json
 
 SEEDS = st.integers(0, 2**32)

@@ -11,8 +11,8 @@ import pytest
 from test_several import made  # noqa: F401, a fixture: two small corpora
 
 import main
-from commands import _distribution
 from constants import EMOTIONS
+from reporting import class_distribution
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def corpus(name: str, emotions: list[str], synthetic: bool = False) -> SimpleNam
 
 
 def test_rows_are_counted_by_emotion_and_corpus():
-    table = _distribution.counts(
+    table = class_distribution.counts(
         [corpus("a", ["sad", "sad", "sad;angry", ""]), corpus("b", ["happy"])]
     )
     assert list(table.index) == ["a", "b"] and list(table.columns) == [*EMOTIONS, "tie"]
@@ -63,9 +63,9 @@ def test_a_synthetic_corpus_is_marked_on_the_picture(monkeypatch):
     titles = []
     axes = "matplotlib.axes.Axes.set_title"
     monkeypatch.setattr(axes, lambda self, text, **_: titles.append(text))
-    table = _distribution.counts([corpus("a", ["sad", "happy"])])
+    table = class_distribution.counts([corpus("a", ["sad", "happy"])])
     for synthetic in (True, False):
-        _distribution.picture(table, synthetic)
+        class_distribution.picture(table, synthetic)
     assert titles == [
         "Emotion of 2 utterances (synthetic corpus: not a result)",
         "Emotion of 2 utterances",

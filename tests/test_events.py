@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from evaluation.highlights import intervals
-from evaluation.highlights import scores as highlight_scores
+from evaluation.highlights import scores as seconds
+from reporting import highlight_text
 from utils import UserError
 
 examples = settings(deadline=None, max_examples=40)
@@ -65,7 +66,7 @@ def value(found: dict, name: str) -> float:
     return found[name]["value"]
 
 
-@pytest.mark.parametrize("module", [intervals, highlight_scores])
+@pytest.mark.parametrize("module", [intervals, seconds])
 def test_the_examples_run(module):
     result = doctest.testmod(module)
     assert not result.failed and (result.attempted or module is intervals)
@@ -79,7 +80,7 @@ def test_the_examples_run(module):
 def test_pooled_scores_equal_scikit_learn_and_scipy(seed, levels):
     frame = drawn(seed, levels=levels)
     truth, score, share = frame.highlight_true, frame.highlight, mean_of_marks(frame)
-    found = intervals.scores(frame, threshold=0.5)
+    found = seconds.scores(frame, threshold=0.5)
     expected = {
         "average_precision": sk.average_precision_score(truth, score),
         "roc_auc": sk.roc_auc_score(truth, score),
@@ -97,9 +98,9 @@ def test_pooled_scores_equal_scikit_learn_and_scipy(seed, levels):
 @given(SEEDS)
 def test_scores_by_video_are_the_mean_of_those_of_each_video_alone(seed):
     frame = drawn(seed, videos=3, levels=8)
-    found = intervals.scores(frame, 0.5, 0.2)
+    found = seconds.scores(frame, 0.5, 0.2)
     for name in ("average_precision", "f1", "f1_budget", "kendall", "spearman", "positive_rate"):
-        alone = [value(intervals.scores(p, 0.5, 0.2), name) for _, p in frame.groupby("dialogue")]
+        alone = [value(seconds.scores(p, 0.5, 0.2), name) for _, p in frame.groupby("dialogue")]
         assert found[name]["video_mean"] == pytest.approx(np.nanmean(alone))
         assert found[name]["video_n"] == np.isfinite(alone).sum()
 
@@ -115,14 +116,14 @@ def test_f1_with_a_budget_selects_the_best_of_each_video_and_of_equal_ones_the_f
         best = part.sort_values("highlight", ascending=False, kind="stable")
         chosen[best.index[: round(budget * len(part))]] = True
     expected = sk.f1_score(frame.highlight_true, chosen, zero_division=0)
-    assert value(intervals.scores(frame, budget=budget), "f1_budget") == pytest.approx(expected)
+    assert value(seconds.scores(frame, budget=budget), "f1_budget") == pytest.approx(expected)
 
 
 @examples
 @given(SEEDS)
 def test_a_perfect_score_has_average_precision_and_auc_one(seed):
     frame = drawn(seed)
-    found = intervals.scores(frame.assign(highlight=frame.highlight_true), threshold=1.0)
+    found = seconds.scores(frame.assign(highlight=frame.highlight_true), threshold=1.0)
     assert [value(found, name) for name in ("average_precision", "roc_auc", "f1")] == [1, 1, 1]
 
 
@@ -130,7 +131,7 @@ def test_a_perfect_score_has_average_precision_and_auc_one(seed):
 @given(SEEDS, st.floats(0, 1))
 def test_a_constant_score_has_the_rate_as_average_precision_and_auc_one_half(seed, constant):
     frame = drawn(seed)
-    found = intervals.scores(frame.assign(highlight=constant))
+    found = seconds.scores(frame.assign(highlight=constant))
     assert value(found, "average_precision") == pytest.approx(frame.highlight_true.mean())
     assert value(found, "roc_auc") == 0.5
     assert math.isnan(value(found, "kendall")) and math.isnan(value(found, "spearman"))
@@ -141,7 +142,7 @@ def test_a_constant_score_has_the_rate_as_average_precision_and_auc_one_half(see
 def test_a_monotone_transform_changes_no_score_of_a_ranking(seed):
     frame = drawn(seed, levels=12)
     other = frame.assign(highlight=stats.rankdata(frame.highlight) / (len(frame) + 1))
-    before, after = intervals.scores(frame), intervals.scores(other)
+    before, after = seconds.scores(frame), seconds.scores(other)
     for name in (*RANKS, "f1_budget"):
         for key in ("value", "video_mean"):
             assert after[name][key] == pytest.approx(before[name][key], nan_ok=True)
@@ -154,7 +155,7 @@ def test_the_order_of_rows_and_videos_changes_nothing_at_all(seed):
     shuffled = frame.sample(frac=1, random_state=seed % 2**32)
     summaries = [intervals.summary(each, 0.5, resamples=50) for each in (frame, shuffled)]
     assert summaries[0] == summaries[1]
-    assert intervals.threshold(frame) == intervals.threshold(shuffled)
+    assert seconds.threshold(frame) == seconds.threshold(shuffled)
 
 
 def test_a_dict_of_arrays_is_a_table_too_and_is_not_changed():
@@ -175,7 +176,7 @@ def test_a_video_in_which_a_score_is_undefined_is_named_and_not_counted():
             table([0.3, 0.4], [1, 1], "1;1", "everything"),
         ]
     )
-    found = intervals.scores(frame, threshold=0.25)
+    found = seconds.scores(frame, threshold=0.25)
     assert found["roc_auc"]["undefined"] == ["everything", "nothing"]
     assert found["average_precision"]["undefined"] == ["nothing"]
     assert found["f1"]["undefined"] == ["nothing"] and found["f1"]["video_n"] == 2
@@ -185,7 +186,7 @@ def test_a_video_in_which_a_score_is_undefined_is_named_and_not_counted():
 
 def test_no_rows_and_no_positives_have_no_score():
     for frame in (drawn(0).iloc[:0], drawn(0).assign(highlight_true=0.0)):
-        found = intervals.scores(frame, 0.5)
+        found = seconds.scores(frame, 0.5)
         for name in ("average_precision", "roc_auc", "f1", "f1_budget"):
             assert math.isnan(value(found, name)) and found[name]["video_n"] == 0
         json.dumps(intervals.summary(frame, 0.5, resamples=10), allow_nan=False)
@@ -204,12 +205,12 @@ def test_seconds_without_marks_count_only_where_no_annotator_is_asked():
     frame = drawn(4)
     first = frame.dialogue == "유튜브_0"
     unknown = frame.assign(marks=frame.marks.mask(first, np.nan))
-    found = intervals.scores(unknown)
+    found = seconds.scores(unknown)
     assert found["kendall"]["n"] == (~first).sum() and found["roc_auc"]["n"] == len(frame)
     assert found["kendall"]["undefined"] == ["유튜브_0"]
     expected = stats.kendalltau(frame.highlight[~first], mean_of_marks(frame[~first])).statistic
     assert value(found, "kendall") == pytest.approx(expected)
-    assert value(found, "roc_auc") == value(intervals.scores(frame), "roc_auc")
+    assert value(found, "roc_auc") == value(seconds.scores(frame), "roc_auc")
 
 
 def test_marks_of_one_annotator_that_a_csv_made_numbers_are_read(tmp_path):
@@ -224,7 +225,7 @@ def test_marks_of_one_annotator_that_a_csv_made_numbers_are_read(tmp_path):
 
 
 def test_a_second_is_positive_from_one_half_on():
-    found = intervals.scores(table([0.1, 0.2, 0.3, 0.4], [0, 1 / 3, 0.5, 1]))
+    found = seconds.scores(table([0.1, 0.2, 0.3, 0.4], [0, 1 / 3, 0.5, 1]))
     assert value(found, "positive_rate") == 0.5 and value(found, "roc_auc") == 1
 
 
@@ -243,13 +244,13 @@ def test_a_table_that_cannot_be_is_refused(column, wrong, message):
     frame = table([0.1, 0.2, 0.3], [0, 1, 0], "0;1").astype({"marks": object, "segment": object})
     frame.loc[1, column] = wrong
     with pytest.raises(UserError, match=message):
-        intervals.scores(frame)
+        seconds.scores(frame)
 
 
 @pytest.mark.parametrize("budget", [0, -0.1, 1.5, math.nan])
 def test_a_budget_that_is_no_share_is_refused(budget):
     with pytest.raises(UserError, match="a budget must be a share of the video"):
-        intervals.scores(drawn(0), budget=budget)
+        seconds.scores(drawn(0), budget=budget)
 
 
 # --- the threshold ----------------------------------------------------------------------------
@@ -260,22 +261,22 @@ def test_a_budget_that_is_no_share_is_refused(budget):
 def test_the_threshold_has_the_best_f1_of_all_and_is_the_highest_of_equal_ones(seed, levels):
     frame = drawn(seed, videos=2, length=15, levels=levels)
     tried = sorted(frame.highlight.unique(), reverse=True)
-    f1 = [value(intervals.scores(frame, t), "f1") for t in tried]
-    assert intervals.threshold(frame) == tried[int(np.argmax(f1))]
+    f1 = [value(seconds.scores(frame, t), "f1") for t in tried]
+    assert seconds.threshold(frame) == tried[int(np.argmax(f1))]
 
 
 def test_equal_probabilities_are_selected_together_when_a_threshold_is_sought():
-    assert intervals.threshold(table([0.9, 0.5, 0.5, 0.5, 0.5, 0.5], [1, 1, 0, 0, 0, 0])) == 0.9
+    assert seconds.threshold(table([0.9, 0.5, 0.5, 0.5, 0.5, 0.5], [1, 1, 0, 0, 0, 0])) == 0.9
 
 
 def test_of_equally_good_thresholds_the_highest_is_taken():
-    assert intervals.threshold(table([0.9, 0.5, 0.4, 0.3], [1, 0, 0, 1])) == 0.9
+    assert seconds.threshold(table([0.9, 0.5, 0.4, 0.3], [1, 0, 0, 1])) == 0.9
 
 
 def test_there_is_no_threshold_without_validation_rows_or_without_positives():
-    assert intervals.threshold(None) is None
-    assert intervals.threshold(drawn(0).iloc[:0]) is None
-    assert intervals.threshold(drawn(0).assign(highlight_true=0.0)) is None
+    assert seconds.threshold(None) is None
+    assert seconds.threshold(drawn(0).iloc[:0]) is None
+    assert seconds.threshold(drawn(0).assign(highlight_true=0.0)) is None
 
 
 def test_without_a_threshold_there_is_no_f1_at_one():
@@ -285,7 +286,7 @@ def test_without_a_threshold_there_is_no_f1_at_one():
     )
     assert found["beats_always_positive"] is None is found["surely_beats_always_positive"]
     assert found["scores"]["f1_budget"]["value"] > 0
-    assert any("not known" in line for line in intervals.lines(found))
+    assert any("not known" in line for line in highlight_text.lines(found))
 
 
 # --- baselines ----------------------------------------------------------------------------------
@@ -293,7 +294,7 @@ def test_without_a_threshold_there_is_no_f1_at_one():
 
 def test_everything_is_a_highlight_equals_scikit_learn_on_ones():
     frame = drawn(5)
-    found = intervals.baselines(frame)["always_positive"]
+    found = seconds.baselines(frame)["always_positive"]
     ones = np.ones(len(frame))
     assert value(found, "f1") == pytest.approx(sk.f1_score(frame.highlight_true, ones))
     expected = sk.average_precision_score(frame.highlight_true, ones)
@@ -305,7 +306,7 @@ def test_everything_is_a_highlight_equals_scikit_learn_on_ones():
 
 def test_what_tells_nothing_has_no_auc_where_a_class_is_missing():
     for truth in (0.0, 1.0):
-        found = intervals.baselines(drawn(0).assign(highlight_true=truth))
+        found = seconds.baselines(drawn(0).assign(highlight_true=truth))
         assert math.isnan(value(found["always_positive"], "roc_auc"))
         assert math.isnan(found["random"]["roc_auc"]["video_mean"])
 
@@ -321,7 +322,7 @@ def test_the_expected_average_precision_of_chance_is_the_mean_over_all_orders(n)
 
 def test_expected_scores_of_chance_are_the_means_of_many_draws():
     frame = drawn(6, length=20)
-    found = intervals.baselines(frame, 0.7, 0.3)["random"]
+    found = seconds.baselines(frame, 0.7, 0.3)["random"]
     draw = np.random.default_rng(0)
     truth, video = frame.highlight_true.to_numpy(), frame.dialogue.to_numpy()
     taken = (frame.highlight >= 0.7).groupby(video).transform("sum")
@@ -340,10 +341,10 @@ def test_the_first_and_the_middle_seconds_of_each_video_are_baselines():
     truth = np.zeros(20)
     truth[[0, 1, 8, 9, 10, 11]] = 1
     frame = pd.concat([table(0.5, truth, video="a"), table(0.5, truth, video="b")])
-    found = intervals.baselines(frame, budget=0.2)
+    found = seconds.baselines(frame, budget=0.2)
     assert value(found["start"], "f1_budget") == pytest.approx(2 * 2 / (4 + 6))
     assert value(found["middle"], "f1_budget") == pytest.approx(2 * 4 / (4 + 6))
-    assert value(intervals.scores(frame, budget=0.2), "f1_budget") == value(
+    assert value(seconds.scores(frame, budget=0.2), "f1_budget") == value(
         found["start"], "f1_budget"
     )
 
@@ -367,7 +368,7 @@ def test_resamples_equal_scoring_the_drawn_videos_one_resample_at_a_time(seed, l
             for name, times in zip(rows.names, count, strict=True)
             for copy in range(times)
         ]
-        direct = intervals.scores(pd.concat(parts), 0.5, 0.2)
+        direct = seconds.scores(pd.concat(parts), 0.5, 0.2)
         for name in intervals.SCORES:
             expected = pytest.approx(value(direct, name), abs=1e-9, nan_ok=True)
             assert found[name][resample] == expected, name
@@ -376,7 +377,7 @@ def test_resamples_equal_scoring_the_drawn_videos_one_resample_at_a_time(seed, l
 def test_the_memory_limit_changes_no_resample(monkeypatch):
     frame = drawn(2)
     before = intervals.bootstrap(frame, 0.5, resamples=40)
-    monkeypatch.setattr(highlight_scores, "CELLS", 3 * len(frame))
+    monkeypatch.setattr(seconds, "CELLS", 3 * len(frame))
     assert intervals.bootstrap(frame, 0.5, resamples=40) == before
 
 
@@ -422,7 +423,7 @@ def test_two_models_are_compared_on_the_same_drawn_videos():
     beyond = min((many[0] <= many[1]).sum(), (many[0] >= many[1]).sum())
     assert found["p"] == pytest.approx(2 * (1 + beyond) / 301)
     assert found["difference"] == found["a"] - found["b"] > 0
-    assert found["a"] == value(intervals.scores(a), "average_precision")
+    assert found["a"] == value(seconds.scores(a), "average_precision")
     score = sk.average_precision_score
     ap = [
         [score(part.highlight_true, part.highlight) for _, part in each.groupby("dialogue")]
@@ -603,14 +604,14 @@ def test_a_report_says_that_everything_is_a_highlight_was_not_beaten():
     """The published system: its threshold selects nearly everything, its ranking is chance."""
     frame = drawn(1, videos=8, length=60, skill=0)
     frame["highlight"] = np.random.default_rng(0).uniform(0.3, 0.4, len(frame))
-    found = intervals.summary(frame, intervals.threshold(frame), resamples=300)
+    found = intervals.summary(frame, seconds.threshold(frame), resamples=300)
     best = found["scores"]["f1"]
     always = best["baselines"]["always_positive"]["value"]
     assert best["value"] == pytest.approx(always, abs=0.03)
     assert found["interval_excludes_rate"] is False and not found["surely_beats_always_positive"]
     chance = intervals.summary(frame, 0.38, resamples=300)
     assert chance["beats_always_positive"] is False
-    assert any("NO" in line and "everything" in line for line in intervals.lines(chance))
+    assert any("NO" in line and "everything" in line for line in highlight_text.lines(chance))
 
 
 def test_a_report_says_that_a_good_model_beats_everything_is_a_highlight():
@@ -625,7 +626,7 @@ def test_a_report_says_that_a_good_model_beats_everything_is_a_highlight():
         found["scores"]["f1"]["value"] - baseline["value"]
     )
     assert above["average_precision"]["video"]["better"] == 8
-    assert all("NO" not in line for line in intervals.lines(found))
+    assert all("NO" not in line for line in highlight_text.lines(found))
 
 
 def test_a_video_beats_chance_only_above_what_chance_expects_of_so_few_seconds():
@@ -642,7 +643,7 @@ def test_the_summary_is_json_without_nan_and_its_lines_fit_a_console():
     ):
         found = intervals.summary(frame, t, resamples=20)
         assert json.loads(json.dumps(found, allow_nan=False)) == found
-        for line in intervals.lines(found):
+        for line in highlight_text.lines(found):
             wide = sum(unicodedata.east_asian_width(c) in "WF" for c in line)
             assert len(line) + wide <= 80 and "None" not in line and "nan" not in line
 

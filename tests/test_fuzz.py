@@ -35,13 +35,13 @@ from test_security import SMALL, within
 import constants
 import main
 import model
-import report
 from corpora import kemdy19, kemdy19_2022, preparation
 from corpora.preparation import files, transcripts
 from evaluation import bootstrap, result
 from evaluation.predictions import read_predictions
 from features.signal import vectors_2022
 from features.store import extraction
+from reporting import figures, page
 from utils import UserError
 
 TIMES = int(os.environ.get("FUZZ_EXAMPLES", "1"))
@@ -530,7 +530,7 @@ def hasty(monkeypatch) -> None:
     """No pictures, and few resamples: they take longer than all the rest."""
     draws = bootstrap.draws
     monkeypatch.setattr(bootstrap, "draws", lambda groups, resamples, seed: draws(groups, 10, seed))
-    monkeypatch.setattr(report, "png", lambda draw, inches, **grid: b"")
+    monkeypatch.setattr(figures, "png", lambda draw, inches, **grid: b"")
 
 
 # --- a run ---------------------------------------------------------------------------------------
@@ -672,7 +672,7 @@ def test_the_files_of_a_report(name, changes, scored, hasty):
     path = scored / name
     text = json_damaged(json.loads(path.read_text()), changes).encode("utf-8", "surrogatepass")
     with changed(path, text):
-        answers(report.write, scored)
+        answers(page.write, scored)
 
 
 @given(changes=json_changed, data=st.none() | bytes_changed)
@@ -682,4 +682,4 @@ def test_a_log_of_losses(changes, data, scored):
     lines = [json_damaged(log_lines(1)[0], changes).encode(), json.dumps(log_lines(2)[1]).encode()]
     text = b"\n".join(lines)
     with changed(scored / "train_loss.log", damaged(text, data) if data else text):
-        answers(report.write, scored)
+        answers(page.write, scored)

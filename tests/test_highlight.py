@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import constants
-import highlights
 import main
 import model as models
 from commands import _clip, _watch
 from evaluation import finished_runs
 from media import video
+from reporting import highlight_tables
 from utils import leaf, read_json, write_json
 
 av = pytest.importorskip("av")  # requirements-extra.txt
@@ -156,7 +156,7 @@ def test_seeds_of_one_row_are_videos_of_their_own(made):
         configuration=both.configuration | {"seed": 7},
         predictions=both.predictions,
     )
-    one, two = (highlights._seconds(row) for row in ([both], [both, other]))
+    one, two = (highlight_tables._seconds(row) for row in ([both], [both, other]))
     assert two["dialogue"].nunique() == 2 * one["dialogue"].nunique()
     assert not two.duplicated("segment").any()
 

@@ -10,12 +10,12 @@ from corpus_kemdy20 import SEGMENTS, annotate, edit, lay, recording, row, say, s
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import eda
 from corpora import kemdy19, kemdy20, preparation
 from corpora.layouts import kemdy20 as layout
 from corpora.preparation import audit, columns, files
 from corpora.synthetic import kemdy20 as synthetic
 from metric import VOTES
+from reporting import corpus_tables
 from utils import UserError
 
 SEGMENT, TOTAL = 3, 4  # columns
@@ -410,7 +410,7 @@ def test_ragged_sensor_files_become_one_tidy_table(folder):
     wear(folder, "IBI", PERSON, "1598868000.0,IBI\n" + heart)
     wear(folder, "TEMP", PERSON, f"{E4}33.5,10:07\n")
     signals = kemdy20.signals(folder)
-    assert list(signals.columns) == eda.SIGNALS
+    assert list(signals.columns) == corpus_tables.SIGNALS
     assert signals["signal"].tolist() == ["EDA"] * 4 + ["IBI"] * 3 + ["TEMP"]
     assert signals["value"].tolist() == [0.31, 0.32, 0.33, 0.34, 0.81, 0.79, 0.8, 33.5]
     assert signals["timestamp"].tolist() == [f"10:0{n}" for n in range(8)]

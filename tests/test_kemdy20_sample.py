@@ -10,7 +10,6 @@ import pytest
 from conftest import FLAGS
 from corpus_kemdy20 import HEADER, recording, table
 
-import eda
 import main
 from constants import EMOTIONS
 from corpora import kemdy20, sample
@@ -18,6 +17,7 @@ from corpora.layouts import kemdy20 as layout
 from corpora.preparation import audit, corpus
 from corpora.synthetic import kemdy20 as synthetic
 from metric import VOTES
+from reporting import corpus_tables
 from utils import UserError, read_json
 
 
@@ -225,7 +225,11 @@ def test_a_sample_in_this_layout_is_recognised_read_and_whole(small):
     heard, masked = audit.audit(utterances, small)
     assert 1 <= (masked["reason"] == "silent wav").sum() <= 3
     np.testing.assert_allclose(heard["duration"], heard["end"] - heard["start"], atol=1e-3)
-    assert set(eda.signals("kemdy20", small, session=3)["signal"]) == {"EDA", "IBI", "TEMP"}
+    assert set(corpus_tables.signals("kemdy20", small, session=3)["signal"]) == {
+        "EDA",
+        "IBI",
+        "TEMP",
+    }
 
 
 def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(tmp_path):

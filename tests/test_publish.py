@@ -21,10 +21,10 @@ import constants
 import main
 import model
 import record
-import report
 import utils
 from commands import _card, _origins, _portable, publish
 from evaluation.highlights import intervals
+from reporting import page
 from utils import UserError, read_json, write_json
 
 FILES = ["README.md", "config.json", "model.safetensors", "protocol.json", "result.json"]
@@ -166,7 +166,7 @@ def test_what_was_learnt_without_gradients_is_published(workplace, tmp_path):
     assert len(before.support) and torch.equal(before.support, after.support)
     assert model.serialise(after.state_dict()) == model.serialise(before.state_dict())
     assert said["speaker_norm"] is True
-    assert f"> **It {report.TEST_AUDIO}**" in (out / "README.md").read_text()
+    assert f"> **It {page.TEST_AUDIO}**" in (out / "README.md").read_text()
 
 
 def test_what_reads_a_run_can_use_a_published_configuration(folder, configuration):
@@ -784,4 +784,4 @@ def test_every_key_that_a_run_writes_is_published_or_named_as_kept_back(configur
 def test_the_template_names_the_emotions_in_the_order_of_the_scores(folder):
     named = ", ".join(f"{name} {constants.KOREAN[name]}" for name in constants.EMOTIONS)
     assert f"Classes, in this order: {named}." in (folder / "README.md").read_text()
-    assert _card.NOT_A_RESULT.lower() in report.NOT_A_RESULT
+    assert _card.NOT_A_RESULT.lower() in page.NOT_A_RESULT

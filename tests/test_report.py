@@ -13,14 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import charts
 import metric
-import report
-import wording
 from constants import EMOTIONS
 from evaluation import calibration
 from evaluation.predictions import read_predictions
 from evaluation.result import summarise
+from reporting import charts, console, formatting
+from reporting import page as page_module
 from utils import UserError, rng
 
 EVIL = "<script>alert('x')</script>"
@@ -174,7 +173,7 @@ class Page(HTMLParser):
 
 
 def page_of(folder: Path) -> Page:
-    return Page(report.write(folder).read_text(encoding="utf-8"))
+    return Page(page_module.write(folder).read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -220,7 +219,7 @@ def test_absent_classes_are_named(page):
 
 
 def test_nothing_is_fetched_and_nothing_runs(run, page):
-    text = report.write(run).read_text(encoding="utf-8")
+    text = page_module.write(run).read_text(encoding="utf-8")
     assert page.links == [] and "url(" not in text and "@import" not in text
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
 
@@ -245,7 +244,7 @@ def test_validation_rows_are_not_shown(run, page):
 
 def test_the_surest_mistake_is_no_modal_label(run, page):
     table = read_predictions(run / "predictions.csv")
-    rows = report.mistakes(table[table["set"] == "test"])
+    rows = page_module.mistakes(table[table["set"] == "test"])
     assert rows[0]["segment"] in page.words()
     assert all(row["emotion"] not in row["emotion_true"].split(";") for row in rows)
     assert [row["sure"] for row in rows] == sorted((row["sure"] for row in rows), reverse=True)
@@ -268,11 +267,11 @@ def test_configuration_and_command_and_preparation_are_there(page):
 @pytest.mark.parametrize("synthetic", [True, False])
 def test_a_synthetic_corpus_is_marked_in_the_head_and_a_real_one_is_not(tmp_path, synthetic):
     folder = make_run(tmp_path / "run", predictions(40), synthetic=synthetic)
-    text = report.write(folder).read_text(encoding="utf-8")
+    text = page_module.write(folder).read_text(encoding="utf-8")
     head = text.split("<h2>")[0]
-    assert (f">{report.NOT_A_RESULT}<" in head) == synthetic
+    assert (f">{page_module.NOT_A_RESULT}<" in head) == synthetic
     assert ("<title>[synthetic]" in head) == synthetic
-    assert (report.NOT_A_RESULT in report.console(result_of(folder))) == synthetic
+    assert (page_module.NOT_A_RESULT in console.console(result_of(folder))) == synthetic
 
 
 def test_strings_from_data_are_escaped(tmp_path):
@@ -285,7 +284,7 @@ def test_strings_from_data_are_escaped(tmp_path):
     (folder / "result.json").write_text(json.dumps(result))
     line = json.dumps(log_lines(1)[0] | {f"loss/{EVIL}": 1.0}) + "\n"
     (folder / "train_loss.log").write_text(line)
-    text = report.write(folder).read_text(encoding="utf-8")
+    text = page_module.write(folder).read_text(encoding="utf-8")
     assert EVIL not in text and "<b>run" not in text
     assert text.count(html.escape(EVIL).replace("&#x27;", "&#39;")) >= 12
     assert "script" not in Page(text).tags
@@ -293,7 +292,7 @@ def test_strings_from_data_are_escaped(tmp_path):
 
 def test_a_command_that_is_not_unicode_can_be_written(tmp_path):
     folder = make_run(tmp_path / "run", predictions(20), change={"command": "main.py \udcff"})
-    assert "main.py \\udcff" in report.write(folder).read_text(encoding="utf-8")
+    assert "main.py \\udcff" in page_module.write(folder).read_text(encoding="utf-8")
 
 
 # --- how far to trust it, the protocol, the prior -------------------------------------------------
@@ -335,7 +334,7 @@ def test_the_page_of_a_run_with_validation_rows_says_how_far_to_trust_it(tmp_pat
     )
     assert "with the votes of 200 validation or out-of-fold rows" in words
     assert "No temperature" not in words
-    for key, name in report.ERRORS.items():
+    for key, name in page_module.ERRORS.items():
         assert f"{name} {found[f'{key}_uncalibrated']:.3f} {found[key]:.3f}" in words
     at, accuracy = found["accuracy_at"], metric.scores(predictions(300), "drop")["accuracy"]
     row = [f"{value:.3f}" for value in (*at.values(), accuracy["value"])]
@@ -446,13 +445,13 @@ def test_the_protocol_is_shown_as_small_tables(tmp_path):
     ],
 )
 def test_a_value_of_json_is_a_few_words(value, text):
-    assert wording.cell(value) == text
+    assert formatting.cell(value) == text
 
 
 def test_names_become_words_but_reasons_stay_and_empty_dicts_make_no_table():
-    assert wording.words("uses_test_audio") == "uses test audio"
-    assert wording.words("no file a_b.wav") == "no file a_b.wav"
-    assert wording.tables({"nothing": {}}) == []
+    assert formatting.words("uses_test_audio") == "uses test audio"
+    assert formatting.words("no file a_b.wav") == "no file a_b.wav"
+    assert formatting.tables({"nothing": {}}) == []
 
 
 def test_the_protocol_is_escaped(tmp_path):
@@ -464,7 +463,7 @@ def test_the_protocol_is_escaped(tmp_path):
         "pairs": {EVIL: 1, "b": {EVIL: 2}},
     }
     (folder / "protocol.json").write_text(json.dumps(evil))
-    text = report.write(folder).read_text(encoding="utf-8")
+    text = page_module.write(folder).read_text(encoding="utf-8")
     assert EVIL not in text and text.count("&lt;script&gt;") == 8
     assert "script" not in Page(text).tags
 
@@ -473,7 +472,7 @@ def test_a_protocol_that_is_no_object_is_refused(tmp_path):
     folder = make_run(tmp_path / "run", predictions(30))
     (folder / "protocol.json").write_text("[1]")
     with pytest.raises(UserError, match=r"protocol\.json should hold a JSON object"):
-        report.write(folder)
+        page_module.write(folder)
 
 
 @pytest.mark.parametrize("calibrated", [[], {"n": 3}, "high", {"n": 1, "accuracy_at": 3}])
@@ -481,7 +480,7 @@ def test_a_calibration_that_no_run_wrote_is_refused_or_not_shown(tmp_path, calib
     folder = changed(make_run(tmp_path / "run", predictions(30)), calibration=calibrated)
     if calibrated:
         with pytest.raises(UserError, match="result.json, protocol.json and train_loss.log that a"):
-            report.write(folder)
+            page_module.write(folder)
     else:
         assert "How far" not in page_of(folder).words()
 
@@ -491,8 +490,8 @@ def test_scores_that_used_the_sound_of_the_test_rows_are_marked(tmp_path, where)
     folder = make_run(tmp_path / "run", predictions(30))
     changed(folder, uses_test_audio=where == "result.json")
     (folder / "protocol.json").write_text(json.dumps({"uses_test_audio": where == "protocol.json"}))
-    assert (f"Scores {report.TEST_AUDIO} " in page_of(folder).words()) == bool(where)
-    said = report.TEST_AUDIO in report.console(result_of(folder)).splitlines()
+    assert (f"Scores {page_module.TEST_AUDIO} " in page_of(folder).words()) == bool(where)
+    said = page_module.TEST_AUDIO in console.console(result_of(folder)).splitlines()
     assert said == (where == "result.json")
 
 
@@ -509,7 +508,8 @@ def test_the_label_prior_stands_beside_the_majority_baseline(tmp_path):
     words = page_of(tmp_path / "run").words().replace("\N{MINUS SIGN}", "-")
     for score in result["scores"].values():
         assert (
-            f"{score['baseline_high']:.3f}] {report.number(score['prior'])} {score['n']}" in words
+            f"{score['baseline_high']:.3f}] {page_module.number(score['prior'])} {score['n']}"
+            in words
         )
     assert "label prior" in words and result["scores"]["uar"]["prior"] is not None
     assert result["scores"]["ccc_arousal"]["prior"] is None
@@ -521,13 +521,13 @@ def test_a_result_without_prior_shows_none(page):
 
 def test_the_console_with_a_prior_fits_80_columns_and_is_aligned(tmp_path):
     result = with_prior(tmp_path / "run")
-    lines = report.console(result).splitlines()
+    lines = console.console(result).splitlines()
     assert max(map(len, lines)) <= 80
     rows = {line.split()[0]: line for line in lines if line.split(" ")[0] in metric.SCORES}
     assert len(rows) == len(metric.SCORES) and len({len(row) for row in rows.values()}) == 1
     for name, row in rows.items():
         score = result["scores"][name]
-        assert row.split()[-2:] == [report.number(score["prior"]), str(score["n"])]
+        assert row.split()[-2:] == [page_module.number(score["prior"]), str(score["n"])]
         assert row.endswith(f"{score['n']}") and lines[0].endswith("prior       n")
 
 
@@ -575,7 +575,7 @@ def test_a_run_without_emotion_has_no_matrix(tmp_path):
 def test_few_rows_and_few_classes_make_a_whole_page(tmp_path, n, present):
     folder = make_run(tmp_path / "run", predictions(n, present=present))
     page_of(folder)
-    assert max(map(len, report.console(result_of(folder)).splitlines())) <= 80
+    assert max(map(len, console.console(result_of(folder)).splitlines())) <= 80
 
 
 def test_many_points_are_thinned_and_it_says_so():
@@ -607,7 +607,7 @@ def test_soft_ties_show_parts_of_rows(tmp_path):
 
 
 def test_confusion_csv_has_the_truth_in_its_rows(run):
-    report.write(run)
+    page_module.write(run)
     table = pd.read_csv(run / "confusion.csv", index_col="truth")
     assert tuple(table.index) == tuple(table.columns) == EMOTIONS
     tested = read_predictions(run / "predictions.csv").query("set == 'test'")
@@ -619,14 +619,14 @@ def test_equal_runs_give_equal_bytes(tmp_path):
     prints = []
     for place in ("a", "b"):
         folder = make_run(tmp_path / place / "run", predictions(50))
-        report.write(folder)
+        page_module.write(folder)
         names = ("report.html", "confusion.csv", "confusion.png", "loss_curve.png")
         prints.append([hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names])
     assert prints[0] == prints[1]
 
 
 def test_the_pictures_are_png_without_a_version_or_a_date(run):
-    report.write(run)
+    page_module.write(run)
     for name in ("confusion.png", "loss_curve.png"):
         data = (run / name).read_bytes()
         assert data.startswith(b"\x89PNG") and b"atplotlib" not in data and b"tIME" not in data
@@ -634,7 +634,7 @@ def test_the_pictures_are_png_without_a_version_or_a_date(run):
 
 def test_importing_report_does_not_start_matplotlib():
     code = "import sys, report; sys.exit(bool({'matplotlib', 'jinja2'} & set(sys.modules)))"
-    root = Path(report.__file__).parent
+    root = Path(page_module.__file__).parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 
 
@@ -650,7 +650,7 @@ def test_a_broken_line_of_the_log_is_named(tmp_path):
     path = tmp_path / "train_loss.log"
     path.write_text('{"epoch": 1, "loss": 1.0}\n{"epoch": 2, "lo')
     with pytest.raises(UserError, match=r"line 2, should be a JSON object .* is '\{\"epoch\": 2"):
-        report.read_log(path)
+        page_module.read_log(path)
 
 
 def test_predictions_without_a_column_name_it(tmp_path):
@@ -672,7 +672,7 @@ def test_a_missing_file_is_named_and_nothing_is_written(tmp_path, name):
     folder = make_run(tmp_path / "run", predictions(10))
     (folder / name).unlink()
     with pytest.raises(UserError, match=name):
-        report.write(folder)
+        page_module.write(folder)
     assert not (folder / "report.html").exists()
 
 
@@ -680,7 +680,7 @@ def test_a_missing_file_is_named_and_nothing_is_written(tmp_path, name):
 
 
 def test_the_console_fits_80_columns_and_its_numbers_are_aligned(run):
-    lines = report.console(result_of(run)).splitlines()
+    lines = console.console(result_of(run)).splitlines()
     assert max(map(len, lines)) <= 80
     rows = [line for line in lines if line.split(" ")[0] in metric.SCORES]
     assert len(rows) == len(metric.SCORES)
@@ -690,7 +690,7 @@ def test_the_console_fits_80_columns_and_its_numbers_are_aligned(run):
 
 def test_the_console_has_the_baseline_beside_the_score(run):
     score = result_of(run)["scores"]["uar"]
-    line = next(x for x in report.console(result_of(run)).splitlines() if x.startswith("uar"))
+    line = next(x for x in console.console(result_of(run)).splitlines() if x.startswith("uar"))
     parts = line.replace("[", "").replace("]", "").replace(",", "").split()
     keys = ("value", "low", "high", "baseline", "baseline_low", "baseline_high")
     assert parts[1:-1] == [f"{score[key]:.3f}" for key in keys]
@@ -698,7 +698,7 @@ def test_the_console_has_the_baseline_beside_the_score(run):
 
 
 def test_the_console_names_absent_classes(run):
-    assert "over 6 of 7 classes; absent from the truth: happy" in report.console(result_of(run))
+    assert "over 6 of 7 classes; absent from the truth: happy" in console.console(result_of(run))
 
 
 @pytest.mark.parametrize(
@@ -706,17 +706,17 @@ def test_the_console_names_absent_classes(run):
     [(0.12345, "0.123"), (-0.5, "-0.500"), (-0.0001, "0.000"), (None, "-"), (math.nan, "-")],
 )
 def test_numbers_have_three_decimals_and_no_negative_zero(value, text):
-    assert report.number(value) == text
+    assert page_module.number(value) == text
 
 
 def test_session_runs_are_joined():
-    assert report.sessions([3, 1, 2, 7, 9, 10]) == "1-3, 7, 9-10"
+    assert page_module.sessions([3, 1, 2, 7, 9, 10]) == "1-3, 7, 9-10"
 
 
 def test_a_score_below_zero_widens_the_axis_of_its_group():
     score = {"low": -0.21, "high": 0.3, "n": 9, "baseline": 0.0, "value": 0.1}
     score |= {"baseline_low": 0.0, "baseline_high": 0.0}
-    group = report.groups({"scores": {"ccc_arousal": score}})[0]
+    group = page_module.groups({"scores": {"ccc_arousal": score}})[0]
     assert group["axis"] == (-0.3, 1.0)
     assert group["rows"][0]["strip"]["value_span"] == (
         pytest.approx(100 * 0.09 / 1.3, abs=0.01),

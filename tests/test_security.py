@@ -28,16 +28,15 @@ import torch
 from test_report import configuration, log_lines, make_run, predictions, result_of
 
 import constants
-import eda
 import main
 import model
-import report
 from corpora import kemdy19, kemdy19_2022, preparation
 from corpora.preparation import columns, files
 from evaluation.predictions import TEXTS, read_predictions
 from features import sentence
 from features.signal import vectors_2022
 from features.store import extraction
+from reporting import corpus_tables, figures, page
 from utils import ROOT, UserError
 
 SPOILT = "Sess01_script01_M001"
@@ -445,7 +444,7 @@ def page_with(word: str, folder: Path) -> str:
     log = [log_lines(1)[0] | {f"loss/{word}": 1.0}]
     rows = read_predictions(folder / "predictions.csv")
     rows = rows.assign(**dict.fromkeys(TEXTS, word)).assign(emotion_true=f"!{word}")
-    return report.page(run, result, rows, log, word)
+    return page.page(run, result, rows, log, word)
 
 
 @pytest.mark.parametrize("word", HOSTILE)
@@ -477,10 +476,10 @@ MATHTEXT = ["$\\frac{", "a$b$c", "$", "$$", "_x", "\\", "$\\notacommand$"]
 def test_a_dollar_in_a_name_is_no_formula(name):
     from matplotlib.figure import Figure
 
-    assert report.loss_png([{"epoch": 1, "loss": 1.0, f"loss/{name}": 1.0}]).startswith(b"\x89PNG")
+    assert figures.loss_png([{"epoch": 1, "loss": 1.0, f"loss/{name}": 1.0}]).startswith(b"\x89PNG")
     figure = Figure()
     cells = pd.DataFrame([[1.0, 2.0]], index=[name], columns=[name, f"{name} again"])
-    eda.heatmap(figure.subplots(), cells)
+    corpus_tables.heatmap(figure.subplots(), cells)
     figure.savefig(io.BytesIO())
 
 

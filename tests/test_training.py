@@ -16,8 +16,8 @@ from test_run import TEXT, files, furnished, trained
 import checkpoint
 import main
 import model
-import report
 import training
+from reporting import page
 from utils import UserError, leaf, rng
 
 HERE = Path(__file__).resolve().parent
@@ -118,7 +118,7 @@ def test_a_run_that_ended_while_it_was_scored_is_only_scored(error, whole, monke
 
     command = [*TEXT, *LONG, "--save_name", "mine"]
     with monkeypatch.context() as patch:
-        patch.setattr(report, "write", fail)
+        patch.setattr(page, "write", fail)
         with contextlib.suppress(MemoryError):
             assert main.main(command) == 130
     weights = Path("exp/mine/model.pth").stat().st_mtime_ns

@@ -1,1 +1,1 @@
-"""Scores of highlights of videos: by the second, resampled by video, and which seconds are cut out."""
+"""Scores of highlights: by the second, resampled by video, and which seconds are cut out."""

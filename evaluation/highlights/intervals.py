@@ -1,7 +1,7 @@
 """What scores of highlights are worth: intervals, comparisons, annotators; and a report's part.
 
-Tables, scores and baselines are in `seconds.py`, what is cut in `clips.py`; both can be had from
-here. Seconds of one video are not independent: what is resampled is whole videos. NumPy and SciPy.
+Tables, scores and baselines are in scores.py, what is cut in selection.py. Seconds of one video
+are not independent: what is resampled is whole videos. NumPy and SciPy.
 """
 
 import itertools
@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import metric
-from constants import BOOTSTRAP, CONFIDENCE, SEED
+from constants import BOOTSTRAP, SEED
 from evaluation.bootstrap import draws, interval
+from evaluation.highlights import scores as highlight_scores
+from evaluation.highlights import selection
 from evaluation.highlights.scores import (
     BUDGET,
     RULES,
@@ -30,14 +32,6 @@ from evaluation.highlights.scores import (
     values,
     video_of,
 )
-from evaluation.highlights.scores import baselines as baselines
-from evaluation.highlights.scores import positive as positive
-from evaluation.highlights.scores import scores as scores
-from evaluation.highlights.scores import threshold as threshold
-from evaluation.highlights.selection import iou as iou
-from evaluation.highlights.selection import selected as selected
-from evaluation.highlights.selection import smoothed as smoothed
-from evaluation.highlights.selection import spans as spans
 from evaluation.significance import bootstrap_p, holm, sign_flip
 from metric import ratio
 from utils import UserError, plain
@@ -289,7 +283,7 @@ def overlap(table: Mapping, budget: float | None = None, **how) -> dict[str, flo
         if own and not truth.any():
             found[name] = float("nan")
         else:
-            found[name] = iou(selected(score, share, **how), truth)
+            found[name] = selection.iou(selection.selected(score, share, **how), truth)
     return found
 
 
@@ -317,7 +311,10 @@ def summary(
     seconds = seconds_of(tested)
     counts = _draws(seconds, resamples, seed)
     scored = _scored(seconds, threshold, budget, counts)
-    found, without = scores(tested, threshold, budget), baselines(tested, threshold, budget)
+    found, without = (
+        highlight_scores.scores(tested, threshold, budget),
+        highlight_scores.baselines(tested, threshold, budget),
+    )
     for name, one in scored.items():
         found[name] |= _intervals(one, counts)
         found[name]["baselines"] = {b: has[name] for b, has in without.items() if name in has}
@@ -367,64 +364,3 @@ def _is_above(value: float) -> bool | None:
 
 
 # --- for a console ------------------------------------------------------------------------------
-
-
-def lines(summary: Mapping) -> list[str]:
-    """A `summary` in lines of at most 80 columns."""
-    n, t = summary["n"], summary["threshold"]
-    found = [
-        f"{n['videos']} videos, {n['rows']} s, {n['positive']} of them highlights "
-        f"(rule: {summary['rule']})",
-        f"threshold {_number(t)} of validation videos, budget {summary['budget']:.0%}",
-        f"{'':18}{'pooled':>7}  {f'{CONFIDENCE:.0%} interval':15}{'by video':>9}"
-        f"{'all':>7}{'random':>8}{'middle':>8}",
-    ]
-    if n["without"]:
-        found.insert(1, f"{n['without']} s without prediction or truth are left out")
-    found += [_line(name, score) for name, score in summary["scores"].items()]
-    return found + _people(summary["human"]) + _verdicts(summary)
-
-
-def _line(name: str, score: Mapping) -> str:
-    has = {name: _number(value["value"]) for name, value in score["baselines"].items()}
-    ends = f"{_number(score['low'])} .. {_number(score['high'])}"
-    return (
-        f"{name.replace('_', ' '):18}{_number(score['value']):>7}  {ends:15}"
-        f"{_number(score['video_mean']):>9}{has.get('always_positive', ''):>7}"
-        f"{has.get('random', ''):>8}{has.get('middle', ''):>8}"
-    )
-
-
-def _people(human: Mapping) -> list[str]:
-    if not human["videos"]:
-        return ["annotators: no video has two of them"]
-    found = [f"one annotator against the others, {human['videos']} videos (the model, likewise):"]
-    return found + [
-        f"  {name:10}{_number(score['mean'])}, from {_number(score['low'])} to "
-        f"{_number(score['high'])} ({_number(score['model'])})"
-        for name, score in ((name, human[name]) for name in HUMAN)
-    ]
-
-
-def _verdicts(summary: Mapping) -> list[str]:
-    ap, f1 = (summary["above"][name] for name in ("average_precision", "f1"))
-    surely, beats = summary["surely_beats_always_positive"], summary["beats_always_positive"]
-    answer = _YES[beats] if beats == surely else "yes, not surely"
-    return [
-        f"average precision above the rate: {_YES[summary['interval_excludes_rate']]} {_ends(ap)}",
-        f'F1 above "everything is a highlight": {answer} {_ends(f1)}',
-    ]
-
-
-_YES = {True: "yes", False: "NO", None: "not known"}
-
-
-def _ends(one: Mapping) -> str:
-    difference, low, high = (
-        "-" if one[name] is None else f"{one[name]:+.3f}" for name in ("difference", "low", "high")
-    )
-    return f"({difference}, {low} .. {high})"
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

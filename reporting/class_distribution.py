@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 
 import constants
-import eda
-import report
 from corpora.preparation.corpus import Corpus
+from reporting import corpus_tables, figures, page
 from utils import make_folder, write_atomic
 
 ORIGIN, ADDED = "Class_distribution_origin.png", "Class_distribution_add.png"  # as in 2023
@@ -29,7 +28,7 @@ def write(folder: Path, corpora: Sequence[Corpus]) -> list[Path]:
 
 def counts(corpora: Sequence[Corpus]) -> pd.DataFrame:
     """Rows of each emotion, and of ties, in each corpus: what the one who speaks felt."""
-    tables = [eda.class_balance(corpus.role(ROLE), "corpus") for corpus in corpora]
+    tables = [corpus_tables.class_balance(corpus.role(ROLE), "corpus") for corpus in corpora]
     return pd.concat(tables)
 
 
@@ -53,6 +52,6 @@ def picture(table: pd.DataFrame, synthetic: bool) -> bytes:
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False, loc="upper left")
         title = f"Emotion of {total.sum():,} utterances"
-        axes.set_title(title + (f" ({report.NOT_A_RESULT})" if synthetic else ""), fontsize=11)
+        axes.set_title(title + (f" ({page.NOT_A_RESULT})" if synthetic else ""), fontsize=11)
 
-    return report.png(draw, (7.2, 4.2))
+    return figures.png(draw, (7.2, 4.2))

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-import report
 from evaluation import finished_runs
 from evaluation.finished_runs import Trial
 from evaluation.highlights import intervals
 from evaluation.highlights.scores import BUDGET
+from reporting import page
 from utils import read_json, write_atomic, write_json
 
 SCORE = "average_precision"
@@ -87,7 +87,7 @@ def console(result: dict) -> str:
     head = f"{'row':<{width}}{'videos':>7}{'rate':>7}" + "".join(
         f"{c:>11}" for c in COLUMNS.values()
     )
-    lines = [f"{head}  AP, {report.INTERVAL}", "-" * (len(head) + 20)]
+    lines = [f"{head}  AP, {page.INTERVAL}", "-" * (len(head) + 20)]
     lines += [_line(row, width) for row in result["rows"]]
     if result["pairs"]:
         lines += [
@@ -96,22 +96,22 @@ def console(result: dict) -> str:
             f"{len(result['pairs'])}",
         ]
         lines += [_pair(pair) for pair in result["pairs"]]
-    return "\n".join([*lines, *([report.NOT_A_RESULT] if result["synthetic"] else [])])
+    return "\n".join([*lines, *([page.NOT_A_RESULT] if result["synthetic"] else [])])
 
 
 def _line(row: dict, width: int) -> str:
     scores = row["scores"]
-    cells = "".join(f"{report.number(scores[name]['value']):>10}" for name in COLUMNS)
+    cells = "".join(f"{page.number(scores[name]['value']):>10}" for name in COLUMNS)
     rate, ap = scores["positive_rate"]["value"], scores[SCORE]
-    ends = report.interval(ap["low"], ap["high"])
-    return f"{row['name']:<{width}}{row['n']['videos']:>7}{report.number(rate):>7}{cells}  {ends}"
+    ends = page.interval(ap["low"], ap["high"])
+    return f"{row['name']:<{width}}{row['n']['videos']:>7}{page.number(rate):>7}{cells}  {ends}"
 
 
 def _pair(pair: dict) -> str:
     found, video = pair["comparison"], pair["comparison"]["video"]
-    ends = report.interval(found["low"], found["high"]) or "no interval"
+    ends = page.interval(found["low"], found["high"]) or "no interval"
     p = "-" if video["p_holm"] is None else f"{video['p_holm']:.3g}"
     return (
-        f"{pair['a']} - {pair['b']}: {report.number(found['difference'])} {ends}, better in "
+        f"{pair['a']} - {pair['b']}: {page.number(found['difference'])} {ends}, better in "
         f"{video['better']} of {video['n']} videos, p {p}"
     )

@@ -11,14 +11,14 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import charts
 import metric
-import report
 from constants import BOOTSTRAP
 from evaluation import comparison
 from evaluation.finished_runs import Trial
+from reporting import charts
+from reporting.formatting import interval, number, sessions
+from reporting.page import INTERVAL, NOT_A_RESULT, TEST_AUDIO, template
 from utils import ROOT, read_json, write_atomic, write_json
-from wording import interval, number, sessions
 
 PUBLISHED = ROOT / "exp" / "tables" / "published.csv"
 FAILED = "Failed, and not in these tables"
@@ -129,7 +129,7 @@ def lines(row: dict) -> list[dict]:
         found.append(_line("mean ± sd", "mean", {n: _spread(s) for n, s in scores.items()}))
     found.append(_line("pooled", "pooled", {n: number(s["pooled"]) for n, s in scores.items()}))
     ends = {n: interval(s["low"], s["high"]) or "-" for n, s in scores.items()}
-    found.append(_line(report.INTERVAL, "interval", ends))
+    found.append(_line(INTERVAL, "interval", ends))
     for what, key in (("majority", "baseline"), ("label prior", "prior")):
         found.append(_line(what, key, {n: number(s[key]) for n, s in scores.items()}))
     return found
@@ -164,7 +164,7 @@ OF_CORPUS = {
     "accuracy": "accuracy",
     "weighted_f1": "weighted F1",
 }
-HEADER_OF_CORPUS = ("row", "n", "macro-F1", report.INTERVAL, "UAR", "accuracy", "weighted F1")
+HEADER_OF_CORPUS = ("row", "n", "macro-F1", INTERVAL, "UAR", "accuracy", "weighted F1")
 
 
 def lines_by_corpus(rows: Sequence[dict]) -> dict[str, list[dict]]:
@@ -205,14 +205,14 @@ def markdown(result: dict) -> str:
     """The table as a Markdown document: scores, comparisons, parts, published rows."""
     parts = [f"# {result['title']}"] + [result["about"]] * bool(result["about"])
     if result["synthetic"]:
-        parts.append(f"> {report.NOT_A_RESULT}")
+        parts.append(f"> {NOT_A_RESULT}")
     parts.append(
         "Precision, recall and F1 (@1) are the `legacy_*` scores: what tables of 2022 print under "
         "those names, near accuracy. Macro-F1 and UAR stand beside them. Ties: "
         f"{result['ties']}; intervals: bootstrap over dialogues within sessions."
     )
     for row in result["rows"]:
-        mark = f" ({report.TEST_AUDIO})" if row["uses_test_audio"] else ""
+        mark = f" ({TEST_AUDIO})" if row["uses_test_audio"] else ""
         mark += "" if row["complete"] else f" ({UNEVEN})"
         parts += [f"## {row['name']}{mark}", _markdown_scores(row)]
     for name, body in lines_by_corpus(result["rows"]).items():
@@ -246,7 +246,7 @@ def _markdown_pairs(pairs: Sequence[dict]) -> str:
     return _table(PAIR_HEADER, rows) if rows else "No two rows share test rows."
 
 
-PAIR_HEADER = ("a", "b", "test", "a - b", report.INTERVAL, "p", "p (Holm)", "n")
+PAIR_HEADER = ("a", "b", "test", "a - b", INTERVAL, "p", "p (Holm)", "n")
 
 
 def pair_lines(pair: dict) -> list[list[str]]:
@@ -388,7 +388,7 @@ def console(result: dict) -> str:
     """The main numbers of each row, for a terminal of 100 columns; of each corpus below."""
     wide = min(40, max(len("row"), *(len(row["name"]) for row in result["rows"])))
     head = (
-        f"{'row':<{wide}} {'runs':>4} {'macro-F1':>8}  {report.INTERVAL:<14}  {'majority':>8} "
+        f"{'row':<{wide}} {'runs':>4} {'macro-F1':>8}  {INTERVAL:<14}  {'majority':>8} "
         f"{'UAR':>6} {'F1@1':>6} {'arousal':>7} {'valence':>7}"
     )
     body = [head, "-" * len(head)]
@@ -411,7 +411,7 @@ def console(result: dict) -> str:
     body += _console_by_corpus(result["rows"])
     if result.get("failed"):
         body.append(f"{FAILED}: {', '.join(result['failed'])}")
-    body += [report.NOT_A_RESULT] if result["synthetic"] else []
+    body += [NOT_A_RESULT] if result["synthetic"] else []
     return "\n".join(body)
 
 
@@ -435,7 +435,7 @@ def _console_by_corpus(rows: Sequence[dict]) -> list[str]:
 
 def page(result: dict) -> str:
     """The HTML of a table: one file, no script, nothing fetched; it links the page of each run."""
-    return report.template("tables.html.j2").render(
+    return template("tables.html.j2").render(
         result=result,
         trials=sum(len(row["trials"]) for row in result["rows"]),
         groups=[
@@ -455,9 +455,9 @@ def page(result: dict) -> str:
         of_corpus=HEADER_OF_CORPUS,
         apart=APART_SCORES,
         failed=result.get("failed", {}),
-        interval_name=report.INTERVAL,
-        mark=report.NOT_A_RESULT,
-        test_audio=report.TEST_AUDIO,
+        interval_name=INTERVAL,
+        mark=NOT_A_RESULT,
+        test_audio=TEST_AUDIO,
         not_ours=NOT_OURS,
         failed_title=FAILED,
         uneven=UNEVEN,

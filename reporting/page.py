@@ -5,9 +5,7 @@ Everything is read from the files of a run folder and nothing is computed anew: 
 it escapes every string, so nothing here may mark one as safe.
 """
 
-import io
 import json
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +13,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import charts
 import constants
-import lettering
 import metric
 from constants import SCALES
 from evaluation import calibration
 from evaluation.predictions import read_predictions
-from utils import ROOT, UserError, read_json, write_atomic
-from wording import count, interval, number, sessions, tables
+from reporting import charts
+from reporting.figures import confusion_png, loss_png
+from reporting.formatting import count, interval, number, sessions, tables
+from utils import UserError, read_json, write_atomic
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 GROUPS = {  # sources of metric.SCORES -> heading and what stands under it
     ("confusion",): ("Emotion", "pooled over the rows that --ties keeps"),
@@ -141,47 +141,6 @@ def present_line(result: dict) -> str:
 # --- the console --------------------------------------------------------------------------------
 
 
-def console(result: dict) -> str:
-    """The score table for a terminal of 80 columns, majority baseline beside every score.
-
-    With the label-prior baseline beside that, where the result has one.
-    """
-    if "highlight" in result:
-        return _console_events(result)
-    width = 20 if has_prior(result) else 23  # the other rows of a minus sign: no baseline has one
-    head = f"{'score':<15}  {'value':>6}  {INTERVAL:<16}  {'majority baseline':<{width}}"
-    head += f"  {'prior':>6}  {'n':>6}" if has_prior(result) else f"  {'n':>6}"
-    lines = [head.rstrip(), "-" * len(head)]
-    for group in groups(result):
-        if group["title"] == GROUPS[("top",)][0]:
-            lines += ["", *textwrap.wrap(f"{group['title']}: {group['note']}", 80)]
-        lines += [_console_row(row, width, has_prior(result)) for row in group["rows"]]
-    for part in by_corpus(result):
-        lines += ["", f"{part['name']}: {part['said']}"]
-        for group in part["groups"]:
-            shown = part["prior"] and has_prior(result)  # as wide as the head of the table
-            lines += [_console_row(row, width, shown) for row in group["rows"]]
-    lines += ["", *textwrap.wrap(present_line(result), 80, subsequent_indent="  ")]
-    lines += [TEST_AUDIO] if uses_test_audio(result) else []
-    lines += [NOT_A_RESULT] if result["synthetic"] else []
-    return "\n".join(lines)
-
-
-def _console_events(result: dict) -> str:
-    from evaluation.highlights import intervals  # which compares runs, whose tables are read here
-
-    lines = intervals.lines(result["highlight"])
-    return "\n".join([*lines, *([NOT_A_RESULT] if result["synthetic"] else [])])
-
-
-def _console_row(row: dict, width: int, prior: bool) -> str:
-    baseline = number(row["baseline"])
-    baseline += f" {interval(row['baseline_low'], row['baseline_high'])}"
-    line = f"{row['name']:<15}  {number(row['value']):>6}  {interval(row['low'], row['high']):<16}"
-    line += f"  {baseline:<{width}}" + (f"  {number(row['prior']):>6}" if prior else "")
-    return f"{line}  {row['n']:>6}"
-
-
 # --- the page -----------------------------------------------------------------------------------
 
 
@@ -224,12 +183,15 @@ def page(
     )
 
 
-def template(name: str) -> "jinja2.Template":  # noqa: F821
-    """A template of a page; every value in it is escaped, and what it is not given is an error."""
+def template(name: str, folder: Path = TEMPLATES) -> "jinja2.Template":  # noqa: F821
+    """A template of a page; every value in it is escaped, and what it is not given is an error.
+
+    It lies in `folder`, and may include those of reporting/templates.
+    """
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT),
+        loader=jinja2.FileSystemLoader([folder, TEMPLATES]),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
@@ -351,58 +313,3 @@ def flat(configuration: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 # --- pictures as files ----------------------------------------------------------------------
-
-
-def loss_png(log: list[dict]) -> bytes:
-    """The losses of every epoch."""
-
-    def draw(axes) -> None:
-        epochs, lines = charts.loss_lines(log)
-        for name, values in lines.items():
-            style = {"linewidth": 2.2 if name == "loss" else 1.2, "marker": "o", "markersize": 2.5}
-            axes.plot(epochs, values, "--" if name == "val/loss" else "-", label=name, **style)
-        axes.set(xlabel="epoch", ylabel="loss", title="Training loss")
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-        axes.legend(frameon=False)
-
-    return png(draw, (6.4, 4.0))
-
-
-def confusion_png(matrix: list[list[float]]) -> bytes:
-    """Counts, shaded by their share of the row."""
-
-    def draw(axes) -> None:
-        counts = np.array(matrix, float)
-        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1e-12)
-        axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), value in np.ndenumerate(counts):
-            color = "white" if share[row, column] > 0.6 else "black"
-            axes.text(column, row, count(value), ha="center", va="center", color=color)
-        places = range(len(constants.EMOTIONS))
-        axes.set_xticks(places, constants.EMOTIONS, rotation=35, ha="right")
-        axes.set_yticks(places, constants.EMOTIONS)
-        axes.set(xlabel="prediction", ylabel="truth", title="Confusion (shade: share of the row)")
-
-    return png(draw, (6.0, 5.6))
-
-
-def png(draw: Callable, inches: tuple[float, float], **grid) -> bytes:
-    """What `draw(axes)` paints, without the user's matplotlibrc and without a version inside.
-
-    `grid`: of `Figure.subplots`, where there are several axes.
-    """
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    plain = {
-        **matplotlib.rcParamsDefault,
-        "text.parse_math": False,  # a "$" is no formula
-        "font.family": lettering.families(),
-    }
-    with matplotlib.rc_context(plain):
-        figure = Figure(figsize=inches, layout="constrained")
-        draw(figure.subplots(**grid))
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
-    return buffer.getvalue()

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-import charts
 import constants
-import report
-from lettering import families, readable
+from reporting import charts, figures
+from reporting.fonts import families, readable
 
 if TYPE_CHECKING:
     from explanation import Effect
@@ -78,7 +77,7 @@ def timeline(table: pd.DataFrame, title: str = "", language: str = "en") -> byte
         axes[0].set_title(readable(title), fontsize=11, loc="left")
         _time(axes[-1], table, start, width, real, language)
 
-    return report.png(draw, (11, 1.1 + 2.1 * rows), nrows=rows, sharex=True)
+    return figures.png(draw, (11, 1.1 + 2.1 * rows), nrows=rows, sharex=True)
 
 
 def _places(table: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -164,7 +163,7 @@ def plane(table: pd.DataFrame, language: str = "en") -> bytes:
             aspect="equal",
         )
 
-    return report.png(draw, (4.4, 4.4))
+    return figures.png(draw, (4.4, 4.4))
 
 
 def effects(
@@ -208,7 +207,7 @@ def effects(
         axes.spines[:].set_visible(False)
 
     width = max(7.5, 1.6 + 0.85 * len(columns))
-    return report.png(draw, (width, 1.3 + 0.5 * len(kinds)))
+    return figures.png(draw, (width, 1.3 + 0.5 * len(kinds)))
 
 
 def mel(block: np.ndarray, seconds: float, language: str = "en") -> bytes:
@@ -226,4 +225,4 @@ def mel(block: np.ndarray, seconds: float, language: str = "en") -> bytes:
         )
         axes.set(xlabel=_say(language, "seconds"), ylabel=_say(language, "band"))
 
-    return report.png(draw, (7.5, 2.4))
+    return figures.png(draw, (7.5, 2.4))
