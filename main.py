@@ -16,7 +16,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from arguments import Parser, check, parse
+from training.flags import Parser, check, parse
 from utils import UserError, leaf, leaves, read_json
 
 TEST_FLAGS = (  # what may be said together with --test_only
@@ -58,20 +58,18 @@ def train_or_test(arguments: list[str]) -> None:
     if name is None:
         if extra:
             raise UserError(f"unknown: {' '.join(extra)}; python main.py --help lists the flags")
-        import record
-        import run
+        from training import run, run_folder
 
         if settings.resume is not None:
             _refuse(given, RESUME_FLAGS, "settled when that run was begun; with --resume")
-            settings = record.resumed(settings)
+            settings = run_folder.resumed(settings)
             check(settings)
         _warn(settings)
         run.train(settings, command)
         return
-    import record
-    import run
+    from training import run, run_folder
 
-    folder = record.find(name, settings.save_path)
+    folder = run_folder.find(name, settings.save_path)
     settings, given, extra = _of_run(folder, arguments, given)
     if odd := [word for word in extra if word.removeprefix("--") != name]:
         raise UserError(f"unknown: {' '.join(odd)}; python main.py --help lists the flags")

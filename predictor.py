@@ -334,26 +334,26 @@ def of_run(folder: Path, gpu_id: int | None = -1, moved: dict[str, str] | None =
     """The model of a run, or of a folder that `publish` wrote. `moved`: where encoders are now."""
     import torch
 
-    import arguments
-    import inference
     import model as models
-    import record
-    from devices import Processes, settle_arithmetic
+    from training import configuration as run_configuration
+    from training import flags as training_flags
+    from training import run_folder, testing
+    from training.devices import Processes, settle_arithmetic
 
     settle_arithmetic(deterministic=False)
     device = Processes(gpu_id).device
     _refuse(folder)
     model, configuration = models.load(folder, device)
-    record.check_values(folder, configuration)
-    flags, *_ = arguments.parse(["--model", configuration["model"]])
+    run_configuration.check_values(folder, configuration)
+    flags, *_ = training_flags.parse(["--model", configuration["model"]])
     settings = argparse.Namespace(**vars(flags) | configuration | _given(moved, configuration))
     settings.text_encoder = settings.text_encoder or constants.TEXT_ENCODER
-    record.refuse_another_encoder(folder, settings, configuration)
+    run_folder.refuse_another_encoder(folder, settings, configuration)
 
     @torch.inference_mode()
     def say(batch: Batch) -> Batch:
         tensors = {name: torch.from_numpy(values) for name, values in batch.items()}
-        said = model(inference.to(tensors, device))
+        said = model(testing.to(tensors, device))
         return {head: values.float().cpu().numpy() for head, values in said.items()}
 
     inputs = models.inputs(settings.model, vars(settings))
@@ -392,9 +392,9 @@ def _refuse(folder: Path) -> None:
             f"VIDEO --run {folder.name} --out CLIP.mp4"
         )
     if here.is_file():
-        import record
+        from training import run_folder
 
-        record.check_trained(folder)
+        run_folder.check_trained(folder)
 
 
 def _given(moved: dict[str, str] | None, configuration: dict) -> dict[str, str]:

@@ -18,14 +18,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-import arguments
 import loss as losses
 import model as models
-import schedule
 from benchmarks import measure, tiny_wav2vec2
 from dataset import Windows, open_material
-from devices import Processes
-from training import OPTIMIZERS, losses_of
+from training import schedule
+from training.devices import Processes
+from training.loop import OPTIMIZERS, losses_of
 from utils import UserError, leaf, rng
 
 BASE = {
@@ -81,7 +80,7 @@ class Side:
             "1",
             *flags,
         ]
-        self.settings = arguments.trained(words)
+        self.settings = flags.trained(words)
         models.complete(self.settings)
         self.model = models.build("wav2vec2", vars(self.settings), 42)
         self.model.load_pretrained(self.settings)

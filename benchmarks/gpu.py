@@ -15,9 +15,9 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-import devices
 from benchmarks import measure, reference, sides
 from benchmarks.measure import Row, Side
+from training import devices
 
 PEAK = 989e12  # FLOP/s: NVIDIA H200, bf16 without sparsity, by its data sheet
 EPOCHS = 4  # of the run that is timed; the first one is left out

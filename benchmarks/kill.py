@@ -22,10 +22,12 @@ from pathlib import Path
 
 import torch  # here, so that the forked processes need not
 
-import checkpoint
 import main
-import record
-import run  # noqa: F401 (as above)
+from training import (
+    checkpoints,
+    run,  # noqa: F401 (as above)
+    run_folder,
+)
 from utils import leaf
 
 RESULTS = ("model.pth", "predictions.csv", "train_loss.log", "training.csv", "confusion.csv")
@@ -97,7 +99,7 @@ def undisturbed(place: Path, arguments: list[str]) -> float:
 def moment(place: Path) -> str:
     """Where a killed run stood."""
     folder = place / "exp" / "run"
-    states = [path.stem for path in checkpoint.found(folder)]
+    states = [path.stem for path in checkpoints.found(folder)]
     if states:
         return "scoring" if (folder / "model.pth").exists() else "training"
     return "first step" if (folder / "training.csv").exists() else "preparation"
@@ -140,7 +142,7 @@ def kill_and_go_on(
     draw, kills, ended = random.Random(seed), collections.Counter(), 0
     while sum(kills.values()) < wanted:
         place = furnish(where / f"killed{ended}", where / "c")
-        while not record.is_finished(place / "exp" / "run"):
+        while not run_folder.is_finished(place / "exp" / "run"):
             more = sum(kills.values()) < wanted
             code = end(begin(place, words), draw.uniform(0, longest) if more else 3600)
             if code:

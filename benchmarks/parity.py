@@ -17,10 +17,10 @@ from torch import Tensor, nn
 import constants
 import loss as losses
 import model as models
-import training
 from benchmarks import measure, reference
 from benchmarks.measure import Row
 from dataset import Windows
+from training import loop
 from utils import leaf
 
 DOUBLE_ROWS, DOUBLE_STEPS = 8, 5
@@ -104,7 +104,7 @@ def fast_losses(model: nn.Module, batches: Iterable[Batch], precision: str | Non
         if precision is None:
             values = criterion(model(batch), batch)
         else:
-            values = training.losses_of(model, criterion, batch, precision == "bf16")
+            values = loop.losses_of(model, criterion, batch, precision == "bf16")
         optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
         optimizer.step()

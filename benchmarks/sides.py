@@ -21,16 +21,14 @@ import torch
 
 import constants
 import dataset
-import devices
-import inference
 import loss as losses
 import main as command_line
 import model as models
-import training
 import utils
 from benchmarks import reference
 from corpora import preparation
 from features.store import extraction
+from training import devices, loop, testing
 
 CORPUS, LONG = "corpus", "long"  # folders: windows to train on; hours of sound to extract
 LOADED = 4  # batches the reference's loader is timed over
@@ -183,12 +181,12 @@ def trainer(
     """One training step on a batch that is on the device -> its loss."""
     model = models.build(settings.model, vars(settings), settings.seed).to(device).train()
     criterion, bf16 = losses.EmotionLoss(settings.lam), devices.use_bf16(settings.precision, device)
-    optimizer = training.OPTIMIZERS[settings.optim](
+    optimizer = loop.OPTIMIZERS[settings.optim](
         model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
     )
 
     def work(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        values = training.losses_of(model, criterion, batch, bf16)
+        values = loop.losses_of(model, criterion, batch, bf16)
         optimizer.zero_grad(set_to_none=True)
         values["loss"].backward()
         optimizer.step()
@@ -303,7 +301,7 @@ def our_test(batch_size: int) -> Callable[[], float]:
 
     def work() -> float:
         begun = time.perf_counter()
-        table = inference.predict(model, windows, batch_size, "train", alone)
+        table = testing.predict(model, windows, batch_size, "train", alone)
         return len(table) / (time.perf_counter() - begun)
 
     return work

@@ -18,7 +18,6 @@ import torch
 
 import constants
 import exported
-import inference
 import predictor
 import utils
 from commands import _portable
@@ -27,6 +26,7 @@ from features.store import extraction
 from models.encoders import loading, onnx
 from models.encoders import text as text_encoders
 from predictor import KINDS, Predictor
+from training import testing
 from utils import UserError
 
 OPSET = 20
@@ -81,7 +81,7 @@ def said(judge: Predictor, windows: Windows, chosen: np.ndarray) -> tuple[dict, 
 def frame(windows: Windows, chosen: np.ndarray, said: dict[str, np.ndarray]) -> pd.DataFrame:
     """Predictions and truth, as `predictions.csv`."""
     rows = windows.utterances.iloc[windows.judged[chosen]]
-    return inference.frame_of(rows, said, "test")
+    return testing.frame_of(rows, said, "test")
 
 
 # --- the graph -----------------------------------------------------------------------------------

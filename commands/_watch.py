@@ -10,18 +10,18 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-import arguments
 import constants
 import model as models
-import record
 import utils
 from dataset import Material, Sequences
-from devices import Processes, settle_arithmetic
 from evaluation import splits
 from features.store import extraction
-from inference import outputs
 from media import listening, video
 from metric import VOTES
+from training import flags as training_flags
+from training import run_folder
+from training.devices import Processes, settle_arithmetic
+from training.testing import outputs
 from utils import UserError, leaf, make_folder, read_json
 
 RATE = 16_000  # Hz
@@ -43,7 +43,7 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
     """Score each second by the model of a finished run. Raises UserError."""
     settle_arithmetic(deterministic=False)
     processes = Processes(given.gpu_id)
-    record.check_trained(run)
+    run_folder.check_trained(run)
     named = read_json(run / models.CONFIGURATION).get("model", constants.MODEL)
     if not hasattr(leaf("models", str(named)), "SEQUENCE"):
         raise UserError(
@@ -52,7 +52,7 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
         )
     model, configuration = models.load(run, processes.device)
     settings = settings_of(configuration, given)
-    record.refuse_another_encoder(run, settings, configuration)
+    run_folder.refuse_another_encoder(run, settings, configuration)
     sound = listening.listen(path)
     if sound.bad:
         raise UserError(f"cannot use {path}: {sound.bad}")
@@ -71,7 +71,7 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
 
 def settings_of(configuration: dict, given: argparse.Namespace) -> argparse.Namespace:
     """What the run was trained with, and where things are now."""
-    flags, *_ = arguments.parse(["--model", configuration["model"]])
+    flags, *_ = training_flags.parse(["--model", configuration["model"]])
     moved = {
         name: getattr(given, name)
         for name in ("vision_encoder", "emotion_run")

@@ -10,9 +10,9 @@ import argparse
 from pathlib import Path
 
 import constants
-import record
 from evaluation import finished_runs
 from reporting import highlight_tables, tables
+from training import run_folder
 from utils import UserError, digest, make_folder
 
 
@@ -36,7 +36,7 @@ def main(settings: argparse.Namespace) -> None:
         name, runs = _row(word)
         if name in rows:
             raise UserError(f"two rows are called {name!r}; give each a name: NAME=RUN,RUN")
-        folders = [record.find(run, settings.save_path) for run in runs]
+        folders = [run_folder.find(run, settings.save_path) for run in runs]
         rows[name] = [finished_runs.read(folder) for folder in folders]
     names = {name: [str(trial.folder.resolve()) for trial in row] for name, row in rows.items()}
     folder = make_folder(Path(settings.save_path, f"compare_{digest([names, settings.ties])}"))

@@ -14,12 +14,10 @@ test rows. The result is a run folder like any other.
 import argparse
 import shlex
 
-import arguments
-import combination
 import constants
-import ensemble
-import stacking
-from commands import _members, _oof
+from training import flags
+from training.ensembles import combination, ensemble, out_of_fold, stacking
+from training.ensembles import members as ensemble_members
 from utils import UserError
 
 
@@ -43,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--oof",
-        type=arguments.number(int, 2),
+        type=flags.number(int, 2),
         metavar="K",
         help="train each member again on K folds of its training sessions, for rows to fit on",
     )
@@ -55,10 +53,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=constants.TIES,
         help="which test rows the emotion scores count",
     )
-    add("--seed", type=arguments.number(int, 0), default=constants.SEED, help="of what is drawn")
+    add("--seed", type=flags.number(int, 0), default=constants.SEED, help="of what is drawn")
     add(
         "--jobs",
-        type=arguments.number(int, 1),
+        type=flags.number(int, 1),
         metavar="N",
         help="out-of-fold runs at once (default: as many as fit); 1: without Ray",
     )
@@ -66,14 +64,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(settings: argparse.Namespace) -> None:
     """Read, train what is to be fitted on, fit, write, print."""
-    members = _members.named(settings.members, settings.save_path)
+    members = ensemble_members.named(settings.members, settings.save_path)
     ensemble.joined(members, "test")  # refuses what cannot be joined before anything is trained
     models = [member.model for member in members]
-    weights = _members.weights(settings.weights, settings.method, models)
+    weights = ensemble_members.weights(settings.weights, settings.method, models)
     if settings.method == "stack" and settings.stacker == "lightgbm":
         stacking.lightgbm()  # before hours of training for it
     if settings.oof:
-        members = _oof.out_of_fold(members, settings.oof, settings.save_path, settings.jobs)
+        members = out_of_fold.out_of_fold(members, settings.oof, settings.save_path, settings.jobs)
     rows = _fitting(members, learnt=weights is None and settings.method in ("weighted", "stack"))
     learnt = combination.learn(
         settings.method, weights, rows and rows.joined, settings.stacker, settings.seed

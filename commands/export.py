@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import arguments
 import constants
 import predictor
 import utils
 from commands import _int8, _onnx
 from evaluation import bootstrap
 from models.encoders import onnx
+from training import flags
 from utils import UserError
 
 CLOSE = 1e-4  # largest difference from torch: of log-probabilities, and on the scale 1..5
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--speech_encoder", metavar="ID", help="where its speech encoder is now")
     add(
         "--rows",
-        type=arguments.number(int, 1),
+        type=flags.number(int, 1),
         default=None,
         metavar="N",
         help="test windows to compare on (default: all)",

@@ -16,12 +16,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-import arguments
 import constants
-import record
 from commands import _clip, _watch
 from evaluation.highlights import selection
 from media import cutting
+from training import flags, run_folder
 from utils import Unusable, UserError
 
 BUDGET = 0.15  # of the video, where nothing is said: the middle of what annotators marked
@@ -44,28 +43,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--threshold",
-        type=arguments.number(float, 0, 1),
+        type=flags.number(float, 0, 1),
         metavar="P",
         help="in place of a budget: all seconds of at least this score",
     )
-    add("--top", type=arguments.number(int, 1), metavar="K", help="the same: the K best clips")
+    add("--top", type=flags.number(int, 1), metavar="K", help="the same: the K best clips")
     add(
         "--smooth",
-        type=arguments.number(float, 0),
+        type=flags.number(float, 0),
         default=3.0,
         metavar="S",
         help="s that scores are averaged over (default: %(default)g)",
     )
     add(
         "--shortest",
-        type=arguments.number(int, 1),
+        type=flags.number(int, 1),
         default=3,
         metavar="S",
         help="s of a clip at least (default: %(default)g)",
     )
     add(
         "--snap",
-        type=arguments.number(float, 0),
+        type=flags.number(float, 0),
         default=0.5,
         metavar="S",
         help="s that an end is moved at most, to a pause (default: %(default)g; 0: not at all)",
@@ -82,7 +81,7 @@ def _places(add) -> None:
     )
     add("--vision_encoder", metavar="ID", help="where the run's encoder is now")
     add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
-    add("--gpu_id", type=arguments.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")
+    add("--gpu_id", type=flags.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")
 
 
 def _share(text: str) -> float:
@@ -101,7 +100,7 @@ def main(settings: argparse.Namespace) -> None:
     how = _chosen(settings)
     path, out = Path(settings.video), Path(settings.out)
     _check(path, out)
-    run = record.find(settings.run, settings.save_path)
+    run = run_folder.find(settings.run, settings.save_path)
     felt = _watch.timeline(path, run, settings) if settings.timeline else None
     watched = _watch.watch(path, run, settings)
     spans = _clip.snapped(

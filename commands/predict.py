@@ -20,13 +20,13 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-import arguments
 import constants
 import explanation
 import predictor
 import recordings
 from commands import _results, _shown
 from reporting import page
+from training import flags
 from utils import UserError, checksum, digest
 
 MAX_BAD = 0.5  # share of the utterances that may be unusable; a corpus allows fewer
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--pause",
-        type=arguments.number(float, 0.1, 10),
+        type=flags.number(float, 0.1, 10),
         default=0.4,
         metavar="S",
         help="s of quiet that end an utterance there (default: %(default)g)",
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--alone", action="store_true", help="each utterance by itself, without those before it")
     add(
         "--max_bad",
-        type=arguments.number(float, 0, 1),
+        type=flags.number(float, 0, 1),
         default=MAX_BAD,
         metavar="SHARE",
         help="share of the utterances that may be unusable (default: %(default)g)",
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--text_encoder", metavar="ID", help="where the run's text encoder is now")
     add("--speech_encoder", metavar="ID", help="where its speech encoder is now")
     add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
-    add("--gpu_id", type=arguments.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")
+    add("--gpu_id", type=flags.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")
 
 
 def main(settings: argparse.Namespace) -> None:

@@ -21,8 +21,8 @@ from torch import nn
 
 import constants
 import model as models
-import record
 from commands import _card, _origins, _portable
+from training import configuration, run_folder
 from utils import UserError, make_folder, read_json, sync_folder, write_atomic, write_json
 
 COPIED = ("result.json", "protocol.json")  # where the run has them
@@ -55,11 +55,11 @@ def main(settings: argparse.Namespace) -> None:
     """Read the run, write the folder whole or not at all."""
     out = Path(settings.out)
     _refuse_place(out)
-    run = record.find(settings.run, settings.save_path)
+    run = run_folder.find(settings.run, settings.save_path)
     _refuse_ensemble(run)
-    record.check_trained(run)
+    run_folder.check_trained(run)
     model, said = models.load(run)
-    record.check_values(run, said)
+    configuration.check_values(run, said)
     with _written_by_a_run(run), _staged(out) as folder:
         said = _write(folder, run, model, said, settings.license)
     print(f"published {run.name} in {out}; nothing was uploaded, read its README.md before you do")

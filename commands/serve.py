@@ -19,10 +19,10 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import arguments
 import constants
 import predictor
 from commands import _dialogue, _gate, _listen, _view
+from training import flags
 from utils import UserError
 
 NEEDED = "gradio==6.31.0"
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--port",
-        type=arguments.number(int, 0, 65535),
+        type=flags.number(int, 0, 65535),
         default=7860,
         metavar="N",
         help="0: any that is free (default: %(default)s)",
@@ -52,21 +52,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--share", action="store_true", help="a public address, through gradio's own servers")
     add(
         "--max_mb",
-        type=arguments.number(float, 0.01, 1000),
+        type=flags.number(float, 0.01, 1000),
         default=20.0,
         metavar="MB",
         help="of a recording at most (default: %(default)g)",
     )
     add(
         "--max_seconds",
-        type=arguments.number(float, 1, 600),
+        type=flags.number(float, 1, 600),
         default=300.0,
         metavar="S",
         help="the same in seconds (default: %(default)g)",
     )
     add(
         "--max_turns",
-        type=arguments.number(int, 1, 1000),
+        type=flags.number(int, 1, 1000),
         default=100,
         metavar="N",
         help="of a dialogue at most (default: %(default)s)",
@@ -77,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--text_encoder", metavar="ID", help="where the run's text encoder is now")
     add("--speech_encoder", metavar="ID", help="where its speech encoder is now")
     add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
-    add("--gpu_id", type=arguments.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")
+    add("--gpu_id", type=flags.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")
 
 
 def main(settings: argparse.Namespace) -> None:

@@ -14,15 +14,13 @@ import itertools
 import shlex
 from pathlib import Path
 
-import arguments
-import engine
-import grid as grids
-import record
-from commands import _estimate
 from corpora import preparation
 from evaluation import comparison
 from reporting import highlight_tables, tables
 from reporting.formatting import sessions
+from training import flags, run_folder
+from training.sweep import engine, estimate
+from training.sweep import grid as grids
 from utils import UserError, digest, make_folder, write_json
 
 FLAGS = True  # flags of training may follow: main.py hands them on as `settings.flags`
@@ -36,13 +34,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--dry_run", action="store_true", help="show the trials and about how long they take")
     add(
         "--jobs",
-        type=arguments.number(int, 1),
+        type=flags.number(int, 1),
         metavar="N",
         help="trials at once (default: as many as cores and memory allow); 1: without Ray",
     )
     add(
         "--gpus",
-        type=arguments.number(float, 0),
+        type=flags.number(float, 0),
         metavar="SHARE",
         help="GPUs a trial; 0.25: four share one (default: 1 where there is any)",
     )
@@ -125,7 +123,7 @@ def _expansion(grid: list[grids.Trial], runs: str) -> str:
 
 def _state(trial: grids.Trial, runs: str) -> str:
     folder = Path(runs, trial.name)
-    if record.is_finished(folder):
+    if run_folder.is_finished(folder):
         return "done"
     return "begun" if folder.exists() else "to do"
 
@@ -135,13 +133,13 @@ def _time(grid: list[grids.Trial], runs: str, jobs: int | None) -> str:
     if not todo:
         return "nothing to train"
     with engine.one_thread():
-        seconds = _estimate.seconds(todo)
+        seconds = estimate.seconds(todo)
     if seconds is None:
         return "no estimate: a model among them learns without steps"
     jobs = min(jobs or engine.side_by_side(), max(1, len(todo)))
     return (
         f"{len(todo)} to train: about {_told(seconds)} with one thread each, so "
-        f"{_told(seconds / jobs)} with {jobs} at a time (from {_estimate.STEPS} steps of each kind)"
+        f"{_told(seconds / jobs)} with {jobs} at a time (from {estimate.STEPS} steps of each kind)"
     )
 
 

@@ -68,7 +68,7 @@ def complete(settings: Any) -> dict:
 
 def resampled(windows: Any, settings: Any) -> Any:
     """The training windows, of equally frequent classes where `--balance` says so."""
-    import balance  # here: predicting needs none of it
+    from training import balance  # here: predicting needs none of it
 
     complete(settings)
     if settings.balance == "none":

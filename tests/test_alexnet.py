@@ -12,10 +12,10 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 from torch import nn
 
-import arguments
 import model
 from constants import HEADS
 from models import alexnet
+from training import flags as training_flags
 from utils import UserError
 
 ALL = {"heads": "emotion,arousal,valence"}
@@ -64,7 +64,7 @@ def flat(prediction: dict) -> torch.Tensor:
 
 def predicted(made: nn.Module, *arguments, **options) -> torch.Tensor:
     with torch.no_grad():
-        return flat(made(batch(*arguments, **options)))
+        return flat(made(batch(*training_flags, **options)))
 
 
 def assert_same(ours: torch.Tensor, others: torch.Tensor) -> None:
@@ -318,7 +318,7 @@ def test_what_is_pooled_and_judged_is_float32_under_autocast():
 
 
 def test_the_defaults_of_training_are_those_of_seed_003():
-    settings, *_ = arguments.parse(["--model", "alexnet", "--data", "sample"])
+    settings, *_ = training_flags.parse(["--model", "alexnet", "--data", "sample"])
     wanted = {
         "optim": "adamw",
         "lr": 2e-4,
@@ -329,7 +329,7 @@ def test_the_defaults_of_training_are_those_of_seed_003():
         "weight_decay": 0,
     }
     assert {name: getattr(settings, name) for name in wanted} == wanted
-    assert arguments.parse(["--model", "alexnet", "--lr", "0.1"])[0].lr == 0.1
+    assert training_flags.parse(["--model", "alexnet", "--lr", "0.1"])[0].lr == 0.1
 
 
 def test_two_predictions_in_a_row_are_identical_and_two_in_training_are_not():

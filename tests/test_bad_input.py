@@ -25,7 +25,7 @@ import soundfile
 import torch
 
 import main
-import training
+from training import loop
 
 FEMALE, MALE = "annotation/Session01_F_res.csv", "annotation/Session01_M_res.csv"
 SEGMENT, EMOTION, VALENCE, AROUSAL, RATER = 9, 10, 11, 12, 13  # columns, from 0
@@ -796,7 +796,7 @@ def test_a_disk_that_is_full_when_an_epoch_is_logged_is_one_line(say, ready, mon
     def opened(path, *how):
         return open("/dev/full" if Path(path).name == "train_loss.log" else path, *how)
 
-    monkeypatch.setattr(training, "open", opened, raising=False)
+    monkeypatch.setattr(loop, "open", opened, raising=False)
     code, _, lines = say(*TEXT)
     assert (code, len(lines)) == (2, 1), lines
     assert re.search("^error: cannot write .*train_loss.log: No space left", lines[0]), lines

@@ -12,13 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import balance
 from constants import EMOTIONS, RATERS
 from dataset import Material, Windows
 from evaluation.splits import Split
 from metric import VOTES
 from models import lstm_audio
-from schedule import training_batches
+from training import balance
+from training.schedule import training_batches
 from utils import UserError
 
 FEATURE, D = "mfcc_seconds", lstm_audio.COEFFICIENTS

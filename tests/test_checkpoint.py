@@ -7,8 +7,8 @@ import threading
 import pytest
 import torch
 
-import checkpoint
 import model
+from training import checkpoints
 from utils import UserError
 
 
@@ -21,30 +21,30 @@ def state(value: float) -> dict:
 
 
 def write(folder, epochs: int, steps: int, value: float) -> None:
-    checkpoint.write(folder, epochs, steps, model.serialise(state(value)))
+    checkpoints.write(folder, epochs, steps, model.serialise(state(value)))
 
 
 def value_of(folder) -> float:
-    return checkpoint.read(folder)[0]["model"]["w"][0].item()
+    return checkpoints.read(folder)[0]["model"]["w"][0].item()
 
 
 def test_a_state_comes_back_as_it_was(tmp_path):
     write(tmp_path, 1, 0, 3.5)
-    found, damaged = checkpoint.read(tmp_path)
+    found, damaged = checkpoints.read(tmp_path)
     assert damaged == []
     assert torch.equal(found["model"]["w"], torch.full((50,), 3.5))
     assert found["progress"] == state(3.5)["progress"]
 
 
 def test_without_checkpoints_there_is_nothing_to_go_on_from(tmp_path):
-    assert checkpoint.read(tmp_path) == (None, [])
+    assert checkpoints.read(tmp_path) == (None, [])
 
 
 def test_the_newest_two_are_kept_by_epochs_and_steps_not_by_spelling(tmp_path):
     for value, (epochs, steps) in enumerate([(0, 5), (9, 999), (10, 0), (10, 20), (10, 100)]):
         write(tmp_path, epochs, steps, value)
         assert value_of(tmp_path) == value
-    names = [path.name for path in checkpoint.found(tmp_path)]
+    names = [path.name for path in checkpoints.found(tmp_path)]
     assert names == ["last-0010-000100.ckpt", "last-0010-000020.ckpt"]
     beside = {p.name for p in tmp_path.iterdir()} - set(names)
     assert beside == {f"{name}.b2sum" for name in names}
@@ -58,10 +58,10 @@ def test_the_newest_two_are_kept_by_epochs_and_steps_not_by_spelling(tmp_path):
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, damage):
     write(tmp_path, 1, 0, 1)
     write(tmp_path, 2, 0, 2)
-    newest = checkpoint.found(tmp_path)[0]
+    newest = checkpoints.found(tmp_path)[0]
     newest.write_bytes(damage(newest.read_bytes()))
     assert value_of(tmp_path) == 1
-    [line] = checkpoint.read(tmp_path)[1]
+    [line] = checkpoints.read(tmp_path)[1]
     assert line.startswith(f"{newest} is damaged: last-0002-000000.ckpt.b2sum holds")
     write(tmp_path, 2, 0, 3)  # reached again
     assert value_of(tmp_path) == 3
@@ -70,10 +70,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, dam
 def test_without_a_whole_checkpoint_nothing_is_guessed(tmp_path):
     for epochs in (1, 2):
         write(tmp_path, epochs, 0, epochs)
-    for path in checkpoint.found(tmp_path):
+    for path in checkpoints.found(tmp_path):
         path.write_bytes(b"PK")
     with pytest.raises(UserError, match="no whole checkpoint is left in .*0002.*; .*0001"):
-        checkpoint.read(tmp_path)
+        checkpoints.read(tmp_path)
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):
@@ -81,9 +81,9 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
         def __reduce__(self):
             return open, (str(tmp_path / "made"), "w")
 
-    checkpoint.write(tmp_path, 1, 0, model.serialise({"model": Code()}))
+    checkpoints.write(tmp_path, 1, 0, model.serialise({"model": Code()}))
     with pytest.raises(UserError, match="is no checkpoint"):
-        checkpoint.read(tmp_path)
+        checkpoints.read(tmp_path)
     assert not (tmp_path / "made").exists()
 
 
@@ -113,7 +113,7 @@ def test_a_kill_at_any_write_leaves_a_whole_checkpoint(tmp_path, monkeypatch):
             else:
                 break
         write(folder, 3, 0, 3)
-        assert value_of(folder) == 3 and len(checkpoint.found(folder)) == 2
+        assert value_of(folder) == 3 and len(checkpoints.found(folder)) == 2
     assert count > 8, "the writes were not counted"
 
 
@@ -124,7 +124,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_is_told(tmp_path, monkeypatc
         raise OSError(28, "No space left on device")
 
     with pytest.raises(UserError, match=r"cannot write .*last-0002.*: No space left"):
-        with checkpoint.Keeper(tmp_path) as keeper:
+        with checkpoints.Keeper(tmp_path) as keeper:
             monkeypatch.setattr(os, "fsync", full)
             keeper.save(2, 0, state(2))
     assert value_of(tmp_path) == 1
@@ -133,7 +133,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_is_told(tmp_path, monkeypatc
 
 def test_a_keeper_copies_what_it_keeps_and_has_it_on_disk_when_it_is_left(tmp_path):
     kept = state(5)
-    with checkpoint.Keeper(tmp_path) as keeper:
+    with checkpoints.Keeper(tmp_path) as keeper:
         keeper.save(1, 0, kept)
         kept["model"]["w"].zero_()
     assert value_of(tmp_path) == 5
@@ -143,14 +143,14 @@ def test_removed_means_no_checkpoint_and_nothing_else(tmp_path):
     write(tmp_path, 1, 0, 1)
     for name in ("model.pth", "last-x.ckpt", "last-1-2.ckpt.txt"):
         (tmp_path / name).write_text("mine")
-    checkpoint.remove(tmp_path)
+    checkpoints.remove(tmp_path)
     assert {p.name for p in tmp_path.iterdir()} == {"model.pth", "last-x.ckpt", "last-1-2.ckpt.txt"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_asks_and_the_second_ends(number):
     before = signal.getsignal(number)
-    with checkpoint.Stop() as stop:
+    with checkpoints.Stop() as stop:
         assert not stop.asked
         os.kill(os.getpid(), number)
         assert stop.asked
@@ -163,7 +163,7 @@ def test_a_thread_that_gets_no_signals_is_not_in_the_way():
 
     def inside():
         try:
-            with checkpoint.Stop() as stop:
+            with checkpoints.Stop() as stop:
                 assert not stop.asked
         except ValueError as error:
             failed.append(error)

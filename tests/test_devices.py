@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import main
-from devices import GlobalBatchNorm, Processes, pick_device, use_bf16
+from training.devices import GlobalBatchNorm, Processes, pick_device, use_bf16
 from utils import UserError, leaf
 
 HERE = Path(__file__).resolve().parent

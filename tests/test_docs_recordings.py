@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
-import arguments
 import main
 import recordings
 from tests.test_docs import blocks, code, commands, tables, text
 from tests.untrained import run as untrained
+from training import flags as training_flags
 from utils import leaf, leaves
 
 PAGE = "recordings"
@@ -76,7 +76,7 @@ def test_every_command_of_the_page_ends_well_and_writes_what_it_says(place, caps
         for line in commands(PAGE):
             words = shlex.split(line)[2:]
             if words[0] == "serve":  # tests/test_serve.py does
-                parser = arguments.Parser(prog="serve")
+                parser = training_flags.Parser(prog="serve")
                 leaf("commands", "serve").add_arguments(parser)
                 parser.parse_args(words[1:])
                 continue
@@ -91,7 +91,7 @@ def test_every_command_of_the_page_ends_well_and_writes_what_it_says(place, caps
 
 
 def test_the_flags_and_limits_of_the_page_are_those_of_the_code():
-    parser = arguments.Parser(prog="predict")
+    parser = training_flags.Parser(prog="predict")
     leaf("commands", "predict").add_arguments(parser)
     known = {flag for action in parser._actions for flag in action.option_strings}
     known |= {"--modality_dropout", "--speaker_norm"}

@@ -19,18 +19,14 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
-import arguments
-import combination
-import engine
-import ensemble
 import main
 import metric
-import run
-import stacking
-from combination import Combination
-from commands import _members, _oof
 from constants import EMOTIONS
 from evaluation import baselines
+from training import flags, run
+from training.ensembles import combination, ensemble, members, out_of_fold, stacking
+from training.ensembles.combination import Combination
+from training.sweep import engine
 from utils import UserError, make_folder, read_json, write_json
 
 C = len(EMOTIONS)
@@ -739,7 +735,7 @@ def of_2022(folder: Path, n=21, **changed) -> dict[str, np.ndarray]:
     folder.mkdir()
     rng = np.random.default_rng(18)
     truth, logits = rng.integers(7, size=n), {}
-    for kind in _members.MODELS:
+    for kind in members.MODELS:
         logits[kind] = rng.normal(size=(n, 7)) * 3
         arrays = {
             "truth": truth.astype(float if kind == "cmbert" else int),
@@ -834,7 +830,7 @@ def stacked() -> Path:
 
 def put_to_test(folder: Path, *words: str) -> Path:
     """What `--test_only` does with an ensemble."""
-    settings, given_, _ = arguments.parse([*words, "--gpu_id", "-1"])
+    settings, given_, _ = flags.parse([*words, "--gpu_id", "-1"])
     return ensemble.test(folder, settings, given_, "by hand", run.test)
 
 
@@ -908,7 +904,7 @@ def test_out_of_fold_rows_that_are_not_those_of_training_are_refused(place, caps
 def test_a_member_trains_again_with_the_flags_it_was_trained_with(place):
     member = ensemble.read("audio", Path("exp/audio"))
     said = read_json("exp/audio/configuration.json")
-    for trial in _oof.folds(member, 2):
+    for trial in out_of_fold.folds(member, 2):
         other = {
             n
             for n, v in vars(trial.settings).items()
@@ -937,7 +933,7 @@ def test_an_ensemble_of_ensembles_is_tested_again_to_the_last_member(place):
             return ensemble.test(folder, settings, given_, command, recursive)
         return run.test(folder, settings, given_, command)
 
-    settings, given_, _ = arguments.parse(["--gpu_id", "-1"])
+    settings, given_, _ = flags.parse(["--gpu_id", "-1"])
     again = ensemble.test(outer, settings, given_, "by hand", recursive)
     old, new = (ensemble.read("e", p).rows("test") for p in (outer, again))
     pd.testing.assert_frame_equal(old, new, rtol=1e-5)

@@ -21,6 +21,7 @@ from corpora import kemdy19, preparation
 from corpora.preparation import transcripts
 from evaluation import leakage
 from evaluation.splits import Split
+from training import protocol_card
 from utils import UserError
 
 TRAIN = [
@@ -591,7 +592,7 @@ MIXED = lines(
 
 def test_the_card_counts_sets_drops_and_leaks():
     split = Split((1,), (2,), (3, 4))
-    card = leakage.card(material_of(MIXED, split), flags())
+    card = protocol_card.card(material_of(MIXED, split), flags())
     assert card == {
         "corpus": {"name": "k", "synthetic": True, "fingerprint": "f00"},
         "role": "speaker",
@@ -653,10 +654,10 @@ def test_the_card_says_what_disjoint_took_and_that_nothing_of_it_is_left():
         .replace("셋넷다섯여", "셋넷다섯여섯")
     )
     split = Split((1, 4), (2,), (3,))
-    before = leakage.card(material_of(rows, split), flags())
+    before = protocol_card.card(material_of(rows, split), flags())
     assert before["leaks"]["transcripts"]["impro"] == {"lines": 3, "equal": 0, "similar": 1}
     material = material_of(rows, split, "text")
-    card = leakage.card(material, flags(disjoint="text"))
+    card = protocol_card.card(material, flags(disjoint="text"))
     assert card["disjoint"] == "text"
     assert card["dropped"]["disjoint"] == {"exact": 1, "similar": 1}
     assert card["sets"]["train"]["targets"] == before["sets"]["train"]["targets"] - 2 == 2
@@ -666,7 +667,7 @@ def test_the_card_says_what_disjoint_took_and_that_nothing_of_it_is_left():
 
 def test_the_card_of_a_corpus_is_json_and_the_same_each_time(place):
     material = opened(val_split=(2,))
-    one, other = (leakage.card(m, flags()) for m in (material, opened(val_split=(2,))))
+    one, other = (protocol_card.card(m, flags()) for m in (material, opened(val_split=(2,))))
     text = json.dumps(one, allow_nan=False)
     assert json.loads(text) == one
     assert text == json.dumps(other)
@@ -688,23 +689,23 @@ def test_the_card_of_a_corpus_is_json_and_the_same_each_time(place):
     ],
 )
 def test_the_card_says_which_epoch_is_kept(changes, said):
-    assert leakage.card(material_of(utterances(), SPLIT), flags(**changes))["select"] == said
+    assert protocol_card.card(material_of(utterances(), SPLIT), flags(**changes))["select"] == said
 
 
 def test_the_card_says_when_the_recordings_of_the_test_are_used():
-    card = leakage.card(material_of(utterances(), SPLIT), flags(speaker_norm=True))
+    card = protocol_card.card(material_of(utterances(), SPLIT), flags(speaker_norm=True))
     assert card["uses_test_audio"] is True
 
 
 @pytest.mark.parametrize("ties", ["first", "any", "soft"])
 def test_no_tie_is_dropped_where_ties_are_scored(ties):
     material = material_of(MIXED, Split((1,), (2,), (3, 4)))
-    assert leakage.card(material, flags(ties=ties))["dropped"]["ties_in_test"] == 0
+    assert protocol_card.card(material, flags(ties=ties))["dropped"]["ties_in_test"] == 0
 
 
 def test_the_card_of_a_run_tested_again_counts_the_test_alone():
     material = material_of(MIXED, Split((1, 2), (), (3, 4)))
-    card = leakage.card(material, flags(val_split=(), disjoint="text"), trained=False)
+    card = protocol_card.card(material, flags(val_split=(), disjoint="text"), trained=False)
     assert card["sets"]["test"]["targets"] == 4
     assert card["sets"]["train"] == {
         "sessions": [],
@@ -719,7 +720,7 @@ def test_the_card_of_a_run_tested_again_counts_the_test_alone():
 
 
 def test_the_card_says_what_is_resampled():
-    assert leakage._resampling(SimpleNamespace(balance="none")).startswith("none")
-    assert leakage._resampling(SimpleNamespace()).startswith("none")
-    said = leakage._resampling(SimpleNamespace(balance="smote"))
+    assert protocol_card._resampling(SimpleNamespace(balance="none")).startswith("none")
+    assert protocol_card._resampling(SimpleNamespace()).startswith("none")
+    said = protocol_card._resampling(SimpleNamespace(balance="smote"))
     assert said == "smote, of training rows alone, after the split"

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 import loss
 import main
 import model
-import record
 from benchmarks import tiny_bert, tiny_wav2vec2
 from constants import HEADS, SCALE
 from corpora.preparation import corpus
 from features import speech_states, text_states, tokens
 from models import mixer
 from models.layers import fusions
+from training import run_folder
 from utils import UserError
 
 CLS, SEP, PAD, PIECES = 2, 3, 1, 40
@@ -753,7 +753,7 @@ def test_frozen_encoders_of_other_weights_are_refused_at_a_test(folders, tmp_pat
     own = shutil.copytree(folders, tmp_path / "own")
     configuration, tuned = configured(own), configured(own, finetune=True)
     settings = SimpleNamespace(**configuration)
-    record.refuse_another_encoder(tmp_path, settings, configuration)
+    run_folder.refuse_another_encoder(tmp_path, settings, configuration)
     if part == "text":
         bert = transformers.AutoModel.from_pretrained(own / "text")
         bert.embeddings.word_embeddings.weight.data[7] += 1
@@ -761,9 +761,9 @@ def test_frozen_encoders_of_other_weights_are_refused_at_a_test(folders, tmp_pat
     else:
         tiny_wav2vec2.write(own / "speech", seed=1)
     with pytest.raises(UserError, match="files differs"):
-        record.refuse_another_encoder(tmp_path, settings, configuration)
+        run_folder.refuse_another_encoder(tmp_path, settings, configuration)
     # one that is part of the model may have been trained since: the run has its weights
-    record.refuse_another_encoder(tmp_path, SimpleNamespace(**tuned), tuned)
+    run_folder.refuse_another_encoder(tmp_path, SimpleNamespace(**tuned), tuned)
 
 
 # --- whole runs ----------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from torch import nn
 
 import constants
 import dataset
-import devices
 from benchmarks import parity, reference
+from training import devices
 from utils import leaf
 
 CPU = torch.device("cpu")

@@ -20,11 +20,11 @@ from test_model import DAMAGES, LEAVES, Touch, predict, small, torch_bytes, wind
 import constants
 import main
 import model
-import record
 import utils
 from commands import _card, _origins, _portable, publish
 from evaluation.highlights import intervals
 from reporting import page
+from training import configuration as run_configuration
 from utils import UserError, read_json, write_json
 
 FILES = ["README.md", "config.json", "model.safetensors", "protocol.json", "result.json"]
@@ -171,7 +171,7 @@ def test_what_was_learnt_without_gradients_is_published(workplace, tmp_path):
 
 def test_what_reads_a_run_can_use_a_published_configuration(folder, configuration):
     said = model.load(folder)[1]
-    record.check_values(folder, said)
+    run_configuration.check_values(folder, said)
     fields = [
         "model",
         "SorL",

@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 import torch
 
-import arguments
 import constants
-import grid as grids
 import main
 import metric
 from models import mate
+from training import flags as training_flags
+from training.sweep import grid as grids
 from utils import ROOT, leaf, leaves
 
 READMES = ("README.md", "README.en.md")
@@ -52,14 +52,14 @@ def blocks(name: str, language: str) -> list[str]:
 # --- flags ---------------------------------------------------------------------------------------
 
 
-def verb_parser(verb: str) -> arguments.Parser:
-    parser = arguments.Parser(prog=verb)
+def verb_parser(verb: str) -> training_flags.Parser:
+    parser = training_flags.Parser(prog=verb)
     leaf("commands", verb).add_arguments(parser)
     return parser
 
 
-def parsers() -> list[arguments.Parser]:
-    training = [arguments.training_parser(model) for model in leaves("models")]
+def parsers() -> list[training_flags.Parser]:
+    training = [training_flags.training_parser(model) for model in leaves("models")]
     return training + [verb_parser(verb) for verb in leaves("commands")]
 
 
@@ -73,7 +73,7 @@ def test_every_flag_is_named(name):
 @each_readme
 def test_the_flag_table_has_the_defaults_and_choices_of_the_parser(name):
     rows = {flag: row for row in table_rows(section(name, "2.3")) for flag in code(row[0])}
-    for action in arguments.training_parser(constants.MODEL)._actions:
+    for action in training_flags.training_parser(constants.MODEL)._actions:
         if "--help" in action.option_strings:
             continue
         row = rows[action.option_strings[0]]

@@ -19,10 +19,9 @@ from test_mate import write as write_legacy
 import constants
 import dataset
 import main
-import record
-import run
-import training
 from evaluation import calibration
+from training import loop, run
+from training import run_folder as folders
 from utils import UserError, leaf, write_json
 
 DATA = ["--data", "corpus", "--test_split", "[3,4]", "--text_encoder", "char-ngram"]
@@ -303,9 +302,9 @@ def test_the_training_rows_are_listed_without_the_test_rows(run_folder):
 
 
 def test_run_folders_of_the_same_second_never_collide(tmp_path, monkeypatch):
-    monkeypatch.setattr(record, "now", lambda: "20260101T000000Z")
+    monkeypatch.setattr(folders, "now", lambda: "20260101T000000Z")
     settings = argparse.Namespace(model="mate", backbone="gru", SorL="listener", optim="sgd", ws=4)
-    make = lambda _: record.new_folder(str(tmp_path / "exp"), settings, {})  # noqa: E731
+    make = lambda _: folders.new_folder(str(tmp_path / "exp"), settings, {})  # noqa: E731
     with ThreadPoolExecutor(8) as pool:
         names = {folder.name for folder in pool.map(make, range(24))}
     first = "gru_listener_sgd_4_20260101T000000Z"
@@ -347,15 +346,15 @@ def test_nothing_is_learnt_once_the_rate_is_zero(place):
 
 
 def test_a_last_batch_of_one_is_trained_without_and_tested(place, monkeypatch):
-    sizes, losses_of = [], training.losses_of
+    sizes, losses_of = [], loop.losses_of
 
     def counted(model, criterion, batch, *others):
         sizes.append((model.training, len(batch["mask"])))
         return losses_of(model, criterion, batch, *others)
 
-    monkeypatch.setattr(training, "losses_of", counted)
+    monkeypatch.setattr(loop, "losses_of", counted)
     folder = trained("--batch_size", "11")
-    assert [size for training, size in sizes if training] == [11]  # of 12 windows
+    assert [size for training, size in sizes if loop] == [11]  # of 12 windows
     whole = pd.read_csv(folder / "predictions.csv")
     assert len(whole) == 12
     assert main.main(["--test_only", folder.name, "--data", "corpus", "--batch_size", "5"]) == 0
@@ -368,7 +367,7 @@ def scripted(monkeypatch, scores: list[float], name: str = "macro_f1") -> None:
     """Let the validation scores be these, epoch by epoch."""
     given = iter(scores)
     others = {"macro_f1": 0.0, "uar": 0.0, "ccc": 0.0, "loss": 0.0}
-    monkeypatch.setattr(training, "validate", lambda *_: others | {name: next(given)})
+    monkeypatch.setattr(loop, "validate", lambda *_: others | {name: next(given)})
 
 
 VAL = ["--val_split", "[2]", "--lr_decay", "1"]
@@ -704,12 +703,12 @@ def test_a_folder_that_cannot_hold_its_configuration_is_not_left_behind(tmp_path
     def refuse(path, value):
         raise UserError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(record, "write_json", refuse)
+    monkeypatch.setattr(folders, "write_json", refuse)
     with pytest.raises(UserError, match="No space left"):
-        record.new_folder(str(tmp_path), settings, {})
+        folders.new_folder(str(tmp_path), settings, {})
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(record, "write_json", write_json)
-    assert read(record.new_folder(str(tmp_path), settings, {"ws": 4})) == {"ws": 4}
+    monkeypatch.setattr(folders, "write_json", write_json)
+    assert read(folders.new_folder(str(tmp_path), settings, {"ws": 4})) == {"ws": 4}
 
 
 # --- calibration, protocol card, models without steps ----------------------------------------

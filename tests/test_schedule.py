@@ -10,8 +10,8 @@ import transformers
 from hypothesis import given
 from hypothesis import strategies as st
 
-import schedule
 from features.store import batches as store_batches
+from training import schedule
 
 
 def settings_of(**changes) -> argparse.Namespace:

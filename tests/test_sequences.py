@@ -13,15 +13,14 @@ from hypothesis import strategies as st
 
 import constants
 import dataset
-import inference
 import loss
-import run
 import utils
 from evaluation.splits import Split
 from features.store import extraction
 from features.store.store import Store
 from features.store.windows import chunk_indices
 from metric import VOTES
+from training import run, testing
 
 
 def seconds(lengths: dict[str, int], known=True) -> pd.DataFrame:
@@ -205,7 +204,7 @@ def test_seconds_in_quarantine_and_without_truth_are_not_judged():
 def test_what_is_said_of_each_second_stands_in_its_row():
     windows = dataset.windows(material(seconds(LENGTHS), test=(1, 3)), "test", 0)
     logits = torch.where(torch.from_numpy(windows.index >= 0), torch.tensor(windows.index), 99)
-    table = inference.frame(windows, {"highlight": logits.float()}, "test")
+    table = testing.frame(windows, {"highlight": logits.float()}, "test")
     assert table["segment"].tolist() == [
         *(f"a#{n:05d}" for n in range(5)),
         *(f"c#{n:05d}" for n in range(4)),

@@ -18,10 +18,10 @@ from conftest import FLAGS
 from hypothesis import given
 from hypothesis import strategies as st
 
-import engine
-import grid as grids
 import main
-import record
+from training import run_folder as folders
+from training.sweep import engine
+from training.sweep import grid as grids
 from utils import ROOT, UserError, read_json
 
 TABLES = ROOT / "exp" / "tables"
@@ -298,7 +298,7 @@ def test_a_killed_sweep_trains_what_is_missing_and_ends_as_if_nothing_had_been(u
     with open("log", "w") as log:
         child = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
         deadline = time.monotonic() + 120
-        while not (done := [p for p in Path("exp").glob("mate_*") if record.is_finished(p)]):
+        while not (done := [p for p in Path("exp").glob("mate_*") if folders.is_finished(p)]):
             assert child.poll() is None and time.monotonic() < deadline, Path("log").read_text()
             time.sleep(0.05)
         os.killpg(child.pid, signal.SIGKILL)

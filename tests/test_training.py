@@ -13,11 +13,10 @@ import pytest
 import torch
 from test_run import TEXT, files, furnished, trained
 
-import checkpoint
 import main
 import model
-import training
 from reporting import page
+from training import checkpoints, loop
 from utils import UserError, leaf, rng
 
 HERE = Path(__file__).resolve().parent
@@ -44,7 +43,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 def stopped(monkeypatch, at: int, how) -> None:
     """Let `how(training)` happen before step `at` of the whole run."""
-    real, steps = training.Training.one_step, []
+    real, steps = loop.Training.one_step, []
 
     def one_step(self, indices):
         steps.append(indices)
@@ -52,7 +51,7 @@ def stopped(monkeypatch, at: int, how) -> None:
             how(self)
         return real(self, indices)
 
-    monkeypatch.setattr(training.Training, "one_step", one_step)
+    monkeypatch.setattr(loop.Training, "one_step", one_step)
 
 
 def interrupt(_) -> None:
@@ -74,7 +73,7 @@ def test_ctrl_c_saves_says_how_to_go_on_and_costs_nothing(at, whole, monkeypatch
     assert main.main(["--resume", "mine"]) == 0
     assert f"going on in epoch {epoch}, after {step} steps" in capsys.readouterr().out
     assert results(Path("exp/mine")) == whole
-    assert not checkpoint.found(Path("exp/mine"))
+    assert not checkpoints.found(Path("exp/mine"))
 
 
 def test_a_run_with_sound_is_gone_on_with_too(place, monkeypatch):
@@ -132,7 +131,7 @@ def test_a_run_that_ended_while_it_was_scored_is_only_scored(error, whole, monke
 def test_a_checkpoint_is_due_after_the_minutes_asked_for(place, monkeypatch):
     saved = []
     monkeypatch.setattr(
-        checkpoint.Keeper, "save", lambda self, epochs, steps, _: saved.append((epochs, steps))
+        checkpoints.Keeper, "save", lambda self, epochs, steps, _: saved.append((epochs, steps))
     )
     trained(*LONG, "--epochs", "2", "--batch_size", "2")  # 3 steps an epoch
     assert saved == [(1, 0), (2, 0)]
@@ -145,7 +144,7 @@ def test_a_damaged_last_checkpoint_costs_an_epoch_and_is_named(whole, monkeypatc
     with monkeypatch.context() as patch:
         stopped(patch, 6, interrupt)
         assert main.main([*TEXT, *LONG, "--save_name", "mine"]) == 130
-    newest = checkpoint.found(Path("exp/mine"))[0]
+    newest = checkpoints.found(Path("exp/mine"))[0]
     newest.write_bytes(newest.read_bytes()[:-20])
     assert main.main(["--resume", "mine"]) == 0
     captured = capsys.readouterr()
@@ -255,9 +254,9 @@ def test_an_unknown_run_names_those_there_are(begun, capsys):
 
 
 def test_a_checkpoint_of_another_model_is_refused(begun, capsys):
-    state, _ = checkpoint.read(begun)
+    state, _ = checkpoints.read(begun)
     state["model"]["emotion.0.0.weight"] = torch.zeros(3)
-    checkpoint.write(begun, 9, 0, model.serialise(state))
+    checkpoints.write(begun, 9, 0, model.serialise(state))
     assert main.main(["--resume", "mine"]) == 2
     assert "the checkpoint in exp/mine is another model's" in capsys.readouterr().err
 
@@ -279,7 +278,7 @@ def test_a_loss_that_is_no_number_names_the_step_and_keeps_the_epoch_before(
     kept = "exp/mine/last-0001-000000.ckpt"
     assert "the loss became nan in epoch 2, step 2 (segments Sess01" in error
     assert error.endswith(f"what was learnt before is kept in {kept}")
-    state, damaged = checkpoint.read(Path("exp/mine"))
+    state, damaged = checkpoints.read(Path("exp/mine"))
     assert not damaged and all(w.isfinite().all() for w in state["model"].values())
 
 
@@ -293,11 +292,11 @@ def test_weights_that_are_no_numbers_are_never_saved(place, monkeypatch, capsys)
     monkeypatch.setattr(torch.optim.Adam, "step", step)
     assert main.main([*TEXT, "--batch_size", "12", "--save_name", "mine"]) == 2
     assert "weights are infinite or NaN after 1 epochs" in capsys.readouterr().err
-    assert not checkpoint.found(Path("exp/mine"))
+    assert not checkpoints.found(Path("exp/mine"))
 
 
 def test_a_disk_that_is_full_at_a_checkpoint_leaves_the_last_one(place, monkeypatch, capsys):
-    real = checkpoint.write_sealed
+    real = checkpoints.write_sealed
 
     def full(path, data):
         if "last-0002" in path.name:
@@ -305,7 +304,7 @@ def test_a_disk_that_is_full_at_a_checkpoint_leaves_the_last_one(place, monkeypa
         real(path, data)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint, "write_sealed", full)
+        patch.setattr(checkpoints, "write_sealed", full)
         assert main.main([*TEXT, *LONG, "--save_name", "mine"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "last-0002-000000.ckpt: No space left on device; what was learnt before" in error
@@ -316,7 +315,7 @@ def test_a_disk_that_is_full_when_ctrl_c_saves_is_not_called_saved(place, monkey
     def full(path, data):
         raise UserError(f"cannot write {path}: No space left on device")
 
-    monkeypatch.setattr(checkpoint, "write_sealed", full)
+    monkeypatch.setattr(checkpoints, "write_sealed", full)
     stopped(monkeypatch, 1, interrupt)
     assert main.main([*TEXT, *LONG, "--save_name", "mine"]) == 2
     assert "No space left on device" in capsys.readouterr().err.splitlines()[-1]
@@ -326,7 +325,7 @@ def test_a_disk_that_is_full_when_ctrl_c_saves_is_not_called_saved(place, monkey
 def test_a_selection_that_is_never_defined_is_told(scores, place, monkeypatch, capsys):
     others = {"macro_f1": 0.0, "uar": 0.0, "ccc": 0.0, "loss": 0.0}
     given = iter(scores)
-    monkeypatch.setattr(training, "validate", lambda *_: others | {"macro_f1": next(given)})
+    monkeypatch.setattr(loop, "validate", lambda *_: others | {"macro_f1": next(given)})
     folder = trained(*LONG)
     assert "warning: --select macro_f1 was undefined in every epoch" in capsys.readouterr().err
     assert json.loads((folder / "configuration.json").read_text())["select"] == "macro_f1"
@@ -351,9 +350,9 @@ def test_a_share_of_a_batch_loses_what_it_loses_in_the_whole():
 def test_what_a_model_draws_depends_on_the_step_alone(place, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        training,
+        loop,
         "losses_of",
-        lambda *words, real=training.losses_of: drawn.append(torch.rand(1).item()) or real(*words),
+        lambda *words, real=loop.losses_of: drawn.append(torch.rand(1).item()) or real(*words),
     )
     trained(*LONG, "--epochs", "2")
     first = drawn.copy()

@@ -19,9 +19,9 @@ import loss
 import main
 import model
 from dataset import Windows, open_material
-from devices import GlobalBatchNorm, Processes
-from inference import outputs
-from training import Training
+from training.devices import GlobalBatchNorm, Processes
+from training.loop import Training
+from training.testing import outputs
 from utils import UserError
 
 STEPS = 5

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 
-import arguments
 import constants
 import model as models
 import utils
@@ -14,7 +13,7 @@ LARGE = 2.5  # times the weights that torch starts with
 
 def run(folder: Path, name: str = "mate", *flags: str, **configured) -> Path:
     """A folder that `model.load` reads; `flags` as on the command line of training."""
-    said, _, extra = arguments.parse(["--model", name, *map(str, flags)])
+    said, _, extra = flags.parse(["--model", name, *map(str, flags)])
     assert not extra
     models.complete(said)
     built = models.build(name, vars(said), seed=7)

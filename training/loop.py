@@ -23,15 +23,15 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-import checkpoint
 import loss as losses
 import metric
 import model as models
 from dataset import Windows
-from devices import Processes, share_batchnorm, use_bf16
 from evaluation.highlights import scores as highlight_scores
-from inference import frame, outputs, to
-from schedule import learning_rate, rate_factor, training_batches
+from training import checkpoints
+from training.devices import Processes, share_batchnorm, use_bf16
+from training.schedule import learning_rate, rate_factor, training_batches
+from training.testing import frame, outputs, to
 from utils import UserError, rng, seed_of, write_atomic
 
 OPTIMIZERS = {
@@ -90,7 +90,7 @@ class Training:
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
         self.bf16 = use_bf16(settings.precision, processes.device)
-        self.stop, self.saved = checkpoint.Stop(), time.monotonic()
+        self.stop, self.saved = checkpoints.Stop(), time.monotonic()
         self.begun: tuple[float, int] | None = None  # time and step from which steps are timed
         self.told = False
 
@@ -112,7 +112,7 @@ class Training:
                 self.save(keeper)
         self._finish()
 
-    def one_epoch(self, keeper: checkpoint.Keeper | None) -> None:
+    def one_epoch(self, keeper: checkpoints.Keeper | None) -> None:
         """The steps of this epoch that are not done yet."""
         progress, settings = self.progress, self.settings
         self.parallel.train()
@@ -236,7 +236,7 @@ class Training:
     def _wait_for(self) -> int:
         return 1 if self.processes.device.type == "cpu" else UNREAD
 
-    def _read(self, unread: list[Tensor], batches: list, keeper: checkpoint.Keeper | None) -> None:
+    def _read(self, unread: list[Tensor], batches: list, keeper: checkpoints.Keeper | None) -> None:
         """Add up the losses of all processes; stop on one that is no number, or when asked to."""
         asked = torch.tensor([float(self.stop.asked)], dtype=torch.float64)
         mine = torch.cat([torch.stack(unread).double().flatten(), asked.to(unread[0].device)])
@@ -269,7 +269,7 @@ class Training:
     def _is_due(self) -> bool:
         return time.monotonic() - self.saved >= 60 * self.settings.save_minutes
 
-    def save(self, keeper: checkpoint.Keeper | None) -> None:
+    def save(self, keeper: checkpoints.Keeper | None) -> None:
         """Keep where the run is, unless a weight is no number; the main process does."""
         self.saved = time.monotonic()
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
@@ -290,7 +290,7 @@ class Training:
 
     def restore(self) -> None:
         """Go on from the newest whole checkpoint of the folder, if it has any."""
-        state, damaged = checkpoint.read(self.folder)
+        state, damaged = checkpoints.read(self.folder)
         for line in damaged:
             _warn(line)
         if state is not None:
@@ -304,11 +304,11 @@ class Training:
         self.processes.agree(f"{self.progress.epoch}/{self.progress.step}", "the checkpoint")
 
     @contextlib.contextmanager
-    def _keeping(self) -> Iterator[checkpoint.Keeper | None]:
+    def _keeping(self) -> Iterator[checkpoints.Keeper | None]:
         if not self.processes.is_main:
             yield None
             return
-        with checkpoint.Keeper(self.folder) as keeper:
+        with checkpoints.Keeper(self.folder) as keeper:
             yield keeper
 
     # --- what is told ------------------------------------------------------------------------

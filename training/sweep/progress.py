@@ -6,9 +6,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-import record
-from grid import Trial
-from training import LOG
+from training import run_folder
+from training.loop import LOG
+from training.sweep.grid import Trial
 
 
 class Board:
@@ -63,7 +63,7 @@ class Board:
             self.refresh()
 
     def _is_done(self, name: str) -> bool:
-        return record.is_finished(self.runs / name)
+        return run_folder.is_finished(self.runs / name)
 
     def _trained(self, name: str) -> int:
         try:

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import ensemble
 import metric
-import record
-import stacking
 from constants import EMOTIONS
-from ensemble import Member
+from training import run_folder
+from training.ensembles import ensemble, stacking
+from training.ensembles.ensemble import Member
 from utils import UserError, checksum, read_json
 
 WEIGHTS = {  # written by hand in notebooks of 2022 and 2023: by method, of each member of a model
@@ -70,18 +69,18 @@ def _of_sweep(word: str, save_path: str) -> list[Member]:
             f"{failed[0]}); train them first"
         )
     names = [trial["name"] for trial in trials]
-    return [ensemble.read(name, record.find(name, str(folders[0].parent))) for name in names]
+    return [ensemble.read(name, run_folder.find(name, str(folders[0].parent))) for name in names]
 
 
 def _named(word: str, save_path: str) -> Member:
     name, equals, place = word.partition("=")
     if not equals:
-        return ensemble.read(Path(word).name, record.find(word, save_path))
+        return ensemble.read(Path(word).name, run_folder.find(word, save_path))
     if not re.fullmatch(r"\w[\w.+-]*", name):
         raise UserError(f"a member's name needs letters, digits and -_.+, got {name!r}")
     if Path(f"{place}_output.npy").is_file():
         return _of_2022(name, Path(place))
-    return ensemble.read(name, record.find(place, save_path))
+    return ensemble.read(name, run_folder.find(place, save_path))
 
 
 def weights(words: Sequence[str] | None, method: str, models: Sequence[str]) -> list[float] | None:

@@ -16,16 +16,18 @@ from typing import NamedTuple
 
 import pandas as pd
 
-import combination
 import metric
 import model as models
-import record
-from combination import Combination, Joined, Learnt
 from evaluation import baselines, calibration, finished_runs
 from evaluation.predictions import read_predictions
-from evaluation.result import baseline, summarise, trained
+from evaluation.result import baseline
 from reporting import console, tables
 from reporting import page as page_module
+from training import configuration as run_configuration
+from training import run_folder
+from training.ensembles import combination
+from training.ensembles.combination import Combination, Joined, Learnt
+from training.scores import write_result
 from utils import UserError, checksum, make_folder, read_json, write_atomic, write_json
 
 STACKER = "stacker.json"
@@ -75,7 +77,7 @@ def read(name: str, folder: Path) -> Member:
     configuration = finished_runs.read(folder).configuration
     if absent := [key for key in ("model", "SorL", "split", "corpus") if key not in configuration]:
         raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
-    record.check_values(folder, configuration)
+    run_configuration.check_values(folder, configuration)
     return Member(name, folder, configuration, read_predictions(folder / "predictions.csv"))
 
 
@@ -128,8 +130,8 @@ def write(
     how = learnt.how
     stacker = how.stacker and _json(how.stacker)
     configuration = _describe(members, how, stacker, settings)
-    name = f"ensemble_{how.method}_{configuration['SorL']}_{record.now()}"
-    folder = record.fresh(make_folder(settings.save_path), name, configuration)
+    name = f"ensemble_{how.method}_{configuration['SorL']}_{run_folder.now()}"
+    folder = run_folder.fresh(make_folder(settings.save_path), name, configuration)
     if stacker:
         write_atomic(folder / STACKER, stacker)
     members = [_imported(member, folder, configuration) for member in members]
@@ -219,8 +221,8 @@ def _describe(
         "split": split,
         "corpus": first["corpus"],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "git": record.git_revision(),
-        "versions": {name: version(name) for name in record.PACKAGES},
+        "git": run_configuration.git_revision(),
+        "versions": {name: version(name) for name in run_configuration.PACKAGES},
     } | kept
 
 
@@ -266,26 +268,6 @@ def _finish(
     page = page_module.write(folder)  # the last: it says that the run is finished
     print(console.console(result))
     print(f"\n{layout}\n\ncomparison: {compared}\nreport: {page}")
-
-
-def write_result(
-    folder: Path,
-    frame: pd.DataFrame,
-    configuration: dict,
-    about: dict,
-    fitted: tuple[float | None, int] = (None, 0),
-) -> dict:
-    """predictions.csv and result.json, as of any run; returns the latter."""
-    sure = calibration.confidence(frame, fitted[0])
-    frame.insert(frame.columns.get_loc("emotion") + 1, "confidence", sure)
-    write_atomic(folder / "predictions.csv", frame.to_csv(index=False, float_format="%.7g"))
-    tested = frame[frame["set"] == "test"].reset_index(drop=True)
-    ties, known = configuration["ties"], trained(configuration)
-    result = summarise(tested, ties, seed=configuration["seed"], **known)
-    result |= about | {"ties": ties}
-    result["calibration"] = calibration.summary_of(tested, ties, *fitted)
-    write_json(folder / "result.json", result)
-    return result
 
 
 def _about(members: Sequence[Member], card: dict) -> dict:
@@ -409,7 +391,7 @@ def test(
         "corpus": members[0].configuration["corpus"],
         "members": [_entry(member, str(folder)) for member in members],
     }
-    place = record.fresh(folder, f"test_{record.now()}", configuration)
+    place = run_folder.fresh(folder, f"test_{run_folder.now()}", configuration)
     kept = _read(folder / "protocol.json")
     card = _card(members) | {name: kept.get(name) for name in ("members", "combination")}
     fitted = _read(folder / "result.json").get("calibration", {})
@@ -435,7 +417,7 @@ def _stored(folder: Path, configuration: dict) -> Combination:
             f"{path}: method should be one of {', '.join(combination.METHODS)}, "
             f"weights numbers or null"
         )
-    record.check_values(folder, configuration)
+    run_configuration.check_values(folder, configuration)
     stacker = None
     if configuration["method"] == "stack":
         seal = (configuration.get("stacker") or {}).get("checksum")

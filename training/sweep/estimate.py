@@ -8,9 +8,9 @@ from typing import NamedTuple
 import loss as losses
 import model as models
 from dataset import Windows, open_material
-from devices import Processes
-from grid import Trial
-from training import Training
+from training.devices import Processes
+from training.loop import Training
+from training.sweep.grid import Trial
 
 STEPS = 2  # timed; the first of three is slow
 PASSIVE = (

@@ -17,9 +17,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import arguments
-import record
 from evaluation import splits as session_splits
+from training import flags, run_folder
 from utils import UserError, digest
 
 FOLD = ("SorL", "test_split", "val_split", "seed")  # what trials of one row of a table differ in
@@ -35,7 +34,7 @@ class Trial(NamedTuple):
     @property
     def name(self) -> str:
         """Of its run folder: equal for trials that would train the same."""
-        said = {n: v for n, v in vars(self.settings).items() if n not in record.FREE}
+        said = {n: v for n, v in vars(self.settings).items() if n not in run_folder.FREE}
         return f"{said['model']}_{said['SorL']}_{digest(said, 12)}"
 
     def copied(self) -> argparse.Namespace:
@@ -62,7 +61,7 @@ def trials(lines: list[str], sessions: Callable[[str, str], list[int]]) -> list[
     found: dict[str, Trial] = {}
     for words in _product([alternatives(line) for line in lines]):
         for whole in _folded(words, sessions):
-            trial = Trial(tuple(whole), arguments.trained(whole))
+            trial = Trial(tuple(whole), flags.trained(whole))
             found.setdefault(trial.name, trial)
     return list(found.values())
 
@@ -114,12 +113,12 @@ def _parts(text: str, start: int) -> tuple[int, list[str]]:
 
 def _folded(words: list[str], sessions: Callable) -> Iterator[list[str]]:
     """A command line for every fold and seed that --folds and --seeds name."""
-    parser = arguments.Parser(add_help=False)
+    parser = flags.Parser(add_help=False)
     add_arguments(parser)
     own, rest = parser.parse_known_args(words)
     splits = [[]]
     if own.folds:
-        said = arguments.trained(rest)
+        said = flags.trained(rest)
         there = [s for s in sessions(said.data, said.tables) if s not in said.leave_out]
         splits = [_flags(fold) for fold in session_splits.folds(own.folds, there)]
     for split in splits:
@@ -134,7 +133,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--seeds",
         nargs="+",
-        type=arguments.number(int, 0),
+        type=flags.number(int, 0),
         metavar="SEED",
         help="a trial for each seed",
     )
@@ -184,7 +183,7 @@ def _varying(grid: list[Trial]) -> list[str]:
     return [
         name
         for name in names
-        if name not in (*FOLD, *record.FREE)
+        if name not in (*FOLD, *run_folder.FREE)
         and len({repr(getattr(trial.settings, name, None)) for trial in grid}) > 1
     ]
 

@@ -7,9 +7,9 @@ from tqdm import tqdm
 
 import constants
 from dataset import Windows
-from devices import Processes
 from features.store import batches
 from metric import VOTES
+from training.devices import Processes
 
 IDS = ["corpus", "role", "segment", "session", "dialogue", "speaker", "kind"]
 

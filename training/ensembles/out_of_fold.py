@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-import arguments
-import combination
-import engine
-import record
-from ensemble import Member
 from evaluation import predictions
-from grid import Trial
 from reporting.formatting import sessions
+from training import flags as training_flags
+from training import run_folder
+from training.ensembles import combination
+from training.ensembles.ensemble import Member
+from training.sweep import engine
+from training.sweep.grid import Trial
 from utils import UserError, make_folder, read_json
 
 OOF = "oof"  # folder of these runs, in that of the runs
@@ -73,13 +73,13 @@ def folds(member: Member, k: int) -> list[Trial]:
     found = []
     for part in np.array_split(trained, k):
         fold = ["--test_split", *map(str, part), "--leave_out", *map(str, out)]
-        found.append(Trial((*words, *fold), arguments.trained([*words, *fold])))
+        found.append(Trial((*words, *fold), training_flags.trained([*words, *fold])))
     return found
 
 
 def flags(said: dict) -> list[str]:
     """A command line that says what a configuration.json says, but for test sessions and places."""
-    words = arguments.words_of(said, {*record.FREE, "test_split", "leave_out"})
+    words = training_flags.words_of(said, {*run_folder.FREE, "test_split", "leave_out"})
     return words + _device(said)
 
 

@@ -17,14 +17,12 @@ import psutil
 import torch
 from threadpoolctl import threadpool_limits
 
-import arguments
 import model as models
-import record
-import run
-from board import Board
 from corpora.preparation.corpus import open_corpus
 from dataset import open_material
-from grid import Trial
+from training import flags, run, run_folder
+from training.sweep.grid import Trial
+from training.sweep.progress import Board
 from utils import ROOT, UserError, cores, leaf, lock, make_folder, read_json
 
 MEMORY = 8 << 30  # bytes a trial: MATE at its defaults keeps 7.5 GB
@@ -43,7 +41,7 @@ def train_all(
     grid: list[Trial], place: Place, jobs: int | None, gpus: float | None, address: str | None
 ) -> dict[str, str]:
     """Train what is not finished; the trials that failed, by name, and why."""
-    finished = [trial for trial in grid if record.is_finished(Path(place.runs, trial.name))]
+    finished = [trial for trial in grid if run_folder.is_finished(Path(place.runs, trial.name))]
     _refuse_stale(finished, place)
     todo = [trial for trial in grid if trial not in finished]
     if not todo:
@@ -111,7 +109,7 @@ def train_one(words: tuple[str, ...], name: str, place: Place) -> str:
     path = Path(place.logs, f"{name}.log")
     with open(path, "a", encoding="utf-8") as file, _quiet(_Log(file)), one_thread():
         try:
-            settings = arguments.trained(list(words))
+            settings = flags.trained(list(words))
             settings.save_path, settings.save_name = place.runs, name
             _train(settings, shlex.join(["python", "main.py", *words]))
         except UserError as error:
@@ -127,7 +125,7 @@ def _train(settings, command: str) -> None:
     guard = Path(make_folder(settings.save_path), f".{settings.save_name}.lock")
     folder = Path(settings.save_path, settings.save_name)
     with lock(guard, f"training {settings.save_name}"):
-        if not record.is_finished(folder):
+        if not run_folder.is_finished(folder):
             run.train(settings, command)
         guard.unlink(missing_ok=True)  # whoever still waits for it finds a finished run
 
@@ -249,7 +247,7 @@ def _task(root: str):
         import sys
 
         sys.path.insert(0, root)
-        import engine
+        from training.sweep import engine
 
         return engine.train_one(words, name, engine.Place(*place))
 

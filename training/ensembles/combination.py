@@ -14,8 +14,8 @@ import pandas as pd
 
 import constants
 import metric
-import stacking
 from evaluation import alignment
+from training.ensembles import stacking
 from utils import UserError
 
 KEY = list(alignment.KEY)
