@@ -7,8 +7,8 @@
 
 PYTHON ?= python3
 PY := .venv/bin/python
-CORE := .venv/.core-$(shell cat requirements.txt constraints.txt | cksum | cut -d' ' -f1)
-DEV := .venv/.dev-$(shell cat requirements*.txt constraints.txt | cksum | cut -d' ' -f1)
+CORE := .venv/.core-$(shell cat requirements.txt requirements/constraints.txt | cksum | cut -d' ' -f1)
+DEV := .venv/.dev-$(shell cat requirements.txt requirements/*.txt | cksum | cut -d' ' -f1)
 # a virtual environment that was moved, half built or made by a Python that is gone does not start
 $(shell $(PY) -c 'import pip, sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || rm -rf .venv)
 
@@ -61,11 +61,11 @@ lint: $(DEV)
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .
 
 $(CORE): | .venv
-	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt -c constraints.txt
+	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt -c requirements/constraints.txt
 	@rm -f .venv/.core-* && touch $@
 
 $(DEV): | .venv
-	$(PY) -m pip install -q --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	$(PY) -m pip install -q --disable-pip-version-check -r requirements/dev.txt -c requirements/constraints.txt
 	@rm -f .venv/.dev-* .venv/.core-* && touch $@ $(CORE)
 
 .venv:

@@ -22,9 +22,8 @@ from statistics import median
 import numpy as np
 import psutil
 
-import predictor
-import recordings
 from benchmarks.measure import Side, machine
+from inference import predictor, recordings
 
 SIDES = ("torch", "onnx", "int8")
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,10 +16,11 @@ import numpy as np
 import pandas as pd
 
 import constants
-import predictor
 import utils
-from commands import _int8, _onnx
 from evaluation import bootstrap
+from inference import predictor
+from inference.exporting import int8
+from inference.exporting import onnx as onnx_export
 from models.encoders import onnx
 from training import flags
 from utils import UserError
@@ -52,14 +53,14 @@ def main(settings: argparse.Namespace) -> None:
     """Export, compare, quantise, compare again; the folder appears when all of it is there."""
     if not settings.onnx:
         raise UserError("export writes one format: say --onnx")
-    _onnx.needed()
+    onnx_export.needed()
     folder = predictor.found(settings.run, settings.save_path)
     out = Path(settings.out or folder / "onnx")
     if out.exists():
         raise UserError(f"{out} exists; take another --out, or remove it")
     moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
     judge = predictor.of_run(folder, -1, moved)
-    windows = _onnx.windows(judge, settings.data)
+    windows = onnx_export.windows(judge, settings.data)
     utils.make_folder(out.parent)
     place = Path(tempfile.mkdtemp(".tmp", f".{out.name}.", out.parent))
     try:
@@ -75,10 +76,10 @@ def main(settings: argparse.Namespace) -> None:
 def _write(judge: predictor.Predictor, windows: dict, place: Path, settings) -> None:
     test = windows["test"]
     chosen = np.arange(len(test))[: settings.rows]
-    about = _onnx.describe(judge)
-    _onnx.write(judge, test, place, about)
-    measured = {"torch": _onnx.said(judge, test, chosen)}
-    measured["float32"] = _onnx.said(predictor.of_export(place), test, chosen)
+    about = onnx_export.describe(judge)
+    onnx_export.write(judge, test, place, about)
+    measured = {"torch": onnx_export.said(judge, test, chosen)}
+    measured["float32"] = onnx_export.said(predictor.of_export(place), test, chosen)
     worst = max(
         float(np.abs(measured["torch"][0][head] - values).max(initial=0.0))
         for head, values in measured["float32"][0].items()
@@ -91,8 +92,8 @@ def _write(judge: predictor.Predictor, windows: dict, place: Path, settings) -> 
         raise UserError(f"the exported model is {worst:.1e} from torch, more than {CLOSE:g} allows")
     about["measured"] = {"windows": len(chosen), "difference_from_torch": worst}
     if settings.int8:
-        _int8.write(place / onnx.MODEL, windows["train"], place / onnx.INT8)
-        measured["int8"] = _onnx.said(predictor.of_export(place, int8=True), test, chosen)
+        int8.write(place / onnx.MODEL, windows["train"], place / onnx.INT8)
+        measured["int8"] = onnx_export.said(predictor.of_export(place, int8=True), test, chosen)
         size = [(place / name).stat().st_size for name in (onnx.MODEL, onnx.INT8)]
         about["measured"]["int8_size_ratio"] = size[1] / size[0]
         print(f"{onnx.INT8}: {_megabytes(place / onnx.INT8)}, {size[1] / size[0]:.2f} of it")
@@ -106,7 +107,9 @@ def _megabytes(path: Path) -> str:
 
 def _compared(measured: dict, windows, chosen: np.ndarray, judge) -> dict:
     """Print and return scores of both, and what eight bits cost."""
-    frames = {name: _onnx.frame(windows, chosen, said) for name, (said, _) in measured.items()}
+    frames = {
+        name: onnx_export.frame(windows, chosen, said) for name, (said, _) in measured.items()
+    }
     ties = getattr(judge.settings, "ties", constants.TIES)
     lines, kept = [], {}
     for score in SCORES:

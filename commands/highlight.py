@@ -17,8 +17,8 @@ import numpy as np
 from tqdm import tqdm
 
 import constants
-from commands import _clip, _watch
 from evaluation.highlights import selection
+from inference import clip, video
 from media import cutting
 from training import flags, run_folder
 from utils import Unusable, UserError
@@ -101,16 +101,16 @@ def main(settings: argparse.Namespace) -> None:
     path, out = Path(settings.video), Path(settings.out)
     _check(path, out)
     run = run_folder.find(settings.run, settings.save_path)
-    felt = _watch.timeline(path, run, settings) if settings.timeline else None
-    watched = _watch.watch(path, run, settings)
-    spans = _clip.snapped(
+    felt = video.timeline(path, run, settings) if settings.timeline else None
+    watched = video.watch(path, run, settings)
+    spans = clip.snapped(
         _spans(watched.scores, how, settings), watched.level, settings.snap, watched.seconds
     )
     _cut(path, out, spans)
-    for written in _clip.write(out, path, watched, spans, how, run):
+    for written in clip.write(out, path, watched, spans, how, run):
         print(f"written: {written}")
     if felt is not None:
-        for written in _clip.write_timeline(out, felt):
+        for written in clip.write_timeline(out, felt):
             print(f"written: {written}")
     total = sum(end - start for start, end in spans)
     many = "clip" if len(spans) == 1 else "clips"

@@ -21,10 +21,8 @@ import pandas as pd
 from tqdm import tqdm
 
 import constants
-import explanation
-import predictor
-import recordings
-from commands import _results, _shown
+from inference import console, occlusion, predictor, recordings
+from inference import results as result_files
 from reporting import page
 from training import flags
 from utils import UserError, checksum, digest
@@ -83,13 +81,13 @@ def main(settings: argparse.Namespace) -> None:
         print(f"warning: {remark}", file=sys.stderr)
     asked = _asked(folder, rows, settings)
     out = Path(settings.out or _place(folder, settings) / f"predict_{digest(asked)}")
-    with _results.locked(out):
-        results = _results.Results(out, asked)
+    with result_files.locked(out):
+        results = result_files.Results(out, asked)
         if results.is_done:
             print(f"{results.folder} is finished")
         else:
             _answer(judge, rows, results, settings)
-    _shown.show(results.records())
+    console.show(results.records())
     if predictor.synthetic(judge.configuration):
         print(f"{judge.name} learnt from a {page.NOT_A_RESULT}")
     print(f"written: {results.folder}")
@@ -114,7 +112,10 @@ def _name_bad(rows: pd.DataFrame, most: float) -> None:
     for line in lines[:NAMED]:
         print(f"skipped: {line}", file=sys.stderr)
     if len(bad) > NAMED:
-        print(f"skipped: {len(bad) - NAMED} more, see trouble in {_results.TABLE}", file=sys.stderr)
+        print(
+            f"skipped: {len(bad) - NAMED} more, see trouble in {result_files.TABLE}",
+            file=sys.stderr,
+        )
 
 
 def _opened(folder: Path, settings: argparse.Namespace) -> predictor.Predictor:
@@ -141,7 +142,7 @@ def _asked(folder: Path, rows: pd.DataFrame, settings: argparse.Namespace) -> di
 # --- answers -------------------------------------------------------------------------------------
 
 
-def _answer(judge, rows: pd.DataFrame, results: _results.Results, settings) -> None:
+def _answer(judge, rows: pd.DataFrame, results: result_files.Results, settings) -> None:
     began, seconds = time.perf_counter(), rows["duration"].fillna(0)
     then = _explained(judge) if settings.explain else None
     with tqdm(total=len(rows), initial=results.count, desc="predicting", unit="utt") as bar:
@@ -156,14 +157,14 @@ def _answer(judge, rows: pd.DataFrame, results: _results.Results, settings) -> N
         "sound_seconds": round(float(seconds.sum()), 1),
         "seconds": round(took, 2),
     }
-    results.finish(summary, _shown.pictures(results.records()))
+    results.finish(summary, console.pictures(results.records()))
 
 
 def _explained(judge):
     def then(held: predictor.Held, chosen: np.ndarray) -> list[list[dict]]:
         usable = held.there() & (held.rows["quarantine"] == "").to_numpy()
         return [
-            [effect._asdict() for effect in explanation.explain(judge, held, row)]
+            [effect._asdict() for effect in occlusion.explain(judge, held, row)]
             if usable[row]
             else []
             for row in chosen

@@ -21,7 +21,8 @@ from torch import nn
 
 import constants
 import model as models
-from commands import _card, _origins, _portable
+from inference.publishing import card as model_card
+from inference.publishing import origins, portable
 from training import configuration, run_folder
 from utils import UserError, make_folder, read_json, sync_folder, write_atomic, write_json
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--license",
         type=_license,
-        default=_card.UNDECIDED,
+        default=model_card.UNDECIDED,
         metavar="ID",
         help="of the weights, by the hub's id; the terms of the corpora stand beside it (default: "
         "%(default)s: none is chosen)",
@@ -63,16 +64,16 @@ def main(settings: argparse.Namespace) -> None:
     with _written_by_a_run(run), _staged(out) as folder:
         said = _write(folder, run, model, said, settings.license)
     print(f"published {run.name} in {out}; nothing was uploaded, read its README.md before you do")
-    for about in _origins.corpora(said).values():
+    for about in origins.corpora(said).values():
         print(f"{about.title} {about.terms}")
 
 
 def _write(folder: Path, run: Path, model: nn.Module, said: dict, license: str) -> dict:
     """Every file of a published run; returns what its config.json says."""
     result, protocol = (_read(run / name) for name in COPIED)
-    result, protocol = _portable.result(result), _portable.portable(protocol)
-    said = _portable.configuration(run, said, result)
-    card = _card.card(folder.name, said, result, protocol, models.heads(model), license)
+    result, protocol = portable.result(result), portable.portable(protocol)
+    said = portable.configuration(run, said, result)
+    card = model_card.card(folder.name, said, result, protocol, models.heads(model), license)
     models.publish(folder, model, said)
     for name, value in zip(COPIED, (result, protocol), strict=True):
         if value:

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import constants
-import predictor
-from commands import _dialogue, _gate, _listen, _view
+from inference import predictor
+from inference.web import address as web_address
+from inference.web import dialogue, view
+from inference.web import gate as web_gate
 from training import flags
 from utils import UserError
 
@@ -85,12 +87,12 @@ def main(settings: argparse.Namespace) -> None:
     if importlib.util.find_spec("gradio") is None:
         raise UserError(f"the page needs gradio: pip install {NEEDED}")
     folder = predictor.found(settings.run, settings.save_path, settings.onnx or settings.int8)
-    port = _listen.port(settings.host, settings.port)
+    port = web_address.port(settings.host, settings.port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing stays on disk
     judge = _opened(folder, settings)
     with tempfile.TemporaryDirectory(prefix="serve-") as name:
         uploads = Path(name).resolve() / "uploads"
-        _listen.settle(uploads, settings.host)
+        web_address.settle(uploads, settings.host)
         page = _launched(judge, settings, port, uploads)
         try:
             threading.Event().wait()
@@ -108,7 +110,7 @@ def _opened(folder: Path, settings: argparse.Namespace) -> predictor.Predictor:
     """The model, after its first answer: what it lacks is missed now, not by the first visitor."""
     moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
     judge = predictor.opened(folder, settings.onnx, settings.int8, settings.gpu_id, moved)
-    _dialogue.warm(judge)
+    dialogue.warm(judge)
     return judge
 
 
@@ -118,11 +120,11 @@ def _launched(
     """The page, being served; says where."""
     from starlette.middleware import Middleware
 
-    from commands import _page
+    from inference.web import page as web_page
 
-    loopback = _listen.is_loopback(settings.host)
-    limits = _dialogue.Limits(settings.max_mb, settings.max_seconds, settings.max_turns)
-    about = _view.About(
+    loopback = web_address.is_loopback(settings.host)
+    limits = dialogue.Limits(settings.max_mb, settings.max_seconds, settings.max_turns)
+    about = view.About(
         judge.name,
         judge.settings.SorL,
         judge.ws,
@@ -130,11 +132,11 @@ def _launched(
         judge.temperature is not None,
         seen="shared" if settings.share else "" if loopback else "reachable",
     )
-    page = _page.Page(judge, about, limits, settings.language, settings.force).blocks()
+    page = web_page.Page(judge, about, limits, settings.language, settings.force).blocks()
     page.queue(api_open=False, max_size=QUEUE)
     most = round(settings.max_mb * 2**20)
-    hosts = _gate.LOCAL | {settings.host} if loopback and not settings.share else None
-    gate = Middleware(_gate.Gate, uploads=uploads, most=most, hosts=hosts)
+    hosts = web_gate.LOCAL | {settings.host} if loopback and not settings.share else None
+    gate = Middleware(web_gate.Gate, uploads=uploads, most=most, hosts=hosts)
     closed = dict.fromkeys(("docs_url", "redoc_url", "openapi_url"))
     try:
         _, address, public = page.launch(
@@ -153,7 +155,7 @@ def _launched(
             pwa=False,
             inbrowser=False,
             app_kwargs={"middleware": [gate], **closed},
-            **_page.look(limits, settings.language),
+            **web_page.look(limits, settings.language),
         )
     except OSError as error:
         raise UserError(f"cannot listen on port {port} of {settings.host}: {error}") from error

@@ -14,7 +14,7 @@ from reporting import charts, figures
 from reporting.fonts import families, readable
 
 if TYPE_CHECKING:
-    from explanation import Effect
+    from inference.occlusion import Effect
 
 SCALES = tuple(name for name, head in constants.HEADS.items() if head.kind == "scale")
 SCALE_COLOURS = ("#0072B2", "#D55E00")

@@ -9,32 +9,16 @@ import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+from doubles.shared import FLAGS
+
 import main
 from utils import leaf
 
+pytest_plugins = ["doubles.two_corpora"]
 # EXAMPLES=1000 make test looks longer; a test that says how many it wants is not asked
 EXAMPLES = int(os.environ.get("EXAMPLES", 40))
 hypothesis.settings.register_profile("suite", max_examples=EXAMPLES, deadline=None)
 hypothesis.settings.load_profile("suite")
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-needs_shared = pytest.mark.skipif(
-    not (SHARED / "real_speech").is_dir(),
-    reason=f"no {SHARED}: real speech is licensed apart from this project",
-)
-FLAGS = [
-    "--text_encoder",
-    "char-ngram",
-    "--hidden_size",
-    "8",
-    "--epochs",
-    "1",
-    "--batch_size",
-    "8",
-    "--precision",
-    "float32",
-    "--gpu_id",
-    "-1",
-]
 
 
 @pytest.fixture(scope="session")

@@ -223,7 +223,9 @@ PROCESSES = """
 import os, random, signal, sys, time
 from types import SimpleNamespace
 sys.path.insert(0, {root!r})
-import audit, cache, dataset
+import dataset
+from corpora.preparation import audit
+from features.store import cache
 import librosa.filters, sklearn.feature_extraction.text
 from corpora import sample
 

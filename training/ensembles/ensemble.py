@@ -22,7 +22,7 @@ from evaluation import baselines, calibration, finished_runs
 from evaluation.predictions import read_predictions
 from evaluation.result import baseline
 from reporting import console, tables
-from reporting import page as page_module
+from reporting import page as run_page
 from training import configuration as run_configuration
 from training import run_folder
 from training.ensembles import combination
@@ -170,7 +170,7 @@ def _imported(member: Member, folder: Path, configuration: dict) -> Member:
     write_json(place / "configuration.json", said)
     write_json(place / "protocol.json", {"corpus": said["corpus"], "uses_test_audio": False})
     write_result(place, member.predictions.copy(), said, about)
-    page_module.write(place)
+    run_page.write(place)
     return member._replace(folder=place)
 
 
@@ -265,7 +265,7 @@ def _finish(
     result = write_result(folder, frame, configuration, _about(members, card), fitted)
     compared = _compare(folder, members, configuration)
     layout = _layout(folder, members, frame, configuration)
-    page = page_module.write(folder)  # the last: it says that the run is finished
+    page = run_page.write(folder)  # the last: it says that the run is finished
     print(console.console(result))
     print(f"\n{layout}\n\ncomparison: {compared}\nreport: {page}")
 

@@ -160,7 +160,7 @@ def lightgbm():
         import lightgbm as package
     except ImportError:
         raise UserError(
-            "--stacker lightgbm needs LightGBM: pip install -r requirements-extra.txt "
+            "--stacker lightgbm needs LightGBM: pip install -r requirements/extra.txt "
             "(--stacker logistic needs nothing)"
         ) from None
     return package

@@ -187,8 +187,8 @@ def _ray(jobs: int | None, address: str | None):
         import ray
     except ImportError:
         if address is not None:
-            raise UserError("--address needs Ray: pip install -r requirements-extra.txt") from None
-        print("Ray is not installed (pip install -r requirements-extra.txt): one trial at a time")
+            raise UserError("--address needs Ray: pip install -r requirements/extra.txt") from None
+        print("Ray is not installed (pip install -r requirements/extra.txt): one trial at a time")
         return None
     quiet = {"logging_level": "error", "log_to_driver": False}
     try:

@@ -1,0 +1,1 @@
+"""A run as graphs that onnxruntime reads, with or without int8."""

@@ -1,0 +1,490 @@
+"""KEMDy20: its tree and every known quirk of it. Samples of it: test_kemdy20_sample.py."""
+
+import contextlib
+import doctest
+
+import numpy as np
+import pytest
+from doubles import corpus_kemdy19
+from doubles.corpus_kemdy20 import (
+    SEGMENTS,
+    annotate,
+    edit,
+    lay,
+    recording,
+    row,
+    say,
+    sound,
+    table,
+    wear,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from corpora import kemdy19, kemdy20, preparation
+from corpora.layouts import kemdy20 as layout
+from corpora.preparation import audit, columns, files
+from corpora.synthetic import kemdy20 as synthetic
+from metric import VOTES
+from reporting import corpus_tables
+from utils import UserError
+
+SEGMENT, TOTAL = 3, 4  # columns
+FIRST = "Sess01_script01_User001F_001"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return lay(tmp_path / "KEMDy20_v1_1")
+
+
+def one(utterances, segment):
+    rows = utterances[utterances["segment"] == segment]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def where(troubles, reason):
+    return troubles.loc[troubles["reason"] == reason, "segment"].tolist()
+
+
+def count(troubles, treatment, reason):
+    return int(((troubles["treatment"] == treatment) & (troubles["reason"] == reason)).sum())
+
+
+def unexpected(troubles):
+    """What is met besides the encoding that every txt has."""
+    return troubles[troubles["reason"] != "txt in CP949"]
+
+
+def replace(old, new, column=SEGMENT):
+    def change(rows):
+        for cells in rows:
+            if cells[SEGMENT] == old:
+                cells[column] = new
+
+    return change
+
+
+# --- a clean folder ------------------------------------------------------------------------------
+
+
+def test_utterances_come_in_order_with_every_column_of_the_contract(folder):
+    utterances, troubles = kemdy20.read(folder)
+    assert list(utterances.columns) == columns.COLUMNS
+    assert utterances["segment"].tolist() == SEGMENTS
+    assert set(utterances["role"]) == set(kemdy20.ROLES) == {"speaker"}
+    last = one(utterances, "Sess01_script05_User002F_002")
+    assert (last["corpus"], last["session"], last["kind"]) == ("kemdy20", 1, "talk")
+    assert (last["dialogue"], last["speaker"]) == ("Sess01_script05", "Sess01_User002F")
+    assert (last["start"], last["end"]) == (7.25, 8.2500001)
+    assert last["wav"] == "wav/Session01/Sess01_script05_User002F_002.wav"
+    assert (last["text"], last["quarantine"]) == ("안녕 User002F_002", "")
+    assert (last["emotion"], last["votes_neutral"]) == ("neutral", 10)
+    assert (last["valence"], last["arousal"]) == (4.0, 3.0)
+    assert unexpected(troubles).empty
+
+
+def test_two_users_of_one_gender_are_two_speakers(folder):
+    utterances, _ = kemdy20.read(folder)
+    assert utterances["speaker"].unique().tolist() == ["Sess01_User001F", "Sess01_User002F"]
+    numbered = utterances.groupby("speaker")["segment"].nunique()
+    assert numbered.tolist() == [4, 4]
+
+
+def test_sources_are_the_files_the_tables_depend_on_and_reading_changes_none(folder):
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert set(kemdy20.sources(folder)) == {path for path in before if path.is_file()}
+    kemdy20.read(folder)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_forty_sessions_are_read_and_a_41st_is_none_of_them(folder):
+    for session in (12, 17, 40, 41):
+        lay(folder, session)
+    utterances, troubles = kemdy20.read(folder)
+    assert utterances["session"].unique().tolist() == [1, 12, 17, 40]
+    assert unexpected(troubles).empty
+
+
+def test_a_header_without_its_spaces_is_the_same_header_and_another_one_is_refused(folder):
+    text = table(folder).read_text()
+    table(folder).write_text(text.replace(", ", ",").replace("\n ,", "\n,", 1))
+    assert len(kemdy20.read(folder)[0]) == len(SEGMENTS)
+    table(folder).write_text(text.replace("Eval03M", "Eval03F", 1))
+    with pytest.raises(UserError, match=r"needs 'Eval03M' at line 1 column 14 \(header\)"):
+        kemdy20.read(folder)
+
+
+def test_an_annotation_of_43_columns_is_refused(folder):
+    lines = table(folder).read_text().splitlines()
+    table(folder).write_text("\n".join(line + ",,,,,," for line in lines))
+    with pytest.raises(UserError, match="Sess01_eval.csv needs 37 columns, line 1 has 43"):
+        kemdy20.read(folder)
+
+
+def test_a_folder_without_annotation_wav_or_rows_is_refused(folder, tmp_path):
+    (tmp_path / "wav").mkdir()
+    with pytest.raises(UserError, match=r"needs annotation/SessNN_eval.csv; it has none"):
+        kemdy20.read(tmp_path)
+    annotate(folder, 1, [])
+    with pytest.raises(UserError, match="list no segment"):
+        kemdy20.read(folder)
+    (folder / "wav").rename(folder / "sound")
+    with pytest.raises(UserError, match="KEMDy20 needs .*wav"):
+        kemdy20.read(folder)
+
+
+# --- which corpus it is --------------------------------------------------------------------------
+
+
+def test_kemdy19_and_kemdy20_are_told_apart_by_their_trees(folder, tmp_path):
+    other = corpus_kemdy19.lay(tmp_path / "KEMDy19")
+    assert preparation.recognise(str(folder)) == ("kemdy20", folder)
+    assert preparation.recognise(str(other)) == ("kemdy19", other)
+    assert not kemdy20.matches(other) and not kemdy19.matches(folder)
+
+
+def test_a_folder_of_both_must_be_named(folder):
+    corpus_kemdy19.lay(folder)
+    with pytest.raises(UserError, match="looks like kemdy19 and kemdy20; say which"):
+        preparation.recognise(str(folder))
+    assert preparation.recognise(f"kemdy20:{folder}") == ("kemdy20", folder)
+
+
+def test_listener_labels_are_an_error_that_says_which_roles_there_are(folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    corpus = preparation.open_corpus(str(folder))
+    assert len(corpus.role("speaker")) == len(SEGMENTS)
+    with pytest.raises(UserError, match="kemdy20 has no 'listener' labels; it has: speaker"):
+        corpus.role("listener")
+
+
+# --- labels --------------------------------------------------------------------------------------
+
+
+def test_disqust_of_the_total_is_disgust_and_counted(folder):
+    edit(folder, lambda rows: rows.__setitem__(0, row(FIRST, "disgust")), times=True)
+    edit(folder, replace(FIRST, "disqust", TOTAL))
+    utterances, troubles = kemdy20.read(folder)
+    first = one(utterances, FIRST)
+    assert (first["emotion"], first["votes_disgust"], first["quarantine"]) == ("disgust", 10, "")
+    assert count(troubles, "converted", "spelling of an emotion") == 1
+    assert len(unexpected(troubles)) == 1  # it agrees with its raters
+
+
+def test_a_tie_of_five_keeps_its_labels_in_the_order_as_written(folder):
+    def tie(rows):
+        rows[0][TOTAL] = "angry;neutral;disqust;fear;sad"
+        rows[0][7::3] = ["angry", "neutral", "disgust", "fear", "sad"] * 2
+
+    edit(folder, tie)
+    utterances, troubles = kemdy20.read(folder)
+    first = one(utterances, FIRST)
+    assert first["emotion"] == "angry;neutral;disgust;fear;sad"
+    assert list(first[VOTES]) == [2, 2, 2, 2, 0, 2, 0]
+    assert unexpected(troubles)["reason"].tolist() == ["spelling of an emotion"]
+
+
+def test_a_total_that_its_raters_do_not_give_is_reported_and_used(folder):
+    edit(folder, replace(FIRST, "sad", TOTAL))
+    utterances, troubles = kemdy20.read(folder)
+    assert one(utterances, FIRST)["emotion"] == "sad"
+    assert where(troubles, "emotion differs from its raters") == [FIRST]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        (TOTAL, "bored", "unknown emotion"),
+        (7, "disqusted", "unknown emotion"),
+        (TOTAL + 1, "7", "score outside 1..5"),
+        (36, "", "score is not a number"),
+    ],
+)
+def test_an_impossible_rating_is_quarantined_and_keeps_its_slot(folder, column, value, reason):
+    edit(folder, replace(SEGMENTS[2], value, column))
+    utterances, troubles = kemdy20.read(folder)
+    bad = one(utterances, SEGMENTS[2])
+    assert (bad["quarantine"], bad["emotion"], bad["start"]) == (reason, "", 2.25)
+    assert np.isnan(bad["valence"]) and utterances["segment"].tolist() == SEGMENTS
+    assert where(troubles, reason) == [SEGMENTS[2]]
+    assert (utterances["quarantine"] != "").sum() == 1
+
+
+# --- the session of v1.0 -------------------------------------------------------------------------
+
+
+def test_ids_with_the_prefix_of_another_session_get_that_of_their_file_and_are_counted(folder):
+    segments = [s.replace("Sess01", "Sess17").replace("User00", "User08") for s in SEGMENTS]
+    lay(folder, 17, segments)
+    written = table(folder, 17).read_text().replace("Sess17", "Sess16")
+    table(folder, 17).write_text(written)
+    utterances, troubles = kemdy20.read(folder)
+    mended = utterances[utterances["session"] == 17]
+    assert mended["segment"].tolist() == segments
+    assert set(mended["speaker"]) == {"Sess17_User081F", "Sess17_User082F"}
+    assert set(mended["dialogue"]) == {"Sess17_script01", "Sess17_script05"}
+    assert (mended["wav"].str.startswith("wav/Session17/Sess17_")).all()
+    assert (mended["quarantine"] == "").all() and (mended["text"] != "").all()
+    rows = unexpected(troubles)
+    assert set(rows["treatment"]) == {"converted"}
+    assert where(troubles, "session of a Segment ID") == segments
+    assert rows["detail"].tolist() == [s.replace("Sess17", "Sess16") for s in segments]
+
+
+def test_recordings_named_after_another_session_belong_to_that_of_their_folder(folder):
+    for ending in ("wav", "txt"):
+        path = recording(folder, FIRST, ending)
+        path.rename(path.with_name(path.name.replace("Sess01", "Sess40")))
+    utterances, troubles = kemdy20.read(folder)
+    first = one(utterances, FIRST)
+    assert first["wav"] == "wav/Session01/Sess40_script01_User001F_001.wav"
+    assert (first["text"], first["quarantine"]) == ("안녕 User001F_001", "")
+    assert count(troubles, "converted", "session of a wav file") == 1
+    assert count(troubles, "converted", "session of a txt file") == 1
+    sound(folder, FIRST)  # the one with the right name is the right one
+    assert one(kemdy20.read(folder)[0], FIRST)["wav"] == f"wav/Session01/{FIRST}.wav"
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def test_every_txt_in_cp949_is_converted_and_counted_and_crlf_too(folder):
+    say(folder, FIRST, "l/ 똠방각하 c/ 펲시 u/\r\n".encode("cp949"))  # not in EUC-KR
+    utterances, troubles = kemdy20.read(folder)
+    assert one(utterances, FIRST)["text"] == "똠방각하 펲시"
+    assert count(troubles, "converted", "txt in CP949") == len(SEGMENTS)
+    assert where(troubles, "txt with CRLF line ends") == [FIRST]
+
+
+@pytest.mark.parametrize("text", ["크크", "청", "b/ 커", "큰 칼 천 개"])
+def test_cp949_that_is_utf8_by_chance_is_read_as_korean(folder, text):
+    data = text.encode("cp949")
+    with contextlib.suppress(UnicodeDecodeError):
+        assert not any("가" <= c <= "힣" for c in data.decode())
+    say(folder, FIRST, data)
+    utterances, troubles = kemdy20.read(folder)
+    assert one(utterances, FIRST)["text"] == text.removeprefix("b/ ")
+    assert count(troubles, "converted", "txt in CP949") == len(SEGMENTS)
+
+
+HANGUL = st.sampled_from([*map(chr, range(0xAC00, 0xD7A4))])  # CP949 has them all
+EITHER = st.sampled_from("커 청 크 첫 키 타 큰 칸 천 호 카 처 치 콰 힣".split())  # most: UTF-8, too
+
+
+@settings(max_examples=200, deadline=None)
+@given(words=st.lists(st.text(HANGUL | EITHER, min_size=1, max_size=3), min_size=1, max_size=4))
+def test_whatever_hangul_a_txt_holds_reads_alike_in_cp949_and_utf8(words, tmp_path_factory):
+    folder, text = tmp_path_factory.mktemp("text"), " ".join(words)
+    for encoding in ("cp949", "utf-8"):
+        (folder / "a.txt").write_bytes((text + "\n").encode(encoding))
+        read = layout.read_words(folder, files.File("a.txt"))
+        assert (read.text, read.bad) == (text + "\n", "")
+        assert read.converted == (("in CP949",) if encoding == "cp949" else ())
+
+
+def test_symbols_of_a_text_in_cp949_are_not_decoded_twice(folder):
+    say(folder, FIRST, "15° ·".encode("cp949"))
+    assert one(kemdy20.read(folder)[0], FIRST)["text"] == "15° ·"
+
+
+# --- recordings ----------------------------------------------------------------------------------
+
+
+def test_silent_wavs_are_masked_and_their_rows_kept(folder):
+    silent = SEGMENTS[4:6]
+    for segment in silent:
+        sound(folder, segment, 0)
+    utterances, _ = kemdy20.read(folder)
+    utterances, troubles = audit.audit(utterances, folder)
+    assert where(troubles, "silent wav") == silent
+    assert utterances.loc[utterances["silent"], "segment"].tolist() == silent
+    assert (utterances["quarantine"] == "").all() and (utterances["emotion"] != "").all()
+
+
+def test_missing_recordings_are_masked_or_quarantined_and_surplus_ones_reported(folder):
+    recording(folder, SEGMENTS[0], "wav").unlink()
+    recording(folder, SEGMENTS[1], "txt").unlink()
+    for ending in ("wav", "txt"):
+        recording(folder, SEGMENTS[2], ending).unlink()
+    more = [f"Sess01_script02_User001F_00{n}" for n in (1, 2)]  # five wavs have no row
+    sound(folder, more[0])
+    say(folder, more[1], "남는 글")
+    for name in ("notes.wav", "Sess01_script03_User001F_001.TextGrid"):
+        (folder / "wav/Session01" / name).touch()
+    utterances, troubles = kemdy20.read(folder)
+    assert utterances["segment"].tolist() == SEGMENTS
+    assert where(troubles, "wav missing") == SEGMENTS[:1]
+    assert where(troubles, "txt missing") == SEGMENTS[1:2]
+    assert one(utterances, SEGMENTS[2])["quarantine"] == "neither wav nor txt"
+    assert where(troubles, "neither wav nor txt") == SEGMENTS[2:3]
+    assert where(troubles, "wav without row") == more[:1]
+    assert where(troubles, "txt without wav and row") == more[1:]
+    assert len(unexpected(troubles)) == 5
+
+
+# --- rows ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "Sess01_script07_User001F_002",
+        "Sess01_script01_F002",
+        "Sess41_script01_User001F_002",
+        "Sess01_script01_User001F_02",
+        "../../../etc/passwd",
+        "",
+        "세그먼트",
+        "Sess01_script01_UserOO1F_002",
+    ],
+)
+def test_an_id_that_fits_no_pattern_is_quarantined_and_keeps_its_slot(folder, odd):
+    edit(folder, replace(SEGMENTS[2], odd))
+    utterances, troubles = kemdy20.read(folder)
+    bad = utterances.iloc[2]
+    assert bad["quarantine"] == "Segment ID fits no pattern"
+    assert (bad["dialogue"], bad["session"], bad["wav"]) == ("Sess01_script01", 1, "")
+    assert np.isnan(bad["valence"]) and len(utterances) == len(SEGMENTS)
+    assert (utterances["quarantine"] != "").sum() == 1
+    assert count(troubles, "quarantined", "Segment ID fits no pattern") == 1
+    assert where(troubles, "wav without row") == [SEGMENTS[2]]
+
+
+def test_a_repeated_id_is_kept_once_where_it_fits_and_the_segment_of_the_other_row_unlabelled(
+    folder,
+):
+    edit(folder, replace(SEGMENTS[2], SEGMENTS[0]))
+    utterances, troubles = kemdy20.read(folder)
+    assert utterances["segment"].tolist() == SEGMENTS
+    assert one(utterances, SEGMENTS[0])["emotion"] == "happy"
+    assert (utterances.loc[2, "emotion"], utterances.loc[2, "quarantine"]) == ("", "")
+    assert where(troubles, "repeated row left out") == [SEGMENTS[0]]
+    assert where(troubles, "no row: context without label") == [SEGMENTS[2]]
+    detail = troubles.loc[troubles["reason"] == "repeated row left out", "detail"].item()
+    assert detail == f"Sess01_eval.csv row 2 stands where {SEGMENTS[2]} belongs"
+
+
+@settings(max_examples=40, deadline=None)
+@given(odd=st.text(st.characters(codec="utf-8", exclude_characters='",\r\n'), max_size=60))
+def test_no_segment_id_whatever_crashes_the_reader_or_leads_out_of_the_folder(
+    odd, tmp_path_factory
+):
+    folder = lay(tmp_path_factory.mktemp("odd"), segments=SEGMENTS[:3])
+    edit(folder, replace(SEGMENTS[1], odd.strip()))
+    utterances, _ = kemdy20.read(folder)
+    assert len(utterances) == 3 and utterances["segment"].is_unique
+    assert set(utterances["wav"]) <= {"", *(f"wav/Session01/{s}.wav" for s in SEGMENTS)}
+
+
+def test_a_dialogue_out_of_time_order_is_sorted_by_its_starts_and_reported(folder):
+    def by_user(rows):
+        rows[:4] = [rows[0], rows[2], rows[1], rows[3]]
+
+    edit(folder, by_user)
+    utterances, troubles = kemdy20.read(folder)
+    assert utterances["segment"].tolist() == SEGMENTS
+    assert unexpected(troubles)[["treatment", "detail"]].values.tolist() == [
+        ["reported", "Sess01_script01"]
+    ]
+
+
+def test_users_who_talk_at_once_are_no_disorder(folder):
+    def overlap(rows):
+        rows[0][2], rows[1][1] = "9.5", rows[0][1]
+
+    edit(folder, overlap)
+    utterances, troubles = kemdy20.read(folder)
+    assert utterances["segment"].tolist() == SEGMENTS and unexpected(troubles).empty
+    assert one(utterances, SEGMENTS[0])["end"] == 9.5
+
+
+def test_a_row_without_a_start_stays_behind_the_one_before_it(folder):
+    edit(folder, replace(SEGMENTS[5], "", 1))
+    utterances, troubles = kemdy20.read(folder)
+    assert utterances["segment"].tolist() == SEGMENTS and unexpected(troubles).empty
+    assert np.isnan(one(utterances, SEGMENTS[5])["start"])
+
+
+# --- signals -------------------------------------------------------------------------------------
+
+E4 = "1598868000.0\n4.0\n"  # start time, rate
+PERSON = "Sess01_script05_User001F"
+
+
+def test_ragged_sensor_files_become_one_tidy_table(folder):
+    talk = f"{PERSON}_001"
+    skin = f"0.31,10:00\n0.32,10:01,{talk}\n0.33,10:02,\n0.34,10:03,{talk},\n"
+    heart = f"0.8,0.81,10:04\n1.6,0.79,10:05,{talk},\n2.4,0.8,10:06,\n"
+    wear(folder, "EDA", PERSON, E4 + skin)
+    wear(folder, "IBI", PERSON, "1598868000.0,IBI\n" + heart)
+    wear(folder, "TEMP", PERSON, f"{E4}33.5,10:07\n")
+    signals = kemdy20.signals(folder)
+    assert list(signals.columns) == corpus_tables.SIGNALS
+    assert signals["signal"].tolist() == ["EDA"] * 4 + ["IBI"] * 3 + ["TEMP"]
+    assert signals["value"].tolist() == [0.31, 0.32, 0.33, 0.34, 0.81, 0.79, 0.8, 33.5]
+    assert signals["timestamp"].tolist() == [f"10:0{n}" for n in range(8)]
+    assert signals["segment"].tolist() == ["", talk, "", talk, "", talk, "", ""]
+    assert signals["time"].dropna().tolist() == [0.8, 1.6, 2.4]
+    assert set(signals["subject"]) == {"Sess01_User001F"} and set(signals["session"]) == {1}
+
+
+@pytest.mark.parametrize("text", ["", "1598868000.0,IBI\n"])
+def test_an_ibi_file_without_beats_has_no_rows(folder, text):
+    wear(folder, "IBI", PERSON, text)
+    wear(folder, "EDA", PERSON, f"{E4}0.5,10:00\n")
+    assert kemdy20.signals(folder)["signal"].tolist() == ["EDA"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [("EDA", "high,10:00\n"), ("IBI", "1,2,3,4,5,6\n"), ("TEMP", "1,2,3,4,5,6,7\n")],
+)
+def test_a_sensor_file_that_is_something_else_is_refused_unless_known_to_be_unusable(
+    folder, kind, line
+):
+    head = E4 + "1,2\n" if kind != "IBI" else "1598868000.0,IBI\n1,2,3\n"
+    path = wear(folder, kind, PERSON, head + line)
+    with pytest.raises(UserError, match=f"{PERSON}.csv"):
+        kemdy20.signals(folder, [kind])
+    path.rename(path.with_name("Sess01_script05_User002M.csv"))
+    assert kemdy20.signals(folder, [kind]).empty
+
+
+def test_signals_are_read_for_the_sensors_and_sessions_that_are_asked_for(folder):
+    for session in ("01", "12"):
+        for kind in ("EDA", "TEMP"):
+            wear(folder, kind, f"Sess{session}_script01_User081F", f"{E4}1,10:00\n")
+    wear(folder, "EDA", "Sess02_script01_User003M", f"{E4}this would be an error\n")
+    signals = kemdy20.signals(folder, ["EDA"], sessions=[12])
+    assert signals[["session", "signal"]].values.tolist() == [[12, "EDA"]]
+    assert kemdy20.signals(folder, ["IBI"]).empty
+
+
+def test_signals_of_a_session_with_a_wrong_prefix_name_the_segments_of_its_rows(folder):
+    path = wear(
+        folder, "EDA", "Sess17_script01_User083F", f"{E4}1,10:00,Sess16_script01_User083F_001\n"
+    )
+    path.rename(path.with_name("Sess16_script01_User083F.csv"))
+    found = kemdy20.signals(folder).iloc[0]
+    assert (found["session"], found["subject"]) == (17, "Sess17_User083F")
+    assert found["segment"] == "Sess17_script01_User083F_001"
+
+
+def test_signals_that_lead_out_of_the_folder_are_refused(folder, tmp_path):
+    path = wear(folder, "EDA", PERSON, "")
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere.csv")
+    (tmp_path / "elsewhere.csv").write_text(f"{E4}1,10:00\n")
+    with pytest.raises(UserError, match=f"{PERSON}.csv is unreadable"):
+        kemdy20.signals(folder)
+
+
+# --- what the docstrings say ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", [layout, synthetic])
+def test_examples_of_the_docstrings_are_true(module):
+    result = doctest.testmod(module)
+    assert result.attempted and not result.failed

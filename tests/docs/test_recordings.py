@@ -1,0 +1,102 @@
+"""The page on recordings of one's own: its table and its commands, as they stand there."""
+
+import contextlib
+import json
+import re
+import shlex
+
+import numpy as np
+import pytest
+import soundfile
+from doubles.pages import blocks, code, commands, tables, text
+from doubles.untrained import run as untrained
+
+import main
+from inference import recordings
+from training import flags as training_flags
+from utils import leaf, leaves
+
+PAGE = "recordings"
+LANGUAGES = (PAGE, f"{PAGE}.en")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, workplace):
+    """The folder of the page, and a run called demo, trained on nothing."""
+    place = tmp_path_factory.mktemp("docs")
+    noise = np.random.default_rng(0)
+    (place / "talk").mkdir()
+    for i in range(1, 5):
+        wave = np.cumsum(noise.normal(0, 0.01, 8000)).clip(-1, 1)
+        soundfile.write(place / f"talk/{i}.wav", wave, 16_000)
+    (place / "lines.csv").write_text(
+        next(found for kind, found in blocks(PAGE) if kind == "csv"), encoding="utf-8"
+    )
+    (place / "corpus").symlink_to(workplace / "corpus")
+    flags = (
+        "--data",
+        "corpus",
+        "--test_split",
+        3,
+        4,
+        "--text_encoder",
+        "char-ngram",
+        "--sr",
+        8000,
+        "--ws",
+        3,
+        "--hidden_size",
+        8,
+        "--modality_dropout",
+        0.15,
+    )
+    untrained(place / "exp/demo", "mate", *flags)
+    return place
+
+
+def test_both_languages_hold_the_same_code_sections_and_tables():
+    one, other = LANGUAGES
+    assert blocks(one) == blocks(other) and len(blocks(one)) == 3
+    headings = [re.findall(r"^## (\d)\. ", text(name), re.MULTILINE) for name in LANGUAGES]
+    assert headings[0] == headings[1] == list("12345")
+    sizes = [[list(map(len, table)) for table in tables(name)] for name in LANGUAGES]
+    assert sizes[0] == sizes[1]
+    assert text(one).splitlines()[2] == "한국어 · [English](recordings.en.md)"
+    assert text(other).splitlines()[2] == "[한국어](recordings.md) · English"
+
+
+def test_the_table_of_the_page_is_read_as_it_says(place):
+    rows = recordings.utterances([place / "lines.csv"], progress=False)
+    assert rows["speaker"].tolist() == list("ABAB") and set(rows["dialogue"]) == {"저녁"}
+    assert rows["text"].tolist()[3] == "" and (rows["quarantine"] == "").all()
+
+
+def test_every_command_of_the_page_ends_well_and_writes_what_it_says(place, capsys):
+    with contextlib.chdir(place):
+        for line in commands(PAGE):
+            words = shlex.split(line)[2:]
+            if words[0] == "serve":  # tests/test_serve.py does
+                parser = training_flags.Parser(prog="serve")
+                leaf("commands", "serve").add_arguments(parser)
+                parser.parse_args(words[1:])
+                continue
+            assert main.main(words) == 0, capsys.readouterr().err
+    said = {name for table in tables(PAGE)[1:] for row in table for name in code(row[0])}
+    written = {path.name for path in (place / "evening").glob("[!.]*")}
+    assert written == said - {"timeline_1.png"}
+    line = json.loads((place / "one/predictions.jsonl").read_text())
+    assert line["text"] == "오늘 왜 이렇게 늦었어" and line["masked"] == []
+    lines = (place / "light/predictions.jsonl").read_text().splitlines()
+    assert [json.loads(line)["masked"] for line in lines] == [["text"]] * 4
+
+
+def test_the_flags_and_limits_of_the_page_are_those_of_the_code():
+    parser = training_flags.Parser(prog="predict")
+    leaf("commands", "predict").add_arguments(parser)
+    known = {flag for action in parser._actions for flag in action.option_strings}
+    known |= {"--modality_dropout", "--speaker_norm"}
+    for name in LANGUAGES:
+        named = {w for c in code(text(name)) for w in c.split() if re.fullmatch(r"--\w+", w)}
+        assert named <= known, named - known
+        assert f"{recordings.LONG:g}" in tables(name)[0][3][0]
+    assert {"predict", "serve", "export", "publish"} <= set(leaves("commands"))

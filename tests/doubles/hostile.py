@@ -1,0 +1,67 @@
+"""Hostile corpora, and calls that are watched: time, memory, files."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from utils import ROOT
+
+OUT = "it leads out of the corpus folder"
+
+
+PREPARE = ["prepare", "--data", "corpus", "--max_bad", "0.9"]
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """What does not end in time fails, rather than going on for ever."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError(f"not done in {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+opened: list[str] | None = None
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[list[str]]:
+    """The real paths of all files that Python opens meanwhile."""
+    global opened
+    opened = paths = []
+    try:
+        yield paths
+    finally:
+        opened = None
+
+
+def table(name: str = "annotation.csv") -> pd.DataFrame:
+    """A prepared table of the one corpus that was prepared here."""
+    [path] = Path("data/prepared").glob(f"*/{name}")
+    return pd.read_csv(path, keep_default_na=False)
+
+
+def replaced(name: str, make) -> None:
+    Path("corpus", name).unlink()
+    make(Path("corpus", name))
+
+
+def prepare_apart() -> subprocess.CompletedProcess:
+    """In a process of its own, with 30 s: a reader that waits for a pipe cannot be interrupted."""
+    command = [sys.executable, str(ROOT / "main.py"), *PREPARE]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30)
+
+
+SMALL = {"model": "mate", "hidden_size": 4, "modality": "text", "text_dim": 8, "ws": 2}
