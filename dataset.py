@@ -1,8 +1,8 @@
 """Windows of utterances as batches, of one corpus or several.
 
 `open_material` opens what a run is told to train and test on, with the features that a model
-reads; `Windows` turns it into batches. A corpus made ready is in `preparation.py`, splits and
-window indices in `protocol.py`, the guard in `leakage.py`, cached features in `feature.py`.
+reads; `Windows` turns it into batches. A corpus made ready is in corpus.py, splits and
+window indices in splits.py, the guard in leakage.py, cached features in extraction.py.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""The command line. Arguments only: the work is in run.py and in commands/.
+"""The command line. Arguments only: the work is in training/run.py and in commands/.
 
     python main.py --SorL speaker --test_split [13,14,15,16]     train and test
     python main.py --test_only NAME                              test again

@@ -1,7 +1,7 @@
 """Scores. NumPy only: call them from a notebook too.
 
 Every score is pooled over the rows it is given, never averaged over batches (only `legacy_*` are,
-because that is their definition). Intervals and the majority baseline are in `evidence.py`.
+because that is their definition). Intervals and the majority baseline are in bootstrap.py.
 
 Labels are ids 0..6 in the order of `constants.EMOTIONS`. A score of emotion labels is a function
 of a confusion matrix (..., 7, 7), so a thousand resamples are scored in one call.

@@ -25,7 +25,7 @@ keeps what it learns as buffers; and, where the shapes of those depend on the tr
 
 A saved model is a folder: `configuration.json` (flat: every flag) and `model.pth` (a state dict);
 or, as `publish` writes it for the hub, `config.json` and `model.safetensors`. `load` reads both.
-Losses are in loss.py, the training loop in run.py.
+Losses are in loss.py, the training loop in training/run.py.
 """
 
 import contextlib

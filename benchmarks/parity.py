@@ -1,6 +1,6 @@
 """The fast model against the plain one on the same tensors; `speed.py --only parity` at full size.
 
-`tests/test_parity.py` does it with a smaller spectrogram. In float64, because training in float32
+test_parity.py does it with a smaller spectrogram. In float64, because training in float32
 is chaotic here: normalisation over nearly constant outputs of the LSTM magnifies rounding. Even in
 float64 the first step of Adam does, by a million where gradients are smaller than its epsilon: with
 a new batch at each of five steps the plain model itself, computed with one and with two threads,
@@ -88,7 +88,7 @@ def plain_losses(model: nn.Module, batches: list[Batch]) -> Tensor:
 
 
 def fast_losses(model: nn.Module, batches: Iterable[Batch], precision: str | None = None) -> Tensor:
-    """(steps, 4) in the way of training.py, of batches under our names.
+    """(steps, 4) in the way of training/loop.py, of batches under our names.
 
     `precision`: "bf16" or "float32"; None: that of the batch.
     """

@@ -166,7 +166,7 @@ def plain_step(batch_size: int, steps: int) -> Callable[[], float]:
 
 
 def our_step(batch_size: int, precision: str, steps: int) -> Callable[[], float]:
-    """-> seconds a step as training.py makes it."""
+    """-> seconds a step as training/loop.py makes it."""
     utils.keep_freed_memory()
     settings, _, windows = opened(batch_size)
     settings.precision = precision

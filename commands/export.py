@@ -4,7 +4,7 @@
     python main.py export RUN --onnx --no_int8 --out DIR
 
 The corpus of the run is needed: what is written is compared with torch on its test windows, and
-int8 is calibrated on training windows. What is in the folder: exported.py.
+int8 is calibrated on training windows. What is in the folder: inference/exported.py.
 """
 
 import argparse

@@ -50,7 +50,7 @@ def sources(folder: Path) -> list[Path]:
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Utterances by release and row, with COLUMNS too, and troubles (columns: annotation.py).
+    """Utterances by release and row, with COLUMNS too, and troubles (columns: files.py).
 
     The emotion is that of the first of LABELS. Of rows with one id, be it in two releases, the
     first is used. Raises UserError for a table with another header or number of columns.

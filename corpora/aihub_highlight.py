@@ -47,7 +47,7 @@ def sources(folder: Path) -> list[Path]:
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Seconds by video with COLUMNS too, and troubles (columns: annotation.py).
+    """Seconds by video with COLUMNS too, and troubles (columns: corpora/preparation/files.py).
 
     Only labels of videos that are there are opened: of a download, any part may be here. Raises
     UserError where no video has labels.

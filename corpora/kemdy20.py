@@ -41,7 +41,7 @@ def sources(folder: Path) -> list[Path]:
 
 
 def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Utterances in spoken order and troubles (columns: annotation.py).
+    """Utterances in spoken order and troubles (columns: corpora/preparation/files.py).
 
     Raises UserError for an annotation with another header or number of columns.
     """

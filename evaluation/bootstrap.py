@@ -3,7 +3,7 @@
 A table of predictions is a DataFrame, or a dict of arrays, with the columns of predictions.csv;
 all its rows are scored, so choose the rows (test, val, oof) before. What is resampled is whole
 dialogues: utterances of one dialogue are not independent. What a score is stands in `metric.py`,
-the part of result.json that all this fills in `summary.py`, probabilities in `calibration.py`.
+the part of result.json that all this fills in `result.py`, probabilities in `calibration.py`.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Whether a probability can be believed: temperature, calibration error, what rejection buys.
 
-A table of predictions is as in `evidence.py`. A temperature is fitted on validation rows only:
+A table of predictions is as in `bootstrap.py`. A temperature is fitted on validation rows only:
 without them there is none, and probabilities are judged as the model gave them. Call the parts
 from a notebook; `summary_of` gives what result.json holds as "calibration".
 """

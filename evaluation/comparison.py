@@ -1,8 +1,8 @@
 """Several runs beside each other, with evidence: tables of folds and seeds, and paired tests.
 
-A row of a table is a named list of trials (`trials.py`: finished runs) that differ in fold (test
+A row of a table is a named list of trials (finished_runs.py) that differ in fold (test
 sessions) and seed only; which trials make a row is the caller's to say. Scores stand in
-`metric.py`, intervals of one run in `evidence.py`. NumPy, pandas and SciPy only. Undefined
+`metric.py`, intervals of one run in `bootstrap.py`. NumPy, pandas and SciPy only. Undefined
 numbers are None, so everything returned can be written as JSON.
 """
 

@@ -1,7 +1,7 @@
 """The leakage guard, what `--disjoint` takes out of training, and the protocol card of a run.
 
-Who is in which set is decided in `protocol.py`; that a finished run is not tested on what it was
-trained on, in `record.py`.
+Who is in which set is decided in `splits.py`; that a finished run is not tested on what it was
+trained on, in `training/run_folder.py`.
 """
 
 from collections.abc import Iterable

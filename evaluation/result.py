@@ -1,6 +1,6 @@
 """The part of result.json that scores fill, from a table of predictions. NumPy only.
 
-What a score is stands in `metric.py`, intervals and baselines in `evidence.py`, and what the
+What a score is stands in `metric.py`, intervals and baselines in `bootstrap.py`, and what the
 probabilities are worth in `calibration.py`.
 """
 

@@ -1,6 +1,6 @@
 """Who is trained on, who is tested, and which utterances a window holds. Pandas and NumPy only.
 
-What must not stand on both sides is in `leakage.py`, intervals and significance in `evidence.py`.
+What must not stand on both sides is in `leakage.py`, intervals and significance in `bootstrap.py`.
 """
 
 import argparse

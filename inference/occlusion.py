@@ -1,7 +1,7 @@
 """What moved a prediction: the same window again, each time without one part of it.
 
 Occlusion is exact: every number is a difference of two answers of the model itself. What two parts
-do together is not the sum of what each does. Pictures of it are in `timeline.py`.
+do together is not the sum of what each does. Pictures of it are in `reporting/timeline.py`.
 """
 
 from typing import NamedTuple

@@ -1,7 +1,7 @@
 """A long recording cut into utterances where it is quiet. NumPy and soundfile, a minute at a time.
 
 `levels` listens once, from beginning to end; `spans` says where the utterances are. What is made of
-them is in `recordings.py`.
+them is in `inference/recordings.py`.
 """
 
 from pathlib import Path

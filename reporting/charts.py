@@ -1,7 +1,7 @@
 """Geometry of the pictures on a page: values -> places in the units of a drawing.
 
-A chart is a dict for `report.html.j2`: "box" (the frame), "x" and "y" (ticks: place, text), and
-what stands inside. Numbers come from the files of a run; `report.py` reads them.
+A chart is a dict for report.html.j2: "box" (the frame), "x" and "y" (ticks: place, text), and
+what stands inside. Numbers come from the files of a run; `page.py` reads them.
 """
 
 import math

@@ -1,6 +1,6 @@
 """Runs that judge seconds of videos set beside each other: a table, and every two of them paired.
 
-What `tables.py` is for emotions. Scores are those of `events.py`: what is resampled and compared is
+What tables.py is for emotions. Scores are those of intervals.py: what is resampled and compared is
 whole videos.
 """
 

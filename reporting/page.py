@@ -1,7 +1,7 @@
 """Pictures and the page of a run, and the table on the console.
 
 Everything is read from the files of a run folder and nothing is computed anew: scores are in
-`metric.py`, intervals and the baseline in `evidence.py`. The page is `report.html.j2`, filled here;
+`metric.py`, intervals and the baseline in bootstrap.py. The page is report.html.j2, filled here;
 it escapes every string, so nothing here may mark one as safe.
 """
 

@@ -1,8 +1,8 @@
 """Tables of several runs, as Markdown, CSV, a page and text for the console.
 
-What stands in them is computed in `comparison.py`; this file lays it out. A table has the columns
+What stands in them is computed in comparison.py; this file lays it out. A table has the columns
 of the README of 2022 first, whose P, R and F1 are the `legacy_*` scores, then what they should
-have been read beside. The page is `tables.html.j2`.
+have been read beside. The page is `reporting/templates/tables.html.j2`.
 """
 
 import csv

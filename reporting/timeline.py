@@ -1,6 +1,6 @@
 """Pictures of a dialogue of a user's own, as PNG: over time, as a path, why, and what was heard.
 
-Tables are those of `predictor.py`, effects those of `explanation.py`. No torch.
+Tables are those of `inference/predictor.py`, effects those of `inference/occlusion.py`. No torch.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """Where a run stands, on disk: safe to kill at any moment, and never trusted unread.
 
 `last-<epochs done>-<steps done>.ckpt` and the one before it, each with its checksum beside it. What
-a state holds is the affair of training.py.
+a state holds is the affair of loop.py.
 """
 
 import contextlib

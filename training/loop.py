@@ -2,7 +2,7 @@
 
 Everything random is drawn from (seed, purpose, epoch, step), so weights, optimizer and how far
 the run is are all that has to be kept to go on as if nothing had happened. Checkpoints are written
-by checkpoint.py, processes joined by devices.py; no model, loss or score is named here.
+by checkpoints.py, processes joined by devices.py; no model, loss or score is named here.
 """
 
 import argparse

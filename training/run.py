@@ -1,7 +1,7 @@
 """A run from start to end: train, test, test again, and the files they write.
 
-`train` and `test` are what `main.py` calls. The loop is in training.py, what a model says of
-windows in inference.py, the run folder in record.py.
+`train` and `test` are what `main.py` calls. The loop is in loop.py, what a model says of
+windows in testing.py, the run folder in run_folder.py.
 """
 
 import argparse

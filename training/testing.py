@@ -1,4 +1,4 @@
-"""What a model says of windows: the one inference loop. Scores are in metric.py and evidence.py."""
+"""The one inference loop: predictions of windows. Scores are in metric.py and bootstrap.py."""
 
 import numpy as np
 import pandas as pd

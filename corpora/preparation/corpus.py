@@ -6,14 +6,14 @@ keeps the tables under data/prepared/. A corpus is a file in corpora/ that holds
     ROLES, SYNTHETIC, TABLES   whose emotions are known; made up or not; "raw" or "2022"
     matches(folder)            whether the folder is laid out as this corpus
     sources(folder)            the files that its tables are made from
-    read(folder)               utterances and troubles (columns: annotation.py)
+    read(folder)               utterances and troubles (columns: files.py)
 
 and may hold
 
     write(folder)              for a corpus that is made, not found
     write_sample, plan_sample, SAMPLE_SIZES    the sample in its layout, see corpora/sample.py
     grouped(utterances)        the utterances, once every wav was heard; it may set `session`
-    COLUMNS                    columns of its own, after those of annotation.py; words, all of them
+    COLUMNS                    columns of its own, after those of files.py; words, all of them
     LABELS                     names of its label rules, the first is the default
     labelled(utterances, rule) the utterances with emotion and votes by that rule
 """
@@ -80,7 +80,7 @@ def _share(text: str) -> float:
 
 @dataclass
 class Corpus:
-    """One corpus: `utterances` of all roles and `troubles` met (columns: annotation.py)."""
+    """One corpus: `utterances` of all roles and `troubles` met (columns: files.py)."""
 
     name: str
     folder: Path

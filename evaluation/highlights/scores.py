@@ -4,7 +4,7 @@ A row is a second: the columns corpus, role, segment (`<video>#<second>`), dialo
 `highlight` (the probability a model gave), `highlight_true` (in [0, 1]) and `marks` ("1;0;1", one
 of each annotator; "": unknown). Rows without prediction or truth are left out. Every score stands
 beside what needs no model: everything is a highlight, chance, a fixed part of the video. Intervals
-and comparisons, other annotators and what result.json holds are in `events.py`.
+and comparisons, other annotators and what result.json holds are in `intervals.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -163,7 +163,7 @@ def _of_highlights(found: dict) -> list[dict]:
 
 
 def _escaped(table: dict) -> dict:
-    """A table of wording.py for Markdown: with a header, and no bar or line end within a cell."""
+    """A table for Markdown: with a header, and no bar or line end within a cell."""
     header = table["header"] or [""] * len(table["rows"][0])
     rows = [
         [" ".join(cell.replace("|", "\\|").split()) for cell in row]

@@ -156,7 +156,7 @@ WORDS = {  # key: (Korean, English)
     ),
 }
 
-REASONS = {  # how a trouble of audit.py, recordings.py or _dialogue.py begins: (Korean, English)
+REASONS = {  # how a trouble of audit.py, recordings.py or dialogue.py begins
     "empty wav": ("빈 파일입니다", "the file is empty"),
     "truncated wav": ("파일이 중간에 끊겼습니다", "the file is cut off"),
     "not audio": ("소리 파일로 읽을 수 없습니다", "it cannot be read as a sound file"),

@@ -37,6 +37,7 @@ from inference.web import gate as web_gate
 from inference.web import view as web_view
 from inference.web import words as web_words
 from inference.web.dialogue import Dialogue, Limits, Refused, Said
+from media import listening
 from utils import ROOT
 
 CHROMIUM = "/usr/bin/chromium"
@@ -202,15 +203,15 @@ def test_a_header_that_promises_hours_is_not_decoded(judge, tmp_path, monkeypatc
     path = tmp_path / "dense.flac"
     soundfile.write(path, np.zeros((29 * 96_000, 8), "int16"), 96_000)
     assert path.stat().st_size < 1 << 20
-    monkeypatch.setattr(web_dialogue.audit, "listen", lambda path: pytest.fail("it was decoded"))
+    monkeypatch.setattr(listening, "listen", lambda path: pytest.fail("it was decoded"))
     with pytest.raises(Refused) as refused:
         web_dialogue.added(judge, Dialogue(), Said(path, "안녕", "", True), LIMITS)
     assert refused.value.notice.trouble == "dense"
 
 
 def test_a_recording_is_measured_again_when_it_is_decoded(judge, lines, monkeypatch):
-    heard = web_dialogue.audit.listen(lines[0][0])._replace(duration=31.0)
-    monkeypatch.setattr(web_dialogue.audit, "listen", lambda path: heard)
+    heard = listening.listen(lines[0][0])._replace(duration=31.0)
+    monkeypatch.setattr(listening, "listen", lambda path: heard)
     with pytest.raises(Refused) as refused:
         web_dialogue.added(judge, Dialogue(), Said(*lines[0], "", True), LIMITS)
     assert refused.value.notice.trouble == "long"

@@ -2,7 +2,7 @@
 
 Real files of the synthetic corpus and of a run are changed as damage and mistakes change them. The
 examples are the same at every run; FUZZ_EXAMPLES=20 makes twenty times as many:
-`FUZZ_EXAMPLES=20 python -m pytest tests/test_fuzz.py`
+`FUZZ_EXAMPLES=20 python -m pytest tests/corpora/test_fuzz.py`
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Both notebooks run top to bottom on a corpus of one's own, and are committed with outputs.
 
-Their outputs, made anew from the sample corpus:   .venv/bin/python tests/test_notebooks.py
+Their outputs, made anew from the sample corpus:   .venv/bin/python tests/docs/test_notebooks.py
 """
 
 import ast

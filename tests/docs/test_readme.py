@@ -112,7 +112,7 @@ def test_every_module_and_notebook_is_in_the_map(name):
 def test_every_relative_link_leads_somewhere(name):
     targets = re.findall(r"\]\(([^)#\s]+)\)", text(name))
     relative = [target for target in targets if "://" not in target]
-    assert {"docs/model.svg", "docs/log_mel.png"} <= set(relative)
+    assert {"docs/images/model.svg", "docs/images/log_mel.png"} <= set(relative)
     assert not [target for target in relative if not (ROOT / target).exists()]
 
 
@@ -221,7 +221,7 @@ def test_both_readmes_have_the_same_scores():
 
 
 def test_the_drawing_shows_the_sizes_of_the_model():
-    root = ElementTree.parse(ROOT / "docs/model.svg").getroot()
+    root = ElementTree.parse(ROOT / "docs/images/model.svg").getroot()
     labels = {"".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")}
     with torch.device("meta"):
         model, sound = mate.Model(mate.Settings()).eval(), torch.zeros(1, 8, 229, 313)

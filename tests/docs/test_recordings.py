@@ -75,7 +75,7 @@ def test_every_command_of_the_page_ends_well_and_writes_what_it_says(place, caps
     with contextlib.chdir(place):
         for line in commands(PAGE):
             words = shlex.split(line)[2:]
-            if words[0] == "serve":  # tests/test_serve.py does
+            if words[0] == "serve":  # tests/commands/test_serve.py does
                 parser = training_flags.Parser(prog="serve")
                 leaf("commands", "serve").add_arguments(parser)
                 parser.parse_args(words[1:])

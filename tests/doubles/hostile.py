@@ -1,6 +1,7 @@
 """Hostile corpora, and calls that are watched: time, memory, files."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -34,6 +35,14 @@ def within(seconds: float) -> Iterator[None]:
 
 
 opened: list[str] | None = None
+
+
+def _hook(event: str, arguments: tuple) -> None:
+    if event == "open" and opened is not None and isinstance(arguments[0], str):
+        opened.append(os.path.realpath(arguments[0]))
+
+
+sys.addaudithook(_hook)  # it cannot be taken away again: `opened` turns it on
 
 
 @contextlib.contextmanager

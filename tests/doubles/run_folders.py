@@ -101,7 +101,7 @@ def make_run(
     reason: str = "stereo",
     ties: str = "drop",
 ) -> Path:
-    """A run folder as run.py leaves it before the report."""
+    """A run folder as training/run.py leaves it before the report."""
     folder.mkdir(parents=True, exist_ok=True)
     table.to_csv(folder / "predictions.csv", index=False)
     result = summarise(table[table["set"] == "test"], ties, None, 42, 50)

@@ -91,7 +91,7 @@ def small(name):
     return SMALL | {key: value for key, value in NEEDED.items() if key in fields}
 
 
-# those that judge each second of a video: tests/test_highlight_model.py
+# those that judge each second of a video: tests/models/test_highlight.py
 LEAVES = [
     name for name in utils.leaves("models") if not hasattr(utils.leaf("models", name), "SEQUENCE")
 ]

@@ -48,7 +48,7 @@ def drawn(seed: int, dialogues: int = 5, rows: int = 60, classes: int = 7) -> pd
 
 
 def test_the_examples_run():
-    result = doctest.testmod(bootstrap)
+    result = doctest.testmod(baselines)
     assert result.attempted and not result.failed
 
 

@@ -1,4 +1,4 @@
-"""feature.py: what is extracted and kept, and what survives a kill, a full disk, a flipped bit."""
+"""What is extracted and kept of features, and what survives a kill, a full disk, a flipped bit."""
 
 import errno
 import json
@@ -324,7 +324,8 @@ utils.leaf = lambda folder, name: counting(Calls())
 cache.FLUSH = 1, 0.0
 utterances = table(work / "corpus", several({rows}))
 (work / {ready!r}).touch()
-extraction.extract("bytes", utterances, work / "corpus", work, SimpleNamespace(factor=1.0), 2, False)
+extraction.extract("bytes", utterances, work / "corpus", work,
+                   SimpleNamespace(factor=1.0), 2, False)
 """
 
 

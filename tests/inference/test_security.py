@@ -11,7 +11,6 @@ import os
 import pickle
 import shutil
 import socket
-import sys
 import unicodedata
 import zipfile
 from argparse import Namespace
@@ -23,17 +22,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from doubles.hostile import (
-    OUT,
-    PREPARE,
-    SMALL,
-    opened,
-    prepare_apart,
-    replaced,
-    table,
-    watched,
-    within,
-)
+from doubles.hostile import OUT, PREPARE, SMALL, prepare_apart, replaced, table, watched, within
 from doubles.run_folders import configuration, log_lines, make_run, predictions, result_of
 
 import constants
@@ -68,14 +57,6 @@ TRAIN = [
     "--gpu_id",
     "-1",
 ]
-
-
-def _hook(event: str, arguments: tuple) -> None:
-    if event == "open" and opened is not None and isinstance(arguments[0], str):
-        opened.append(os.path.realpath(arguments[0]))
-
-
-sys.addaudithook(_hook)  # it cannot be taken away again: `opened` turns it on
 
 
 @pytest.fixture

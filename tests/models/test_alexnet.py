@@ -64,7 +64,7 @@ def flat(prediction: dict) -> torch.Tensor:
 
 def predicted(made: nn.Module, *arguments, **options) -> torch.Tensor:
     with torch.no_grad():
-        return flat(made(batch(*training_flags, **options)))
+        return flat(made(batch(*arguments, **options)))
 
 
 def assert_same(ours: torch.Tensor, others: torch.Tensor) -> None:

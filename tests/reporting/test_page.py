@@ -1,4 +1,4 @@
-"""Tests of report.py on run folders made here: scores by summary.py, everything else invented."""
+"""Tests of page.py on run folders made here: scores by result.py, everything else invented."""
 
 import hashlib
 import html

@@ -1,4 +1,4 @@
-"""balance.py: which windows are drawn, made-up vectors, and that nothing else changes."""
+"""training/balance.py: which windows are drawn, made-up vectors, and that nothing else changes."""
 
 import argparse
 import sys

@@ -16,7 +16,7 @@ import main
 from training.devices import GlobalBatchNorm, Processes, pick_device, use_bf16
 from utils import UserError, leaf
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
 TWO = [
     sys.executable,
     "-m",
@@ -48,7 +48,7 @@ STEPS = ["--sr", "3000", "--ws", "2", "--batch_size", "7", "--modality_dropout",
 
 def start(command: list[str], place: Path, **variables: str) -> subprocess.CompletedProcess:
     """Run it in `place` with one thread a process."""
-    known = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE.parent)} | variables
+    known = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | variables
     return subprocess.run(
         command, cwd=place, env=known, capture_output=True, text=True, timeout=240
     )
@@ -68,7 +68,7 @@ def place(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def found(place) -> tuple[dict, dict]:
     """What one process and what two processes found in the same five steps."""
-    worker = [str(HERE / "two_processes.py"), *FLAGS, *STEPS]
+    worker = [str(ROOT / "tests/doubles/two_processes.py"), *FLAGS, *STEPS]
     alone = start([sys.executable, *worker], place, OUT="alone.pt")
     assert alone.returncode == 0, alone.stderr
     both = start([*TWO, *worker], place, OUT="both.pt", FROM="alone.pt")
@@ -108,7 +108,7 @@ def test_two_processes_predict_what_one_predicts(found):
 
 def test_a_run_by_two_processes_is_written_once_and_tested_alike_by_one(place):
     words = [
-        str(HERE.parent / "main.py"),
+        str(ROOT / "main.py"),
         *FLAGS,
         "--modality",
         "text",
@@ -127,7 +127,7 @@ def test_a_run_by_two_processes_is_written_once_and_tested_alike_by_one(place):
     assert len(rows) == 36 and rows["segment"].is_unique
     assert len((place / "exp/two/train_loss.log").read_text().splitlines()) == 2
     assert not list((place / "exp/two").glob("*.ckpt*"))
-    again = [str(HERE.parent / "main.py"), "--test_only", "two", "--data", "corpus"]
+    again = [str(ROOT / "main.py"), "--test_only", "two", "--data", "corpus"]
     assert start([*TWO, *again], place).returncode == 0
     with contextlib.chdir(place):
         assert main.main(again[1:]) == 0
@@ -139,7 +139,7 @@ def test_a_run_by_two_processes_is_written_once_and_tested_alike_by_one(place):
 
 
 def test_an_error_in_one_process_ends_all_with_its_message(place):
-    worker = [str(HERE / "two_processes.py"), *FLAGS, *STEPS]
+    worker = [str(ROOT / "tests/doubles/two_processes.py"), *FLAGS, *STEPS]
     done = start([*TWO, *worker], place, OUT="failed.pt", FAIL="1")
     assert done.returncode != 0
     assert "error: the second process has had enough (process 1)" in done.stderr
@@ -148,7 +148,7 @@ def test_an_error_in_one_process_ends_all_with_its_message(place):
 
 
 def test_more_processes_than_windows_in_a_batch_are_refused(place):
-    words = [str(HERE.parent / "main.py"), *FLAGS, "--batch_size", "2"]
+    words = [str(ROOT / "main.py"), *FLAGS, "--batch_size", "2"]
     three = [word if word != "2" else "3" for word in TWO]
     done = start([*three, *words], place)
     assert "error: --batch_size 2 is shared by 3 processes: each needs a window" in done.stderr

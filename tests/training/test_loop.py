@@ -19,7 +19,7 @@ from reporting import page
 from training import checkpoints, loop
 from utils import UserError, leaf, rng
 
-HERE = Path(__file__).resolve().parent
+ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ("model.pth", "predictions.csv", "train_loss.log", "training.csv")
 LONG = ["--epochs", "3", "--batch_size", "3", "--val_split", "[2]"]  # 2 steps an epoch
 
@@ -157,7 +157,7 @@ def test_a_run_killed_again_and_again_ends_with_the_bytes_of_one_never_killed():
     command = [sys.executable, "benchmarks/kill.py", "--kills", "6", "--epochs", "2"]
     variables = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": "."}
     done = subprocess.run(
-        command, cwd=HERE.parent, env=variables, capture_output=True, text=True, timeout=400
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=400
     )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.startswith("6 kills") and "all equal byte for byte" in done.stdout

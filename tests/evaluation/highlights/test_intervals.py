@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from evaluation import bootstrap
 from evaluation.highlights import intervals
 from evaluation.highlights import scores as seconds
 from reporting import highlight_text
@@ -357,7 +358,7 @@ def test_the_first_and_the_middle_seconds_of_each_video_are_baselines():
 def test_resamples_equal_scoring_the_drawn_videos_one_resample_at_a_time(seed, levels):
     frame = drawn(seed, levels=levels)
     rows = intervals.seconds_of(frame)
-    counts = intervals.evidence.draws(rows.video, 8, seed)
+    counts = bootstrap.draws(rows.video, 8, seed)
     found = intervals.values(rows, 0.5, 0.2, counts)
     for resample, count in enumerate(counts):
         parts = [
@@ -385,7 +386,7 @@ def test_the_intervals_are_percentiles_of_the_resampled_scores():
     frame = drawn(0)
     frame.loc[frame.dialogue == "유튜브_2", "highlight_true"] = 0.0  # no AUC there
     rows = intervals.seconds_of(frame)
-    counts = intervals.evidence.draws(rows.video, 200, 3)
+    counts = bootstrap.draws(rows.video, 200, 3)
     found = intervals.bootstrap(frame, 0.5, resamples=200, seed=3)["roc_auc"]
     many = intervals.values(rows, 0.5, 0.15, counts)["roc_auc"]
     ends = np.nanpercentile(many, [2.5, 97.5])
@@ -412,7 +413,7 @@ def test_one_video_has_scores_but_no_interval():
 def test_two_models_are_compared_on_the_same_drawn_videos():
     a, b = drawn(1, videos=8), drawn(1, videos=8).assign(highlight=drawn(2, videos=8).highlight)
     found = intervals.paired(a, b, resamples=300, seed=4)
-    counts = intervals.evidence.draws(intervals.seconds_of(a).video, 300, 4)
+    counts = bootstrap.draws(intervals.seconds_of(a).video, 300, 4)
     many = [
         intervals.values(intervals.seconds_of(t), None, 0.15, counts)["average_precision"]
         for t in (a, b)

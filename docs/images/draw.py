@@ -1,7 +1,7 @@
-"""The picture of a log-mel that the READMEs show: `PYTHONPATH=. python docs/pictures.py`
+"""The picture of a log-mel that the READMEs show: `PYTHONPATH=. python docs/images/draw.py`
 
-Writes docs/log_mel.png: one utterance of a synthetic voice, its wave and the block MATE is given.
-docs/model.svg is drawn by hand.
+Writes docs/images/log_mel.png: an utterance of a synthetic voice, its wave and the block MATE reads.
+docs/images/model.svg is drawn by hand.
 """
 
 from pathlib import Path
