@@ -1,6 +1,6 @@
 """The picture of a log-mel that the READMEs show: `PYTHONPATH=. python docs/images/draw.py`
 
-Writes docs/images/log_mel.png: an utterance of a synthetic voice, its wave and the block MATE reads.
+Writes docs/images/log_mel.png: a synthetic utterance, its wave and the block MATE reads.
 docs/images/model.svg is drawn by hand.
 """
 
