@@ -69,21 +69,6 @@ Batch = dict[str, Tensor]
 # --- settings and building -------------------------------------------------------------------
 
 
-def setting(
-    default: Any,
-    help: str,
-    choices: tuple[Any, ...] | None = None,
-    least: float | None = None,
-    flag: bool = True,
-) -> Any:
-    """A field of a `Settings`: its default, its help, the values allowed or the smallest one.
-
-    Without `flag` it is not on the command line: `complete` of its model fills it.
-    """
-    about = {"help": help, "choices": choices, "least": least, "flag": flag}
-    return dataclasses.field(default=default, metadata=about)
-
-
 def complete(settings: Any) -> None:
     """Fill what a model has to know of other files to be built again without them."""
     leaf = utils.leaf("models", settings.model)
@@ -113,25 +98,8 @@ def settings(name: str, configuration: dict[str, Any]) -> Any:
     kind = utils.leaf("models", name).Settings
     fields = [field for field in dataclasses.fields(kind) if field.name in configuration]
     for field in fields:
-        _check(field, configuration[field.name])
+        utils.check_field(field, configuration[field.name])
     return kind(**{field.name: configuration[field.name] for field in fields})
-
-
-def _check(field: dataclasses.Field, value: Any) -> None:
-    if not _is_a(value, field.type):
-        wanted = getattr(field.type, "__name__", field.type)
-        raise UserError(f"{field.name} should be {wanted}, it is {value!r}")
-    choices, least = field.metadata["choices"], field.metadata["least"]
-    if choices is not None and value not in choices:
-        raise UserError(f"{field.name} {value!r}: choose one of {', '.join(map(str, choices))}")
-    if least is not None and value < least:
-        raise UserError(f"{field.name} should be at least {least}, it is {value}")
-
-
-def _is_a(value: Any, kind: Any) -> bool:
-    if isinstance(value, bool):  # a bool is an int to Python, but `--ws true` is a mistake
-        return kind is bool
-    return isinstance(value, int | float if kind is float else kind)
 
 
 def inputs(name: str, configuration: dict[str, Any]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """What everything stands on: errors, leaves, randomness, files that are never half-written."""
 
 import ctypes
+import dataclasses
 import functools
 import hashlib
 import importlib
@@ -18,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -48,6 +50,48 @@ def leaf(folder: str, name: str) -> ModuleType:
     if name not in leaves(folder):
         raise UserError(f"no {name!r} in {folder}/; there are: {', '.join(leaves(folder))}")
     return importlib.import_module(f"{folder}.{name}")
+
+
+# --- settings: dataclasses whose fields are also flags ------------------------------------------
+
+
+def setting(
+    default: Any,
+    help: str,
+    choices: tuple[Any, ...] | None = None,
+    least: float | None = None,
+    flag: bool = True,
+    **more: Any,
+) -> Any:
+    """A field of a settings dataclass: its default, its help, the values allowed or the smallest.
+
+    A dataclass of such fields is frozen; training/flags.py makes command-line flags of them.
+    Without `flag` it is not on the command line: something else fills it. `more`, for flags that
+    need it: `most` (largest value), `below` (a value it must stay under), `metavar`, `names`
+    (other spellings), `const` (its value when the flag is given without one), `read` (text ->
+    value), `words` (how many: "*" or "+"), `position` (an argument without a name), `required`,
+    `with_test` (it may be given together with --test_only).
+    """
+    about = {"help": help, "choices": choices, "least": least, "flag": flag, **more}
+    return dataclasses.field(default=default, metadata=about)
+
+
+def check_field(field: dataclasses.Field, value: Any) -> None:
+    """A UserError where `value` is of another type than `field`, or not among its values."""
+    if not _is_a(value, field.type):
+        wanted = getattr(field.type, "__name__", field.type)
+        raise UserError(f"{field.name} should be {wanted}, it is {value!r}")
+    choices, least = field.metadata["choices"], field.metadata["least"]
+    if choices is not None and value not in choices:
+        raise UserError(f"{field.name} {value!r}: choose one of {', '.join(map(str, choices))}")
+    if least is not None and value < least:
+        raise UserError(f"{field.name} should be at least {least}, it is {value}")
+
+
+def _is_a(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):  # a bool is an int to Python, but `--ws true` is a mistake
+        return kind is bool
+    return isinstance(value, int | float if kind is float else kind)
 
 
 # --- randomness: drawn from what it is for, so nothing has to be saved to go on ----------------

@@ -32,7 +32,8 @@ from torch import Tensor, nn
 
 import constants
 from constants import HEADS
-from model import Batch, at_least_float32, heads_of, judged, mask_of, masked, setting
+from model import Batch, at_least_float32, heads_of, judged, mask_of, masked
+from utils import setting
 
 FEATURE = "spectrogram"
 LAYERS = (  # AlexNet's: (channels out, kernel, stride, padding, pool after it)
@@ -57,7 +58,7 @@ DEFAULTS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
     """The flags of AlexNet."""
 

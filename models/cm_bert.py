@@ -26,10 +26,10 @@ from torch import Tensor, nn
 
 import constants
 from constants import HEADS
-from model import Batch, heads_of, judged, mask_of, masked, setting
+from model import Batch, heads_of, judged, mask_of, masked
 from models.encoders import text as text_encoders
 from models.layers.attention import MultimodalAttention, average, equal_rate, timed, transposed
-from utils import UserError
+from utils import UserError, setting
 
 DEFAULTS = {
     "optim": "adamw",
@@ -46,7 +46,7 @@ LEGACY_FRAMES = 465  # 4.65 s: what was kept of an utterance in 2022
 LEGACY_SD = 0.02  # of the weights of its head: BERT's
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
     """The flags of CM-BERT; `encoder` and `special` come from the text encoder's folder."""
 

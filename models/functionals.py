@@ -21,16 +21,16 @@ from torch import Tensor, nn
 import constants
 import utils
 from constants import EMOTIONS, HEADS, SCALE
-from model import Batch, at_least_float32, mask_of, masked, setting
+from model import Batch, at_least_float32, mask_of, masked
 from models.layers.svm import PAIRS, lessons, matrices, votes
-from utils import UserError
+from utils import UserError, setting
 
 FEATURE = "functionals"
 SCALES = tuple(name for name, head in HEADS.items() if head.kind == "scale")
 ABSENT = -30.0  # score of a class that no training row has: a probability of 1e-13 or less
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
     """The flags of the baseline."""
 

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor, nn
 
 import utils
-from model import Batch, at_least_float32, mask_of, masked, setting
+from model import Batch, at_least_float32, mask_of, masked
 from models.layers.standardise import Standardised
-from utils import UserError
+from utils import UserError, setting
 
 SEQUENCE = True
 MODALITIES = ("both", "audio", "video")
@@ -41,7 +41,7 @@ DEFAULTS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
     """The flags of a highlight model; `widths` and `computed_by` come from its features."""
 

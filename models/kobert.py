@@ -20,9 +20,9 @@ from torch import Tensor, nn
 
 import constants
 from constants import HEADS
-from model import Batch, heads_of, judged, masked, setting
+from model import Batch, heads_of, judged, masked
 from models.encoders import text as text_encoders
-from utils import UserError
+from utils import UserError, setting
 
 # of the system of 2022 (KoBERT + ModifiedAlexNet + CM-BERT), its text model
 DEFAULTS = {
@@ -38,7 +38,7 @@ DEFAULTS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
     """The flags of a fine-tuned text encoder; `encoder` and `special` come from its folder."""
 

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor, nn
 
 from constants import HEADS
-from model import Batch, at_least_float32, heads_of, judged, mask_of, masked, setting
+from model import Batch, at_least_float32, heads_of, judged, mask_of, masked
 from models.layers.standardise import Standardised, dense
-from utils import UserError
+from utils import UserError, setting
 
 FEATURE = "mfcc_seconds"
 COEFFICIENTS = 32  # of a second
@@ -36,7 +36,7 @@ BALANCES = ("none", "oversample", "undersample", "smote")
 DEFAULTS = {"optim": "adam", "lr": 1e-3, "weight_decay": 1e-5, "batch_size": 64, "epochs": 30}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
     """The flags of an LSTM over seconds of sound."""
 

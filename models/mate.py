@@ -25,8 +25,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import constants
 from constants import HEADS
-from model import Batch, at_least_float32, judged, masked, setting
-from utils import UserError
+from model import Batch, at_least_float32, judged, masked
+from utils import UserError, setting
 
 FEATURES = {"both": ("log_mel", "sentence"), "audio": ("log_mel",), "text": ("sentence",)}
 CONVOLUTIONS = ((32, 3), (48, 3), (32, 5))  # channels, kernel; a last one has (W, 7)
@@ -40,7 +40,7 @@ AFFECT = (2048, 1024, 512)
 SCALE_HEAD = (128, 32)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
     """The flags of MATE."""
 

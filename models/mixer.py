@@ -32,11 +32,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from constants import HEADS
-from model import Batch, heads_of, judged, mask_of, masked, setting
+from model import Batch, heads_of, judged, mask_of, masked
 from models.encoders import speech
 from models.encoders import text as text_encoders
 from models.layers.fusions import FUSIONS
-from utils import UserError
+from utils import UserError, setting
 
 DEFAULTS = {  # as published, but for the batches, which were added up 8 by 8
     "text_encoder": "beomi/KcELECTRA-base",
@@ -50,7 +50,7 @@ DEFAULTS = {  # as published, but for the batches, which were added up 8 by 8
 HIDDEN = 512  # numbers between a fusion and the heads
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
     """The flags of the mixer; what describes its encoders comes from their folders."""
 

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 import constants
 from constants import HEADS
-from model import Batch, heads_of, judged, mask_of, masked, setting
+from model import Batch, heads_of, judged, mask_of, masked
 from models.encoders import speech
-from utils import UserError
+from utils import UserError, setting
 
 # of the system of 2023 (two wav2vec2 and three KoBERT): batches of 4 by accumulation, else the
 # defaults of transformers' Trainer
@@ -46,7 +46,7 @@ DEFAULTS = {
 AS_SAVED = -1.0  # of --dropout: what the checkpoint's config says
 
 
-@dataclass
+@dataclass(frozen=True)
 class Settings:
     """The flags of a fine-tuned speech encoder; `speech` comes from its folder."""
 
