@@ -67,6 +67,7 @@ VISION_ENCODER = "google/vit-base-patch16-224-in21k"  # any ViT id or folder; or
 # --- data ---------------------------------------------------------------------------------
 
 DATA = "data/KEMDy19"
+TABLES = "raw"  # the annotation files; "2022": the df_speaker.csv, df_listener.csv of that year
 PREPARED = "data/prepared"  # tables and features are written here, never beside the corpus
 MAX_BAD = 0.05  # share of rows that may be quarantined before preparing stops
 
@@ -79,17 +80,28 @@ WINDOW = 8  # utterances of one dialogue; the last one is judged
 LAMBDA = 0.66  # weight of the emotion loss; arousal and valence get 1 - LAMBDA each
 BETA = 0.99  # class-balanced loss, Cui et al. 2019
 LOSS = "normal"
+CB_COUNTS = "legacy"  # of the class-balanced loss: counts divided by the smallest, as in 2022
+TARGET = "votes"  # of the emotion head: the shares of the raters
 EPOCHS = 50
 BATCH_SIZE = 64  # windows, over all processes together
 OPTIMIZER = "adam"
 LEARNING_RATE = 1e-3
 LR_DECAY = 0.7  # factor applied to the learning rate at 1/3 and at 1/2 of the epochs
+SCHEDULE = "step"  # of the learning rate: LR_DECAY twice
+WARMUP = 0.0  # share of the steps in which the rate rises from 0
+CLIP = 0.0  # largest norm of the gradients; 0: any
 WEIGHT_DECAY = 1e-5
+MODALITY_DROPOUT = 0.0  # share of training windows that lose one whole modality
+MAX_TOKENS = 0  # largest batch in steps of ragged features; 0: any
+PRECISION = "auto"  # of training: bf16 where the processor computes in it
+BN = "recomputed"  # what BatchNorm tests with: averages over the training windows
+SELECT = "macro_f1"  # what the epoch is chosen by, where there are validation sessions
 BACKBONE = "lstm"
 HIDDEN_SIZE = 512
 SEED = 42
 SAVE_PATH = "./exp"
 SAVE_MINUTES = 10.0  # what a kill can cost at most; an epoch's end is always kept
+TIE_POLICIES = ("drop", "first", "any", "soft")
 TIES = "drop"  # which test rows count in the emotion scores; design: README, "scores"
 
 # --- evidence -------------------------------------------------------------------------------

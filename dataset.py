@@ -5,7 +5,7 @@ reads; `Windows` turns it into batches. A corpus made ready is in corpus.py, spl
 window indices in splits.py, the guard in leakage.py, cached features in extraction.py.
 """
 
-import argparse
+import dataclasses
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -15,15 +15,16 @@ import pandas as pd
 import torch
 
 import constants
-from corpora.preparation.corpus import Corpus, check_distinct, check_labels, open_corpus
+from corpora.preparation import Corpus, check_distinct, check_labels, open_corpus, recognise
 from evaluation import leakage
 from evaluation import splits as session_splits
+from evaluation.splits import DataSettings
 from features.store import extraction
 from features.store.resident import Resident
 from features.store.store import Store, gathered, join
 from features.store.windows import chunk_indices, window_indices
 from metric import VOTES
-from utils import UserError, leaf
+from utils import UserError, setting
 
 # --- windows, as batches -------------------------------------------------------------------------
 
@@ -74,18 +75,29 @@ class Material:
         ]
 
 
+def with_text_encoder(settings: DataSettings) -> DataSettings:
+    """The settings with the text encoder that is used where none was named."""
+    if settings.text_encoder is not None:
+        return settings
+    vectors = recognise(settings.data, settings.tables)[1] / constants.TEXT_VECTORS
+    name = str(vectors) if vectors.is_file() else constants.TEXT_ENCODER
+    return dataclasses.replace(settings, text_encoder=name)
+
+
 def open_material(
-    settings: argparse.Namespace, inputs: tuple[str, ...], train: bool = True
+    settings: DataSettings, inputs: tuple[str, ...], train: bool = True, sequence: bool = False
 ) -> Material:
     """Prepare what `settings` (data, train_extra, SorL, test_split, val_split, ...) name.
 
-    A `text_encoder` of None becomes the one that is used. `train`: whether sessions must be left
-    to train on; if not, added corpora are there for their `test_extra` sessions alone.
+    `train`: whether sessions must be left to train on; if not, added corpora are there for their
+    `test_extra` sessions alone. `sequence`: whether every row of a window is judged.
     """
+    settings = with_text_encoder(settings)
     corpora = _opened(settings, train)
     tables = [corpus.role(settings.SorL) for corpus in corpora]
     if train:
-        tables[0] = session_splits.leave_out(tables[0], settings)
+        used = {*settings.test_split, *settings.val_split}
+        tables[0] = session_splits.leave_out(tables[0], settings.leave_out, used)
     sets = session_splits.split(
         tables[0]["session"], settings.test_split, settings.val_split, train
     )
@@ -93,22 +105,17 @@ def open_material(
     splits = [sets, *(extra.sets for extra in extras)]
     of = [part.of(rows["session"]) for part, rows in zip(splits, tables, strict=True)]
     utterances, of = pd.concat(tables, ignore_index=True), np.concatenate(of)
-    if settings.text_encoder is None:
-        vectors = corpora[0].folder / constants.TEXT_VECTORS
-        settings.text_encoder = str(vectors) if vectors.is_file() else constants.TEXT_ENCODER
     disjoint = settings.disjoint if train else None
     removed, reasons, warnings = leakage.guard(utterances, of, disjoint)
     stores = {name: _store(name, corpora, tables, settings) for name in inputs}
     for store in stores.values():
         if store.kind != "wav":  # made of the words, which windows of other rows hold too
             store.available[removed] = False
-    model = getattr(settings, "model", None)
-    sequence = model is not None and hasattr(leaf("models", model), "SEQUENCE")
     about = (warnings, removed, reasons, settings.target, sequence, extras, of)
     return Material(corpora[0], utterances, stores, sets, *about)
 
 
-def _opened(settings: argparse.Namespace, train: bool) -> list[Corpus]:
+def _opened(settings: DataSettings, train: bool) -> list[Corpus]:
     """The corpus of `--data`, and those of `--train_extra` where they are needed."""
     added = settings.train_extra if train or settings.test_extra else ()
     if settings.test_extra and not settings.train_extra:
@@ -139,7 +146,7 @@ def _extras(
 
 
 def _store(
-    name: str, corpora: list[Corpus], tables: list[pd.DataFrame], settings: argparse.Namespace
+    name: str, corpora: list[Corpus], tables: list[pd.DataFrame], settings: DataSettings
 ) -> Store:
     return join(
         [
@@ -312,6 +319,14 @@ def windows(material: Material, name: str, ws: int) -> Windows:
     return Sequences(material, name, ws if name == "train" else 0)
 
 
+@dataclass(frozen=True)
+class _KEMDy19Settings(DataSettings):
+    """What the features of the 2022 system must know besides."""
+
+    sr: int = setting(constants.SAMPLE_RATE, "sample rate of the sound, Hz", least=1)
+    text_dim: int = setting(constants.TEXT_DIM, "numbers in a sentence vector", least=1)
+
+
 class KEMDy19(Windows):
     """KEMDy19 as the 2022 code offered it: `KEMDy19("train", role="speaker", ws=8)`.
 
@@ -331,21 +346,11 @@ class KEMDy19(Windows):
         inputs: tuple[str, ...] = ("log_mel", "sentence"),
         disjoint: str | None = None,
     ):
-        settings = argparse.Namespace(
+        settings = _KEMDy19Settings(
             data=data,
-            tables="raw",
-            max_bad=constants.MAX_BAD,
             SorL=role,
             test_split=test_split,
-            val_split=(),
             text_encoder=text_encoder,
-            text_dim=constants.TEXT_DIM,
-            sr=constants.SAMPLE_RATE,
             disjoint=disjoint,
-            leave_out=(),
-            target="votes",
-            train_extra=(),
-            test_extra=(),
-            labels=None,
         )
         super().__init__(open_material(settings, inputs), split, ws)

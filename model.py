@@ -69,11 +69,17 @@ Batch = dict[str, Tensor]
 # --- settings and building -------------------------------------------------------------------
 
 
-def complete(settings: Any) -> None:
-    """Fill what a model has to know of other files to be built again without them."""
+def complete(settings: Any) -> Any:
+    """The settings with what a model must know of other files to be built again without them."""
     leaf = utils.leaf("models", settings.model)
-    if hasattr(leaf, "complete"):
-        vars(settings).update(leaf.complete(settings))
+    if not hasattr(leaf, "complete"):
+        return settings
+    return dataclasses.replace(settings, **leaf.complete(settings))
+
+
+def is_sequence(name: str) -> bool:
+    """Whether model `name` judges every row of a window, as those of seconds of a video do."""
+    return hasattr(utils.leaf("models", name), "SEQUENCE")
 
 
 def heads(model: nn.Module) -> tuple[str, ...]:

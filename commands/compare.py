@@ -6,30 +6,30 @@
 Tables: `<save_path>/compare_<hash>/`. Runs of one row may differ in fold and seed.
 """
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import constants
 from evaluation import finished_runs
 from reporting import highlight_tables, tables
 from training import run_folder
-from utils import UserError, digest, make_folder
+from utils import UserError, digest, make_folder, setting
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True)
+class Settings:
     """The rows of the table."""
-    add = parser.add_argument
-    add("rows", nargs="+", metavar="RUN|NAME=RUN,RUN", help="finished runs, by name or folder")
-    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
-    add(
-        "--ties",
-        choices=("drop", "first", "any", "soft"),
-        default=constants.TIES,
-        help="which test rows the emotion scores count",
+
+    rows: tuple[str, ...] = setting(
+        (), "finished runs, by name or folder", position=True, words="+", metavar="RUN|NAME=RUN,RUN"
+    )
+    save_path: str = setting(constants.SAVE_PATH, "where the runs are")
+    ties: str = setting(
+        constants.TIES, "which test rows the emotion scores count", choices=constants.TIE_POLICIES
     )
 
 
-def main(settings: argparse.Namespace) -> None:
+def main(settings: Settings) -> None:
     """Read the runs, write the tables, print the main one."""
     rows = {}
     for word in settings.rows:

@@ -11,58 +11,58 @@ The last reads OLD/text_{truth,pred,output}.npy, ... of the system of 2022. Noth
 test rows. The result is a run folder like any other.
 """
 
-import argparse
 import shlex
+from dataclasses import dataclass
 
 import constants
-from training import flags
 from training.ensembles import combination, ensemble, out_of_fold, stacking
 from training.ensembles import members as ensemble_members
-from utils import UserError
+from utils import UserError, setting
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True)
+class Settings:
     """The members, and how they are combined."""
-    add = parser.add_argument
-    add(
-        "members",
-        nargs="+",
-        metavar="RUN|NAME=RUN",
-        help="finished runs or ensembles, by name or folder; a sweep: all its trials; "
+
+    members: tuple[str, ...] = setting(
+        (),
+        "finished runs or ensembles, by name or folder; a sweep: all its trials; "
         "NAME=FOLDER/text: files of 2022",
+        position=True,
+        words="+",
+        metavar="RUN|NAME=RUN",
     )
-    add("--method", choices=combination.METHODS, required=True, help="how they are combined")
-    add(
-        "--weights",
-        nargs="+",
-        metavar="W",
-        help="a number a member, or seed002, seed003: those of the contest systems (default: "
+    method: str = setting(
+        "", "how they are combined", choices=tuple(combination.METHODS), required=True
+    )
+    weights: tuple[str, ...] | None = setting(
+        None,
+        "a number a member, or seed002, seed003: those of the contest systems (default: "
         "weighted: fitted on out-of-fold or validation rows; hard: equal)",
+        words="+",
+        metavar="W",
     )
-    add(
-        "--oof",
-        type=flags.number(int, 2),
+    oof: int | None = setting(
+        None,
+        "train each member again on K folds of its training sessions, for rows to fit on",
+        least=2,
         metavar="K",
-        help="train each member again on K folds of its training sessions, for rows to fit on",
     )
-    add("--stacker", choices=stacking.STACKERS, default="logistic", help="with --method stack")
-    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
-    add(
-        "--ties",
-        choices=("drop", "first", "any", "soft"),
-        default=constants.TIES,
-        help="which test rows the emotion scores count",
+    stacker: str = setting("logistic", "with --method stack", choices=tuple(stacking.STACKERS))
+    save_path: str = setting(constants.SAVE_PATH, "where the runs are")
+    ties: str = setting(
+        constants.TIES, "which test rows the emotion scores count", choices=constants.TIE_POLICIES
     )
-    add("--seed", type=flags.number(int, 0), default=constants.SEED, help="of what is drawn")
-    add(
-        "--jobs",
-        type=flags.number(int, 1),
+    seed: int = setting(constants.SEED, "of what is drawn", least=0)
+    jobs: int | None = setting(
+        None,
+        "out-of-fold runs at once (default: as many as fit); 1: without Ray",
+        least=1,
         metavar="N",
-        help="out-of-fold runs at once (default: as many as fit); 1: without Ray",
     )
 
 
-def main(settings: argparse.Namespace) -> None:
+def main(settings: Settings) -> None:
     """Read, train what is to be fitted on, fit, write, print."""
     members = ensemble_members.named(settings.members, settings.save_path)
     ensemble.joined(members, "test")  # refuses what cannot be joined before anything is trained
@@ -76,16 +76,18 @@ def main(settings: argparse.Namespace) -> None:
     learnt = combination.learn(
         settings.method, weights, rows and rows.joined, settings.stacker, settings.seed
     )
-    settings.command = _command(settings)
-    print(f"run {ensemble.write(members, learnt, rows, settings)}")
+    new = ensemble.EnsembleSettings(
+        settings.save_path, settings.ties, settings.seed, _command(settings)
+    )
+    print(f"run {ensemble.write(members, learnt, rows, new)}")
 
 
-def _command(settings: argparse.Namespace) -> str:
+def _command(settings: Settings) -> str:
     """The command line that says what `settings` say."""
     words = ["python", "main.py", "ensemble", *settings.members]
     for name, value in vars(settings).items():
         if name not in ("members", "jobs") and value is not None:
-            words += [f"--{name}", *(map(str, value) if isinstance(value, list) else [str(value)])]
+            words += [f"--{name}", *(map(str, value) if isinstance(value, tuple) else [str(value)])]
     return shlex.join(words)
 
 

@@ -7,9 +7,9 @@ The corpus of the run is needed: what is written is compared with torch on its t
 int8 is calibrated on training windows. What is in the folder: inference/exported.py.
 """
 
-import argparse
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,34 +22,32 @@ from inference import predictor
 from inference.exporting import int8
 from inference.exporting import onnx as onnx_export
 from models.encoders import onnx
-from training import flags
-from utils import UserError
+from utils import UserError, setting
 
 CLOSE = 1e-4  # largest difference from torch: of log-probabilities, and on the scale 1..5
 SCORES = ("macro_f1", "uar", "ccc_arousal", "ccc_valence")
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True)
+class Settings:
     """The run, the format, and where its corpus is."""
-    add = parser.add_argument
-    add("run", metavar="RUN", help="a finished run, or a published folder")
-    add("--onnx", action="store_true", help="the format; there is one")
-    add("--no_int8", dest="int8", action="store_false", help="float32 alone")
-    add("--out", metavar="DIR", help="where to (default: onnx in RUN)")
-    add("--data", metavar="DIR", help="where the corpus of the run is now")
-    add("--text_encoder", metavar="ID", help="where its text encoder is now")
-    add("--speech_encoder", metavar="ID", help="where its speech encoder is now")
-    add(
-        "--rows",
-        type=flags.number(int, 1),
-        default=None,
-        metavar="N",
-        help="test windows to compare on (default: all)",
+
+    run: str = setting(
+        "", "a finished run, or a published folder", position=True, required=True, metavar="RUN"
     )
-    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
+    onnx: bool = setting(False, "the format; there is one")
+    int8: bool = setting(True, "int8 beside float32")
+    out: str | None = setting(None, "where to (default: onnx in RUN)", metavar="DIR")
+    data: str | None = setting(None, "where the corpus of the run is now", metavar="DIR")
+    text_encoder: str | None = setting(None, "where its text encoder is now", metavar="ID")
+    speech_encoder: str | None = setting(None, "where its speech encoder is now", metavar="ID")
+    rows: int | None = setting(
+        None, "test windows to compare on (default: all)", least=1, metavar="N"
+    )
+    save_path: str = setting(constants.SAVE_PATH, "where the runs are")
 
 
-def main(settings: argparse.Namespace) -> None:
+def main(settings: Settings) -> None:
     """Export, compare, quantise, compare again; the folder appears when all of it is there."""
     if not settings.onnx:
         raise UserError("export writes one format: say --onnx")
@@ -58,7 +56,7 @@ def main(settings: argparse.Namespace) -> None:
     out = Path(settings.out or folder / "onnx")
     if out.exists():
         raise UserError(f"{out} exists; take another --out, or remove it")
-    moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
+    moved = {"text_encoder": settings.text_encoder, "speech_encoder": settings.speech_encoder}
     judge = predictor.of_run(folder, -1, moved)
     windows = onnx_export.windows(judge, settings.data)
     utils.make_folder(out.parent)
@@ -73,7 +71,7 @@ def main(settings: argparse.Namespace) -> None:
     print(f"written: {out}")
 
 
-def _write(judge: predictor.Predictor, windows: dict, place: Path, settings) -> None:
+def _write(judge: predictor.Predictor, windows: dict, place: Path, settings: Settings) -> None:
     test = windows["test"]
     chosen = np.arange(len(test))[: settings.rows]
     about = onnx_export.describe(judge)
@@ -110,7 +108,7 @@ def _compared(measured: dict, windows, chosen: np.ndarray, judge) -> dict:
     frames = {
         name: onnx_export.frame(windows, chosen, said) for name, (said, _) in measured.items()
     }
-    ties = getattr(judge.settings, "ties", constants.TIES)
+    ties = judge.configuration.get("ties", constants.TIES)
     lines, kept = [], {}
     for score in SCORES:
         pair = bootstrap.paired(frames["int8"], frames["float32"], score, ties)

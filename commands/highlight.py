@@ -11,77 +11,20 @@ time. Spans are moved to the quietest moment near their ends, so that no word is
 """
 
 import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-import constants
 from evaluation.highlights import selection
 from inference import clip, video
 from media import cutting
-from training import flags, run_folder
-from utils import Unusable, UserError
+from training import run_folder
+from utils import Unusable, UserError, setting
 
 BUDGET = 0.15  # of the video, where nothing is said: the middle of what annotators marked
 CHOICES = ("budget", "threshold", "top")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The video, the run, and how much is cut."""
-    add = parser.add_argument
-    add(
-        "video", metavar="VIDEO", help="any length, frame rate and sampling rate, with sound or not"
-    )
-    add("--run", required=True, metavar="RUN", help="a finished run of a highlight model")
-    add("--out", required=True, metavar="CLIP", help="the video to write")
-    add(
-        "--budget",
-        type=_share,
-        metavar="SHARE",
-        help="how much of it, 15%% or 0.15 (default: 15%%)",
-    )
-    add(
-        "--threshold",
-        type=flags.number(float, 0, 1),
-        metavar="P",
-        help="in place of a budget: all seconds of at least this score",
-    )
-    add("--top", type=flags.number(int, 1), metavar="K", help="the same: the K best clips")
-    add(
-        "--smooth",
-        type=flags.number(float, 0),
-        default=3.0,
-        metavar="S",
-        help="s that scores are averaged over (default: %(default)g)",
-    )
-    add(
-        "--shortest",
-        type=flags.number(int, 1),
-        default=3,
-        metavar="S",
-        help="s of a clip at least (default: %(default)g)",
-    )
-    add(
-        "--snap",
-        type=flags.number(float, 0),
-        default=0.5,
-        metavar="S",
-        help="s that an end is moved at most, to a pause (default: %(default)g; 0: not at all)",
-    )
-    add("--timeline", action="store_true", help="emotions over time, too, of its --emotion_run")
-    _places(add)
-
-
-def _places(add) -> None:
-    add(
-        "--emotion_run",
-        metavar="RUN",
-        help="lstm_audio runs, where they were moved, or for --timeline alone",
-    )
-    add("--vision_encoder", metavar="ID", help="where the run's encoder is now")
-    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
-    add("--gpu_id", type=flags.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")
 
 
 def _share(text: str) -> float:
@@ -95,7 +38,39 @@ def _share(text: str) -> float:
     return value
 
 
-def main(settings: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Settings(video.VideoSettings):
+    """The video, the run, and how much is cut."""
+
+    video: str = setting(
+        "",
+        "any length, frame rate and sampling rate, with sound or not",
+        position=True,
+        required=True,
+        metavar="VIDEO",
+    )
+    run: str = setting("", "a finished run of a highlight model", required=True, metavar="RUN")
+    out: str = setting("", "the video to write", required=True, metavar="CLIP")
+    budget: float | None = setting(
+        None, "how much of it, 15% or 0.15 (default: 15%)", read=_share, metavar="SHARE"
+    )
+    threshold: float | None = setting(
+        None,
+        "in place of a budget: all seconds of at least this score",
+        least=0,
+        most=1,
+        metavar="P",
+    )
+    top: int | None = setting(None, "the same: the K best clips", least=1, metavar="K")
+    smooth: float = setting(3.0, "s that scores are averaged over", least=0, metavar="S")
+    shortest: int = setting(3, "s of a clip at least", least=1, metavar="S")
+    snap: float = setting(
+        0.5, "s that an end is moved at most, to a pause; 0: not at all", least=0, metavar="S"
+    )
+    timeline: bool = setting(False, "emotions over time, too, of its --emotion_run")
+
+
+def main(settings: Settings) -> None:
     """Score every second, choose, cut, write what was cut and why."""
     how = _chosen(settings)
     path, out = Path(settings.video), Path(settings.out)
@@ -117,17 +92,19 @@ def main(settings: argparse.Namespace) -> None:
     print(f"{out}: {len(spans)} {many}, {total:.1f} of {watched.seconds:.1f} s")
 
 
-def _chosen(settings: argparse.Namespace) -> dict:
+def _chosen(settings: Settings) -> dict:
     """{"budget": share} or {"threshold": p} or {"top": k}; a UserError for two of them."""
     said = {
-        name: getattr(settings, name) for name in CHOICES if getattr(settings, name) is not None
+        name: value
+        for name, value in vars(settings).items()
+        if name in CHOICES and value is not None
     }
     if len(said) > 1:
         raise UserError(f"one of --{' and --'.join(said)} at a time")
     return said or {"budget": BUDGET}
 
 
-def _spans(scores: np.ndarray, how: dict, settings: argparse.Namespace) -> list:
+def _spans(scores: np.ndarray, how: dict, settings: Settings) -> list:
     """What is cut; where the budget is too small for one clip, the best clip."""
     shape = {"clip": settings.shortest, "smoothing": settings.smooth}
     if spans := selection.selected(scores, **how, **shape):

@@ -11,72 +11,57 @@ Writes predictions.jsonl and predictions.csv, a line an utterance as it comes, a
 each dialogue as a picture, to --out. The same command again goes on after a kill.
 """
 
-import argparse
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-import constants
 from inference import console, occlusion, predictor, recordings
 from inference import results as result_files
 from reporting import page
-from training import flags
-from utils import UserError, checksum, digest
+from utils import UserError, checksum, digest, setting
 
 MAX_BAD = 0.5  # share of the utterances that may be unusable; a corpus allows fewer
 NAMED = 10  # bad files on the console
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True)
+class Settings(predictor.OpenSettings):
     """The run, the recordings, and how they are taken."""
-    add = parser.add_argument
-    add("run", metavar="RUN", help="a finished run, a published folder, or with --onnx an export")
-    add("paths", nargs="+", metavar="PATH", help="sound files, folders of them, or CSV tables")
-    add("--out", metavar="DIR", help="where results go (default: a folder in RUN)")
-    add("--text", metavar="LINE", help="what is said in the one file that is named")
-    add(
-        "--split",
-        choices=recordings.SPLITS,
-        default="auto",
-        help=f"cut files at pauses; auto: those of more than {recordings.LONG:g} s without a txt",
+
+    paths: tuple[str, ...] = setting(
+        (), "sound files, folders of them, or CSV tables", position=True, words="+", metavar="PATH"
     )
-    add(
-        "--pause",
-        type=flags.number(float, 0.1, 10),
-        default=0.4,
-        metavar="S",
-        help="s of quiet that end an utterance there (default: %(default)g)",
+    out: str | None = setting(None, "where results go (default: a folder in RUN)", metavar="DIR")
+    text: str | None = setting(None, "what is said in the one file that is named", metavar="LINE")
+    split: str = setting(
+        "auto",
+        f"cut files at pauses; auto: those of more than {recordings.LONG:g} s without a txt",
+        choices=tuple(recordings.SPLITS),
     )
-    add("--alone", action="store_true", help="each utterance by itself, without those before it")
-    add(
-        "--max_bad",
-        type=flags.number(float, 0, 1),
-        default=MAX_BAD,
-        metavar="SHARE",
-        help="share of the utterances that may be unusable (default: %(default)g)",
+    pause: float = setting(
+        0.4, "s of quiet that end an utterance there", least=0.1, most=10, metavar="S"
     )
-    add("--force", action="store_true", help="without text, by a run that never missed it")
-    add("--explain", action="store_true", help="what moved each prediction; many times slower")
-    add("--onnx", action="store_true", help="RUN is an exported model: no torch is needed")
-    add("--int8", action="store_true", help="the same, of the model in eight bits")
-    add("--text_encoder", metavar="ID", help="where the run's text encoder is now")
-    add("--speech_encoder", metavar="ID", help="where its speech encoder is now")
-    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
-    add("--gpu_id", type=flags.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")
+    alone: bool = setting(False, "each utterance by itself, without those before it")
+    max_bad: float = setting(
+        MAX_BAD, "share of the utterances that may be unusable", least=0, most=1, metavar="SHARE"
+    )
+    force: bool = setting(False, "without text, by a run that never missed it")
+    explain: bool = setting(False, "what moved each prediction; many times slower")
 
 
-def main(settings: argparse.Namespace) -> None:
+def main(settings: Settings) -> None:
     """List and hear everything, open the model, then answer utterance by utterance."""
     folder = predictor.found(settings.run, settings.save_path, settings.onnx or settings.int8)
     rows = recordings.utterances(
         settings.paths, settings.split, settings.pause, settings.alone, text=settings.text
     )
     _name_bad(rows, settings.max_bad)
-    judge = _opened(folder, settings)
+    judge = predictor.opened(folder, settings)
     for remark in judge.check(rows, settings.force):
         print(f"warning: {remark}", file=sys.stderr)
     asked = _asked(folder, rows, settings)
@@ -93,7 +78,7 @@ def main(settings: argparse.Namespace) -> None:
     print(f"written: {results.folder}")
 
 
-def _place(folder: Path, settings: argparse.Namespace) -> Path:
+def _place(folder: Path, settings: Settings) -> Path:
     """Where results go unless it is said: a run holds them; what may be passed on does not."""
     own = (folder / "configuration.json").is_file()
     return folder if own else Path(settings.save_path)
@@ -118,12 +103,7 @@ def _name_bad(rows: pd.DataFrame, most: float) -> None:
         )
 
 
-def _opened(folder: Path, settings: argparse.Namespace) -> predictor.Predictor:
-    moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
-    return predictor.opened(folder, settings.onnx, settings.int8, settings.gpu_id, moved)
-
-
-def _asked(folder: Path, rows: pd.DataFrame, settings: argparse.Namespace) -> dict:
+def _asked(folder: Path, rows: pd.DataFrame, settings: Settings) -> dict:
     """What the answers depend on: the weights, the utterances, how they are taken."""
     weights = [folder / name for name in predictor.WEIGHTS if (folder / name).is_file()]
     said = ["file", "start", "end", "text", "speaker", "dialogue", "quarantine", "wav_hash"]
@@ -132,10 +112,11 @@ def _asked(folder: Path, rows: pd.DataFrame, settings: argparse.Namespace) -> di
         "weights": {path.name: checksum(path.read_bytes())[:16] for path in weights},
         "utterances": len(rows),
         "recordings": digest(rows[said].fillna("").astype(str).to_csv(index=False), 16),
-        **{
-            name: getattr(settings, name)
-            for name in ("explain", "onnx", "int8", "text_encoder", "speech_encoder")
-        },
+        "explain": settings.explain,
+        "onnx": settings.onnx,
+        "int8": settings.int8,
+        "text_encoder": settings.text_encoder,
+        "speech_encoder": settings.speech_encoder,
     }
 
 

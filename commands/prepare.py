@@ -8,52 +8,53 @@
 Training does this by itself when nothing is prepared yet.
 """
 
-import argparse
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import constants
 from corpora import preparation
-from utils import UserError, leaf, lock, make_folder, read_json
+from utils import UserError, leaf, lock, make_folder, read_json, setting
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The corpus flags, and those of a sample in another corpus's layout."""
-    preparation.add_arguments(parser)
-    parser.add_argument(
-        "--train_extra",
-        nargs="+",
-        default=[],
+@dataclass(frozen=True)
+class Settings(preparation.CorpusSettings):
+    """The corpus, and a sample in another corpus's layout."""
+
+    train_extra: tuple[str, ...] = setting(
+        (),
+        "corpora to prepare as well, such as are added in training",
+        words="+",
         metavar="CORPUS:DIR",
-        help="corpora to prepare as well, such as are added in training",
     )
-    parser.add_argument(
-        "--plot",
-        nargs="?",
+    plot: str | None = setting(
+        None,
+        "draw how many utterances have which emotion, without and with the added corpora "
+        "(default of FOLDER: beside the tables)",
         const="",
         metavar="FOLDER",
-        help="draw how many utterances have which emotion, without and with the added corpora "
-        "(default of FOLDER: beside the tables)",
     )
-    parser.add_argument(
-        "sample",
-        nargs="?",
+    sample: str | None = setting(
+        None,
+        "write the synthetic corpus to DIR, unless it is there, and prepare that instead of --data "
+        "(default of DIR: data/sample, with _LAYOUT if one is named)",
+        position=True,
         metavar="sample[:DIR]",
-        help="write the synthetic corpus to DIR, unless it is there, and prepare that instead of "
-        "--data (default of DIR: data/sample, with _LAYOUT if one is named)",
     )
-    parser.add_argument(
-        "--layout",
+    layout: str | None = setting(
+        None,
+        "how that corpus lies on disk: a file of corpora/ (default: kemdy19)",
         metavar="CORPUS",
-        help="how that corpus lies on disk: a file of corpora/ (default: kemdy19)",
     )
 
 
-def main(settings: argparse.Namespace) -> None:
+def main(settings: Settings) -> None:
     """Prepare and print the tables."""
     if settings.sample is not None:
         if settings.data != constants.DATA:
             raise UserError(f"prepare needs --data {settings.data} or {settings.sample}, not both")
-        settings.data = str(_written(settings.sample, settings.layout))
+        folder = str(_written(settings.sample, settings.layout))
+        settings = dataclasses.replace(settings, data=folder)
     elif settings.layout is not None:
         raise UserError(f"--layout {settings.layout} needs the word sample before it")
     corpora = [
@@ -71,7 +72,7 @@ def main(settings: argparse.Namespace) -> None:
             print(f"picture: {picture}")
 
 
-def _named(settings: argparse.Namespace) -> list[tuple[str, str]]:
+def _named(settings: Settings) -> list[tuple[str, str]]:
     """(corpus, tables) of --data and of --train_extra."""
     return [(settings.data, settings.tables), *((data, "raw") for data in settings.train_extra)]
 

@@ -14,6 +14,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -24,26 +25,10 @@ import model as models
 from inference.publishing import card as model_card
 from inference.publishing import origins, portable
 from training import configuration, run_folder
-from utils import UserError, make_folder, read_json, sync_folder, write_atomic, write_json
+from utils import UserError, make_folder, read_json, setting, sync_folder, write_atomic, write_json
 
 COPIED = ("result.json", "protocol.json")  # where the run has them
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")  # ids of the hub
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The run, where to, under which licence."""
-    add = parser.add_argument
-    add("run", metavar="RUN", help="a finished run, by name or folder")
-    add("--out", required=True, metavar="DIR", help="a new or empty folder, named as the model is")
-    add(
-        "--license",
-        type=_license,
-        default=model_card.UNDECIDED,
-        metavar="ID",
-        help="of the weights, by the hub's id; the terms of the corpora stand beside it (default: "
-        "%(default)s: none is chosen)",
-    )
-    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
 
 
 def _license(text: str) -> str:
@@ -52,7 +37,27 @@ def _license(text: str) -> str:
     return text
 
 
-def main(settings: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Settings:
+    """The run, where to, under which licence."""
+
+    run: str = setting(
+        "", "a finished run, by name or folder", position=True, required=True, metavar="RUN"
+    )
+    out: str = setting(
+        "", "a new or empty folder, named as the model is", required=True, metavar="DIR"
+    )
+    license: str = setting(
+        model_card.UNDECIDED,
+        "of the weights, by the hub's id; the terms of the corpora stand beside it (default: "
+        f"{model_card.UNDECIDED}: none is chosen)",
+        read=_license,
+        metavar="ID",
+    )
+    save_path: str = setting(constants.SAVE_PATH, "where the runs are")
+
+
+def main(settings: Settings) -> None:
     """Read the run, write the folder whole or not at all."""
     out = Path(settings.out)
     _refuse_place(out)

@@ -9,23 +9,21 @@ Ctrl-C ends it. What a visitor may ask the server for is in _gate.py, what is sa
 _dialogue.py, the page in _page.py.
 """
 
-import argparse
 import importlib.util
 import os
 import signal
 import sys
 import tempfile
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import constants
 from inference import predictor
 from inference.web import address as web_address
 from inference.web import dialogue, view
 from inference.web import gate as web_gate
-from training import flags
-from utils import UserError
+from utils import UserError, setting
 
 NEEDED = "gradio==6.31.0"
 QUEUE = 20  # requests that wait at most
@@ -33,56 +31,23 @@ SESSIONS = 100  # dialogues kept in memory at most; the oldest goes first
 GRACE = 5.0  # s that connections and threads have to end
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True)
+class Settings(predictor.OpenSettings):
     """The run, who can see the page, and what a visitor may send."""
-    add = parser.add_argument
-    add("run", metavar="RUN", help="a finished run, a published folder, or with --onnx an export")
-    add("--language", choices=("ko", "en"), default="ko", help="of the page at first")
-    add(
-        "--host",
-        default="127.0.0.1",
-        metavar="ADDRESS",
-        help="where to listen; 0.0.0.0: others can reach it (default: %(default)s)",
+
+    language: str = setting("ko", "of the page at first", choices=("ko", "en"))
+    host: str = setting(
+        "127.0.0.1", "where to listen; 0.0.0.0: others can reach it", metavar="ADDRESS"
     )
-    add(
-        "--port",
-        type=flags.number(int, 0, 65535),
-        default=7860,
-        metavar="N",
-        help="0: any that is free (default: %(default)s)",
-    )
-    add("--share", action="store_true", help="a public address, through gradio's own servers")
-    add(
-        "--max_mb",
-        type=flags.number(float, 0.01, 1000),
-        default=20.0,
-        metavar="MB",
-        help="of a recording at most (default: %(default)g)",
-    )
-    add(
-        "--max_seconds",
-        type=flags.number(float, 1, 600),
-        default=300.0,
-        metavar="S",
-        help="the same in seconds (default: %(default)g)",
-    )
-    add(
-        "--max_turns",
-        type=flags.number(int, 1, 1000),
-        default=100,
-        metavar="N",
-        help="of a dialogue at most (default: %(default)s)",
-    )
-    add("--force", action="store_true", help="without text, by a run that never missed it")
-    add("--onnx", action="store_true", help="RUN is an exported model: no torch is needed")
-    add("--int8", action="store_true", help="the same, of the model in eight bits")
-    add("--text_encoder", metavar="ID", help="where the run's text encoder is now")
-    add("--speech_encoder", metavar="ID", help="where its speech encoder is now")
-    add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
-    add("--gpu_id", type=flags.number(int, -1), metavar="ID", help="GPU to use; -1: the CPU")
+    port: int = setting(7860, "0: any that is free", least=0, most=65535, metavar="N")
+    share: bool = setting(False, "a public address, through gradio's own servers")
+    max_mb: float = setting(20.0, "of a recording at most", least=0.01, most=1000, metavar="MB")
+    max_seconds: float = setting(300.0, "the same in seconds", least=1, most=600, metavar="S")
+    max_turns: int = setting(100, "of a dialogue at most", least=1, most=1000, metavar="N")
+    force: bool = setting(False, "without text, by a run that never missed it")
 
 
-def main(settings: argparse.Namespace) -> None:
+def main(settings: Settings) -> None:
     """Open the model, listen, and wait for Ctrl-C."""
     if importlib.util.find_spec("gradio") is None:
         raise UserError(f"the page needs gradio: pip install {NEEDED}")
@@ -106,17 +71,14 @@ def main(settings: argparse.Namespace) -> None:
     late.start()
 
 
-def _opened(folder: Path, settings: argparse.Namespace) -> predictor.Predictor:
+def _opened(folder: Path, settings: Settings) -> predictor.Predictor:
     """The model, after its first answer: what it lacks is missed now, not by the first visitor."""
-    moved = {name: getattr(settings, name) for name in ("text_encoder", "speech_encoder")}
-    judge = predictor.opened(folder, settings.onnx, settings.int8, settings.gpu_id, moved)
+    judge = predictor.opened(folder, settings)
     dialogue.warm(judge)
     return judge
 
 
-def _launched(
-    judge: predictor.Predictor, settings: argparse.Namespace, port: int, uploads: Path
-) -> Any:
+def _launched(judge: predictor.Predictor, settings: Settings, port: int, uploads: Path) -> Any:
     """The page, being served; says where."""
     from starlette.middleware import Middleware
 

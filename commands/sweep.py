@@ -8,46 +8,49 @@ Flags of training may follow, with alternatives in braces and quotes: they are a
 Killed or interrupted, the same command trains what is missing. Tables: `<save_path>/sweep_.../`.
 """
 
-import argparse
 import functools
 import itertools
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 
 from corpora import preparation
 from evaluation import comparison
 from reporting import highlight_tables, tables
 from reporting.formatting import sessions
-from training import flags, run_folder
+from training import run_folder
 from training.sweep import engine, estimate
 from training.sweep import grid as grids
-from utils import UserError, digest, make_folder, write_json
-
-FLAGS = True  # flags of training may follow: main.py hands them on as `settings.flags`
+from utils import UserError, digest, make_folder, setting, write_json
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+@dataclass(frozen=True)
+class Settings(grids.GridSettings):
     """The grid, and how it is trained."""
-    add = parser.add_argument
-    add("grid", help="a file of flags that may list alternatives, {a,b}")
-    grids.add_arguments(parser)
-    add("--dry_run", action="store_true", help="show the trials and about how long they take")
-    add(
-        "--jobs",
-        type=flags.number(int, 1),
+
+    grid: str = setting(
+        "", "a file of flags that may list alternatives, {a,b}", position=True, required=True
+    )
+    dry_run: bool = setting(False, "show the trials and about how long they take")
+    jobs: int | None = setting(
+        None,
+        "trials at once (default: as many as cores and memory allow); 1: without Ray",
+        least=1,
         metavar="N",
-        help="trials at once (default: as many as cores and memory allow); 1: without Ray",
     )
-    add(
-        "--gpus",
-        type=flags.number(float, 0),
+    gpus: float | None = setting(
+        None,
+        "GPUs a trial; 0.25: four share one (default: 1 where there is any)",
+        least=0,
         metavar="SHARE",
-        help="GPUs a trial; 0.25: four share one (default: 1 where there is any)",
     )
-    add("--address", metavar="HOST:PORT", help="a Ray cluster to train on (default: this machine)")
+    address: str | None = setting(
+        None, "a Ray cluster to train on (default: this machine)", metavar="HOST:PORT"
+    )
+    flags: tuple[str, ...] = setting((), "flags of training, which follow", flag=False)
 
 
-def main(settings: argparse.Namespace) -> None:
+def main(settings: Settings) -> None:
     """Expand, say what comes, train what is missing, write the tables."""
     grid = grids.trials(_lines(settings), _sessions)
     runs = _one({trial.settings.save_path for trial in grid}, "--save_path")
@@ -75,7 +78,7 @@ def main(settings: argparse.Namespace) -> None:
         raise UserError(f"{len(failed)} of {len(grid)} trials failed: {named}")
 
 
-def _lines(settings: argparse.Namespace) -> list[str]:
+def _lines(settings: Settings) -> list[str]:
     """The grid's lines, and what was said on the command line after them."""
     said = [" ".join(word if "{" in word else shlex.quote(word) for word in settings.flags)]
     said += [f"--folds {shlex.quote(settings.folds)}"] if settings.folds else []
@@ -95,7 +98,7 @@ def _one(values: set, flag: str):
     return values.pop()
 
 
-def _record(settings: argparse.Namespace, grid: list[grids.Trial], failed: dict) -> dict:
+def _record(settings: Settings, grid: list[grids.Trial], failed: dict) -> dict:
     trials = [
         {
             "name": trial.name,
@@ -150,7 +153,7 @@ def _told(seconds: float) -> str:
 # --- what came ------------------------------------------------------------------------------
 
 
-def _about(settings: argparse.Namespace) -> str:
+def _about(settings: Settings) -> str:
     """The comments at the top of a grid, but for the first line, which is its command."""
     top = itertools.takewhile(lambda line: line.startswith("#"), grids.read(Path(settings.grid)))
     return " ".join(line.lstrip("# ") for line in list(top)[1:])

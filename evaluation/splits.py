@@ -3,16 +3,18 @@
 What must not stand on both sides is in `leakage.py`, intervals and significance in `bootstrap.py`.
 """
 
-import argparse
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+import constants
 from constants import EVENTS
-from utils import UserError
+from corpora.preparation import CorpusSettings
+from utils import UserError, setting
 
 
 class Split(NamedTuple):
@@ -36,6 +38,81 @@ def parse_sessions(words: Iterable[str], flag: str = "--test_split") -> tuple[in
     if not re.fullmatch(r"\[?[\d\s,]*\]?", text):
         raise UserError(f"{flag} needs session numbers such as [13,14,15,16], got {text!r}")
     return tuple(sorted({int(number) for number in re.findall(r"\d+", text)}))
+
+
+@dataclass(frozen=True)
+class DataSettings(CorpusSettings):
+    """Who is trained on and tested, on what, and with which encoders."""
+
+    SorL: str = setting(
+        constants.SOR_L,
+        "whose emotion: of the one who speaks or of the one who listens",
+        choices=constants.ROLES,
+    )
+    test_split: tuple[int, ...] = setting(
+        constants.TEST_SPLIT,
+        "sessions to test on, [13,14,15,16] or 13 14 15 16",
+        words="*",
+        read=parse_sessions,
+        metavar="SESSION",
+        with_test=True,
+    )
+    val_split: tuple[int, ...] = setting(
+        (),
+        "sessions to choose the epoch by (default: none, the last epoch is kept)",
+        words="*",
+        read=parse_sessions,
+        metavar="SESSION",
+    )
+    leave_out: tuple[int, ...] = setting(
+        (),
+        "sessions that are neither trained on nor tested on",
+        words="*",
+        read=parse_sessions,
+        metavar="SESSION",
+    )
+    vision_encoder: str = setting(
+        constants.VISION_ENCODER,
+        "hub id or folder of a ViT, for models that see frames of a video, or colour-motion",
+        metavar="ID",
+        with_test=True,
+    )
+    train_extra: tuple[str, ...] = setting(
+        (), "more corpora to train on; they are not tested on", words="*", metavar="CORPUS:DIR"
+    )
+    test_extra: tuple[int, ...] = setting(
+        (),
+        "sessions of those corpora to test on in place of training on them",
+        words="*",
+        read=parse_sessions,
+        metavar="SESSION",
+        with_test=True,
+    )
+    disjoint: str | None = setting(
+        None,
+        "take out of training what is in the test: text: lines with the same or nearly the same "
+        "words; script: dialogues of the same script (default: neither, both are counted)",
+        choices=("text", "script"),
+    )
+    target: str = setting(
+        constants.TARGET,
+        "of the emotion head: votes: shares of the raters; hard: the label written first",
+        choices=("votes", "hard"),
+    )
+    text_encoder: str | None = setting(
+        None,
+        "hub id or folder of a BERT-like encoder, char-ngram, or an .npy file of vectors "
+        f"(default: {constants.TEXT_VECTORS} in the corpus folder, else {constants.TEXT_ENCODER})",
+        metavar="ID",
+        with_test=True,
+    )
+    speech_encoder: str = setting(
+        constants.SPEECH_ENCODER,
+        "hub id or folder of a wav2vec2, HuBERT or WavLM encoder, for models that read the "
+        "waveform",
+        metavar="ID",
+        with_test=True,
+    )
 
 
 def split(
@@ -75,16 +152,22 @@ def split_extra(sessions: Iterable[int], test: Iterable[int], corpus: str) -> Sp
     return Split(train, (), held)
 
 
-def leave_out(utterances: pd.DataFrame, settings: argparse.Namespace) -> pd.DataFrame:
-    """The rows of the sessions that `--leave_out` does not name, numbered from 0."""
-    out, there = set(settings.leave_out), set(utterances["session"])
+def leave_out(
+    utterances: pd.DataFrame, out: Iterable[int], used: Iterable[int] = ()
+) -> pd.DataFrame:
+    """The rows of the sessions that `--leave_out` does not name, numbered from 0.
+
+    `used`: sessions that are tested or validated on. UserError where one of them is left out, or
+    one that there is not.
+    """
+    out, there = set(out), set(utterances["session"])
     if unknown := sorted(out - there):
         raise UserError(
             f"--leave_out names sessions {unknown} that do not exist; the sessions "
             f"there are: {', '.join(map(str, sorted(there)))}"
         )
-    if used := sorted(out & {*settings.test_split, *settings.val_split}):
-        raise UserError(f"sessions {used} are in --leave_out and in --test_split or --val_split")
+    if both := sorted(out & set(used)):
+        raise UserError(f"sessions {both} are in --leave_out and in --test_split or --val_split")
     return utterances[~utterances["session"].isin(out)].reset_index(drop=True)
 
 

@@ -10,12 +10,13 @@ utterances are is in `recordings.py`, the files of an export in `exported.py`; t
 `of_run` alone.
 """
 
-import argparse
+import dataclasses
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,7 +30,7 @@ from features.store.store import Store, gathered
 from features.store.windows import window_indices
 from inference import exported, recordings
 from models.encoders import onnx as onnx_export
-from utils import UserError, leaf, read_json
+from utils import UserError, leaf, read_json, setting
 
 # windows computed together, always so many: a sample alone meets the same arithmetic as in a batch
 BATCH = 8
@@ -99,7 +100,7 @@ class Predictor:
     configuration: dict[str, Any]
     inputs: tuple[str, ...]
     say: Callable[[Batch], Batch]
-    settings: argparse.Namespace
+    settings: Any  # TrainingSettings; of an export, what its description says
     temperature: float | None = None
     tails: dict[str, int] = field(default_factory=dict)  # see TAIL in models/mate.py
     model: Any = None  # of torch, if it is one
@@ -141,7 +142,7 @@ class Predictor:
         return [remark for remark in remarks if remark]
 
     def _remark(self, kind: str, lacking: int, total: int, force: bool) -> str:
-        if getattr(self.settings, "modality_dropout", 0.0) > 0:
+        if self.configuration.get("modality_dropout", 0.0) > 0:
             return ""
         said = (
             f"{lacking} of {total} utterances have no {kind}, and {self.name} was trained with "
@@ -291,15 +292,33 @@ def found(name: str, save_path: str, onnx: bool = False) -> Path:
     )
 
 
-def opened(
-    folder: Path, onnx: bool, int8: bool, gpu_id: int | None, moved: dict[str, str | None]
-) -> Predictor:
-    """`of_export` or `of_run`, as it is asked for on the command line."""
-    if not (onnx or int8):
-        return of_run(folder, gpu_id, moved)
+@dataclass(frozen=True)
+class OpenSettings:
+    """Which model, with what it is computed, and where its encoders are now."""
+
+    run: str = setting(
+        "",
+        "a finished run, a published folder, or with --onnx an export",
+        position=True,
+        required=True,
+        metavar="RUN",
+    )
+    onnx: bool = setting(False, "RUN is an exported model: no torch is needed")
+    int8: bool = setting(False, "the same, of the model in eight bits")
+    text_encoder: str | None = setting(None, "where the run's text encoder is now", metavar="ID")
+    speech_encoder: str | None = setting(None, "where its speech encoder is now", metavar="ID")
+    save_path: str = setting(constants.SAVE_PATH, "where the runs are")
+    gpu_id: int | None = setting(None, "GPU to use; -1: the CPU", least=-1, metavar="ID")
+
+
+def opened(folder: Path, settings: OpenSettings) -> Predictor:
+    """`of_export` or `of_run`, as the settings say."""
+    moved = {"text_encoder": settings.text_encoder, "speech_encoder": settings.speech_encoder}
+    if not (settings.onnx or settings.int8):
+        return of_run(folder, settings.gpu_id, moved)
     if said := [name for name, value in moved.items() if value is not None]:
         raise UserError(f"--{said[0]} does not go with --onnx: an export holds its encoders")
-    return of_export(folder, int8)
+    return of_export(folder, settings.int8)
 
 
 def of_export(folder: Path, int8: bool = False) -> Predictor:
@@ -315,9 +334,10 @@ def of_export(folder: Path, int8: bool = False) -> Predictor:
         given = {name: values for name, values in batch.items() if name in names}
         return dict(zip(heads, session.run(heads, given), strict=True))
 
-    settings = argparse.Namespace(**said["configuration"])
+    known = dict(said["configuration"])  # of the model no class is read: that would need torch
     if any((folder / name).is_file() for name in (onnx_export.SENTENCE, "config.json")):
-        settings.text_encoder = str(folder)
+        known["text_encoder"] = str(folder)
+    settings = SimpleNamespace(**known)
     return Predictor(
         said["name"],
         said["configuration"],
@@ -335,18 +355,18 @@ def of_run(folder: Path, gpu_id: int | None = -1, moved: dict[str, str] | None =
 
     import model as models
     from training import configuration as run_configuration
-    from training import flags as training_flags
     from training import run_folder, testing
     from training.devices import Processes, settle_arithmetic
+    from training.settings import settings_of
 
     settle_arithmetic(deterministic=False)
     device = Processes(gpu_id).device
     _refuse(folder)
     model, configuration = models.load(folder, device)
     run_configuration.check_values(folder, configuration)
-    flags, *_ = training_flags.parse(["--model", configuration["model"]])
-    settings = argparse.Namespace(**vars(flags) | configuration | _given(moved, configuration))
-    settings.text_encoder = settings.text_encoder or constants.TEXT_ENCODER
+    settings = settings_of(configuration, **_given(moved, configuration))
+    if settings.text_encoder is None:
+        settings = dataclasses.replace(settings, text_encoder=constants.TEXT_ENCODER)
     run_folder.refuse_another_encoder(folder, settings, configuration)
 
     @torch.inference_mode()

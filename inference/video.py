@@ -1,8 +1,9 @@
 """A video of a user's own, second by second: its scores, how loud it is, what is felt in it."""
 
-import argparse
+import dataclasses
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -18,11 +19,11 @@ from evaluation import splits
 from features.store import extraction
 from media import listening, video
 from metric import VOTES
-from training import flags as training_flags
 from training import run_folder
 from training.devices import Processes, settle_arithmetic
+from training.settings import TrainingSettings, settings_of
 from training.testing import outputs
-from utils import UserError, leaf, make_folder, read_json
+from utils import UserError, leaf, make_folder, read_json, setting
 
 RATE = 16_000  # Hz
 OVERHANG = 0.1  # s: AAC ends with its frame, up to 64 ms late
@@ -39,7 +40,19 @@ class Watched(NamedTuple):
     reason: str  # what is broken of it
 
 
-def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
+@dataclass(frozen=True)
+class VideoSettings:
+    """Where the parts of a run are now, and what computes."""
+
+    emotion_run: str | None = setting(
+        None, "lstm_audio runs, where they were moved, or for --timeline alone", metavar="RUN"
+    )
+    vision_encoder: str | None = setting(None, "where the run's encoder is now", metavar="ID")
+    save_path: str = setting(constants.SAVE_PATH, "where the runs are")
+    gpu_id: int | None = setting(None, "GPU to use; -1: the CPU", least=-1, metavar="ID")
+
+
+def watch(path: Path, run: Path, given: VideoSettings) -> Watched:
     """Score each second by the model of a finished run. Raises UserError."""
     settle_arithmetic(deterministic=False)
     processes = Processes(given.gpu_id)
@@ -51,7 +64,7 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
             f"--run needs one of a highlight model"
         )
     model, configuration = models.load(run, processes.device)
-    settings = settings_of(configuration, given)
+    settings = settings_of_run(configuration, given)
     run_folder.refuse_another_encoder(run, settings, configuration)
     sound = listening.listen(path)
     if sound.bad:
@@ -69,16 +82,11 @@ def watch(path: Path, run: Path, given: argparse.Namespace) -> Watched:
     return Watched(sound.duration, scores, level(path), "; ".join(sound.converted))
 
 
-def settings_of(configuration: dict, given: argparse.Namespace) -> argparse.Namespace:
+def settings_of_run(configuration: dict, given: VideoSettings) -> TrainingSettings:
     """What the run was trained with, and where things are now."""
-    flags, *_ = training_flags.parse(["--model", configuration["model"]])
-    moved = {
-        name: getattr(given, name)
-        for name in ("vision_encoder", "emotion_run")
-        if getattr(given, name) is not None and configuration.get(name)
-    }
-    place = {"save_path": given.save_path}
-    return argparse.Namespace(**vars(flags) | configuration | moved | place)
+    named = {"vision_encoder": given.vision_encoder, "emotion_run": given.emotion_run}
+    moved = {n: value for n, value in named.items() if value is not None and configuration.get(n)}
+    return settings_of(configuration, **moved, save_path=given.save_path)
 
 
 def seconds_of(path: Path, sound: listening.Sound) -> pd.DataFrame:
@@ -134,14 +142,15 @@ def level(path: Path) -> np.ndarray | None:
     return np.concatenate(parts) if parts else None
 
 
-def timeline(path: Path, run: Path, given: argparse.Namespace) -> pd.DataFrame:
+def timeline(path: Path, run: Path, given: VideoSettings) -> pd.DataFrame:
     """start, the probability of each emotion, arousal, valence of each second; NaN where silent.
 
     Of the lstm_audio runs of `--emotion_run`, or of those that the highlight run reads.
     """
     _, configuration = models.load(run)
-    settings = settings_of(configuration, given)
-    settings.emotion_run = given.emotion_run or settings.emotion_run
+    settings = settings_of_run(configuration, given)
+    if given.emotion_run:
+        settings = dataclasses.replace(settings, emotion_run=given.emotion_run)
     if not settings.emotion_run:
         raise UserError("--timeline needs --emotion_run RUN: finished runs of lstm_audio")
     sound = listening.listen(path)

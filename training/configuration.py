@@ -13,20 +13,27 @@ import constants
 import model as models
 from corpora.preparation.corpus import Corpus
 from dataset import Material, Windows
+from training.settings import TrainingSettings, flat
 from utils import ROOT, UserError
 
 PACKAGES = ("torch", "numpy", "pandas", "scikit-learn", "scipy", "librosa", "transformers")
 
 
 def describe(
-    settings, command: str, material: Material, windows: Windows, model, criterion, processes: int
+    settings: TrainingSettings,
+    command: str,
+    material: Material,
+    windows: Windows,
+    model,
+    criterion,
+    processes: int,
 ) -> dict:
     """configuration.json: every flag, and what is needed to do it again."""
     truth = windows.utterances.iloc[windows.rows]
     counts = windows.class_counts()
     by_corpus = _by_corpus(truth)
     return {
-        **{name: value for name, value in vars(settings).items()},
+        **flat(settings),
         "command": command,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": git_revision(),

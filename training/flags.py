@@ -1,17 +1,31 @@
-"""Flags: what may be said on the command line, and what was.
+"""Flags: made of the fields of a settings dataclass, read into one, and written out again.
 
-Every flag of training and testing is declared here once, but for those of a model, which are the
-fields of its `Settings`. Which of them may go with a verb is said in main.py.
+What may be said of a field stands where it is declared, see `utils.setting`. A subcommand has a
+dataclass of its own; training has one for each model, `settings.settings_class`.
 """
 
 import argparse
 import dataclasses
 import math
 import shlex
+import types
+import typing
 from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import constants
-from utils import UserError, leaf, leaves
+from corpora.preparation import CorpusSettings
+from evaluation.splits import DataSettings
+from training.settings import RunSettings, TrainingSettings, flat, settings_class
+from utils import UserError, leaves
+
+ONE_RUN = ("resume", "save_name", "test_only", "test_path")  # no flags of a sweep
+GROUPS = {  # of the help: what is declared in which class
+    CorpusSettings: "corpus",
+    DataSettings: "who, and on what",
+    RunSettings: "which run",
+    TrainingSettings: "training",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -54,345 +68,201 @@ def number(kind: type, low: float, high: float = math.inf, open_top: bool = Fals
     return convert
 
 
+# --- a parser of fields --------------------------------------------------------------------------
+
+
+def add_flags(add: Callable, fields: Iterable[dataclasses.Field]) -> None:
+    """Add an argument for each field that is a flag; what is not given is not set."""
+    for field in fields:
+        if field.metadata["flag"]:
+            names, options = _argument(field)
+            add(*names, default=argparse.SUPPRESS, **options)
+
+
+def _argument(field: dataclasses.Field) -> tuple[list[str], dict[str, Any]]:
+    """Names and options of `add_argument` for a field."""
+    about = field.metadata
+    options: dict[str, Any] = {"help": help_of(field)}
+    if about.get("metavar"):
+        options["metavar"] = about["metavar"]
+    if about.get("position"):
+        if about.get("words"):
+            options["nargs"] = about["words"]
+        elif not about.get("required"):
+            options["nargs"] = "?"
+        return [field.name], options
+    names = [f"--{field.name}", *about.get("names", ())]
+    if field.type is bool:
+        if field.default:
+            return [f"--no_{field.name}"], options | {"dest": field.name, "action": "store_false"}
+        return names, options | {"action": "store_true"}
+    if about.get("required"):
+        options["required"] = True
+    if about.get("words"):
+        options["nargs"] = about["words"]
+    if "const" in about:
+        options |= {"nargs": "?", "const": about["const"]}
+    if about["choices"]:
+        options["choices"] = about["choices"]
+    elif convert := _converter(field):
+        options["type"] = convert
+    return names, options
+
+
+def _converter(field: dataclasses.Field) -> Callable | None:
+    """How a word becomes a value of the field; None where it stays text."""
+    about, kind = field.metadata, kind_of(field)
+    if about.get("read"):
+        return None if about.get("words") else about["read"]  # several words are read together
+    if kind not in (int, float):
+        return None
+    low = -math.inf if about["least"] is None else about["least"]
+    if "below" in about:
+        return number(kind, low, about["below"], open_top=True)
+    return number(kind, low, about.get("most", math.inf))
+
+
+def kind_of(field: dataclasses.Field) -> type:
+    """The type of a value: int of `int`, of `int | None` and of `tuple[int, ...]`."""
+    kinds = (field.type,)
+    if isinstance(field.type, types.UnionType):
+        kinds = tuple(kind for kind in typing.get_args(field.type) if kind is not types.NoneType)
+    if typing.get_origin(kinds[0]) is tuple:
+        kinds = typing.get_args(kinds[0])
+    return kinds[0]
+
+
+def help_of(field: dataclasses.Field) -> str:
+    """The help of a flag, with its default where the help does not name one."""
+    text, about = field.metadata["help"], field.metadata
+    if field.type is bool:
+        text = f"turn off: {text}" if field.default else text
+    elif "default" not in text and not about.get("required") and not about.get("position"):
+        text = f"{text} (default: {shown(field.default)})"
+    return text.replace("%", "%%")
+
+
+def shown(value: Any) -> str:
+    """A default as it would be typed."""
+    if value is None or value == () or value == "":
+        return "none"
+    if isinstance(value, tuple):
+        return "[" + ",".join(map(str, value)) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def values_of(fields: Iterable[dataclasses.Field], given: dict[str, Any]) -> dict[str, Any]:
+    """What argparse read, as values of the fields: several words are read together."""
+    found = {}
+    for field in fields:
+        if field.name not in given:
+            continue
+        value = given[field.name]
+        if field.metadata.get("words"):
+            read = field.metadata.get("read")
+            value = tuple(value)
+            if read and value:
+                value = read(value, f"--{field.name}")
+            elif read:
+                value = field.default
+        found[field.name] = value
+    return found
+
+
+# --- subcommands ---------------------------------------------------------------------------------
+
+
+def read(kind: type, words: list[str], prog: str = "", about: str = "") -> tuple[Any, list[str]]:
+    """The settings of a subcommand, and the words that are no flags of it.
+
+    `prog` and `about`: its name and description in the help; without a name, there is no --help.
+    """
+    parser = Parser(prog=prog or None, description=about, add_help=bool(prog))
+    fields = dataclasses.fields(kind)
+    add_flags(parser.add_argument, fields)
+    given, rest = parser.parse_known_args(words)
+    return kind(**values_of(fields, vars(given))), rest
+
+
+# --- training ------------------------------------------------------------------------------------
+
+
+class Parsed(NamedTuple):
+    """A command line of training: all settings, those that were given, the words left over."""
+
+    settings: TrainingSettings
+    given: dict[str, Any]
+    rest: list[str]
+
+
 def training_parser(model: str) -> Parser:
     """Every flag of training and testing with `model`; only what is given is set."""
-    from corpora.preparation import corpus
-
     parser = Parser(
         prog="main.py",
         description="Train and test a model, or test a finished run again.",
-        epilog=f"verbs: {', '.join(leaves('commands')) or 'none'} (python main.py VERB --help)",
+        epilog=f"subcommands: {', '.join(leaves('commands')) or 'none'} "
+        "(python main.py SUBCOMMAND --help)",
     )
-    corpus.add_arguments(parser)
-    _protocol_flags(parser)
-    _training_flags(parser)
-    _model_flags(parser, model)
-    parser.set_defaults(**getattr(leaf("models", model), "DEFAULTS", {}))
+    groups = {kind: parser.add_argument_group(title) for kind, title in GROUPS.items()}
+    own = parser.add_argument_group(f"model {model}")
+    for field in dataclasses.fields(settings_class(model)):
+        kind = next((kind for kind in GROUPS if field.name in _names(kind)), None)
+        add_flags((groups[kind] if kind else own).add_argument, [field])
     return parser
 
 
-def _protocol_flags(parser: Parser) -> None:
-    add = parser.add_argument_group("who, and on what").add_argument
-    add(
-        "--SorL",
-        choices=constants.ROLES,
-        default=constants.SOR_L,
-        help="whose emotion: of the one who speaks or of the one who listens",
-    )
-    add(
-        "--test_split",
-        nargs="*",
-        default=None,
-        metavar="SESSION",
-        help="sessions to test on, [13,14,15,16] or 13 14 15 16 (default: [1,2,3,4])",
-    )
-    add(
-        "--val_split",
-        nargs="*",
-        default=None,
-        metavar="SESSION",
-        help="sessions to choose the epoch by (default: none, the last epoch is kept)",
-    )
-    add(
-        "--leave_out",
-        nargs="*",
-        default=None,
-        metavar="SESSION",
-        help="sessions that are neither trained on nor tested on (default: none)",
-    )
-    add(
-        "--vision_encoder",
-        default=constants.VISION_ENCODER,
-        metavar="ID",
-        help="hub id or folder of a ViT, for models that see frames of a video, or colour-motion "
-        "(default: %(default)s)",
-    )
-    add(
-        "--train_extra",
-        nargs="*",
-        default=None,
-        metavar="CORPUS:DIR",
-        help="more corpora to train on; they are not tested on (default: none)",
-    )
-    add(
-        "--test_extra",
-        nargs="*",
-        default=None,
-        metavar="SESSION",
-        help="sessions of those corpora to test on in place of training on them (default: none)",
-    )
-    add(
-        "--select",
-        choices=("macro_f1", "uar", "ccc", "loss", "ap"),
-        default="macro_f1",
-        help="what the epoch is chosen by, with --val_split; ap: average precision of highlights",
-    )
-    add(
-        "--ties",
-        choices=("drop", "first", "any", "soft"),
-        default=constants.TIES,
-        help="which test rows the emotion scores count: rows with one label, or all",
-    )
-    add(
-        "--disjoint",
-        choices=("text", "script"),
-        default=None,
-        help="take out of training what is in the test: text: lines with the same or nearly the "
-        "same words; script: dialogues of the same script (default: neither, both are counted)",
-    )
-    add(
-        "--text_encoder",
-        default=None,
-        metavar="ID",
-        help=f"hub id or folder of a BERT-like encoder, char-ngram, or an .npy file of vectors "
-        f"(default: {constants.TEXT_VECTORS} in the corpus folder, else "
-        f"{constants.TEXT_ENCODER})",
-    )
-    add(
-        "--speech_encoder",
-        default=constants.SPEECH_ENCODER,
-        metavar="ID",
-        help="hub id or folder of a wav2vec2, HuBERT or WavLM encoder, for models that read the "
-        "waveform (default: %(default)s)",
-    )
-    _run_flags(add)
+def _names(kind: type) -> set[str]:
+    """Names of the fields of a settings dataclass."""
+    return {field.name for field in dataclasses.fields(kind)}
 
 
-def _run_flags(add: Callable) -> None:
-    """Which run: where it is made, gone on with, tested again."""
-    add(
-        "--test_only",
-        nargs="?",
-        const="",
-        default=None,
-        metavar="RUN",
-        help="test a finished run: its folder or its name in --save_path",
-    )
-    add("--test_path", default=None, metavar="RUN", help="the same, as the 2022 code named it")
-    add("--save_path", default=constants.SAVE_PATH, help="where run folders are made")
-    add(
-        "--save_name",
-        default=None,
-        metavar="NAME",
-        help="name of the run folder; the same command again goes on with a run that was killed",
-    )
-    add(
-        "--resume",
-        default=None,
-        metavar="RUN",
-        help="go on with a run that was stopped, with its own flags: its folder or its name",
-    )
-    add(
-        "--save_minutes",
-        type=number(float, 0),
-        default=constants.SAVE_MINUTES,
-        metavar="MINUTES",
-        help="a checkpoint after every epoch, and in it when this long has passed",
-    )
-
-
-def _training_flags(parser: Parser) -> None:
-    add = parser.add_argument_group("training").add_argument
-    add("--model", choices=leaves("models"), default=constants.MODEL, help="a file of models/")
-    add("--epochs", type=number(int, 1), default=constants.EPOCHS, help="times through the data")
-    add("--batch_size", type=number(int, 2), default=constants.BATCH_SIZE, help="windows a step")
-    add(
-        "--max_tokens",
-        type=number(int, 0),
-        default=0,
-        metavar="N",
-        help="largest batch in steps of features that differ in length (samples, word pieces), "
-        "padding included; 0: any",
-    )
-    add(
-        "--optim",
-        choices=("sgd", "adam", "adagrad", "adamw"),
-        default=constants.OPTIMIZER,
-        help="optimizer",
-    )
-    add("--lr", type=number(float, 0), default=constants.LEARNING_RATE, help="learning rate")
-    add(
-        "--lr_decay",
-        type=number(float, 0, 1),
-        default=constants.LR_DECAY,
-        help="factor on the learning rate at 1/3 and at 1/2 of the epochs",
-    )
-    add(
-        "--schedule",
-        choices=("step", "cosine", "linear"),
-        default="step",
-        help="of the learning rate: step: --lr_decay; cosine, linear: to 0 at the end",
-    )
-    add(
-        "--warmup",
-        type=number(float, 0, 1),
-        default=0.0,
-        metavar="SHARE",
-        help="share of the steps in which the rate rises from 0; with cosine and linear",
-    )
-    add(
-        "--clip",
-        type=number(float, 0),
-        default=0.0,
-        metavar="NORM",
-        help="largest norm of the gradients; 0: any",
-    )
-    add("--weight_decay", type=number(float, 0), default=constants.WEIGHT_DECAY, help="L2 penalty")
-    _loss_flags(add)
-    _machine_flags(add)
-
-
-def _loss_flags(add: Callable) -> None:
-    add(
-        "--target",
-        choices=("votes", "hard"),
-        default="votes",
-        help="of the emotion head: votes: shares of the raters; hard: the label written first",
-    )
-    add(
-        "--loss",
-        choices=("normal", "cbloss"),
-        default=constants.LOSS,
-        help="normal: KL against the votes; cbloss: class-balanced",
-    )
-    add(
-        "--lam",
-        type=number(float, 0, 1),
-        default=constants.LAMBDA,
-        help="weight of the emotion loss; arousal and valence get 1 - lam each",
-    )
-    add(
-        "--beta",
-        type=number(float, 0, 1, open_top=True),
-        default=constants.BETA,
-        help="of the class-balanced loss, under 1",
-    )
-    add(
-        "--cb_counts",
-        choices=("legacy", "exact"),
-        default="legacy",
-        help="legacy: counts divided by the smallest, as in 2022; exact: Cui et al. 2019, where "
-        "a beta of 0.99 or less changes next to nothing at this corpus size",
-    )
-    add(
-        "--modality_dropout",
-        type=number(float, 0, 1),
-        default=0.0,
-        metavar="P",
-        help="share of training windows that lose one whole modality",
-    )
-
-
-def _machine_flags(add: Callable) -> None:
-    add(
-        "--precision",
-        choices=("auto", "float32", "bf16"),
-        default="auto",
-        help="of training; auto: bf16 where the processor computes in it. Testing is float32",
-    )
-    add(
-        "--bn",
-        choices=("recomputed", "running"),
-        default="recomputed",
-        help="what BatchNorm tests with: averages over the training windows, computed when "
-        "training ends, or the running averages, as in 2022",
-    )
-    add(
-        "--deterministic",
-        action="store_true",
-        help="the same bytes at every run on a GPU too, which is slower; on a CPU they always are",
-    )
-    add("--seed", type=number(int, 0), default=constants.SEED, help="of everything random")
-    add(
-        "--gpu_id",
-        "--gup_id",
-        type=number(int, -1),
-        default=None,
-        metavar="ID",
-        help="GPU to use (default: the first, or the CPU where there is none; -1: the CPU)",
-    )
-
-
-def _model_flags(parser: Parser, model: str) -> None:
-    """The fields of the model's `Settings`; one that is True by default becomes `--no_NAME`."""
-    add = parser.add_argument_group(f"model {model}").add_argument
-    fields = dataclasses.fields(leaf("models", model).Settings)
-    for field in (field for field in fields if field.metadata["flag"]):
-        name, said, default = field.name, field.metadata, field.default
-        if field.type is bool:
-            flag, what = ("no_", "turn off: ") if default else ("", "")
-            action = "store_false" if default else "store_true"
-            add(f"--{flag}{name}", dest=name, action=action, help=what + said["help"])
-        elif field.type is str and not said["choices"]:
-            add(f"--{name}", default=default, help=said["help"])
-        elif said["choices"]:
-            add(f"--{name}", choices=said["choices"], default=default, help=said["help"])
-        else:
-            least = -math.inf if said["least"] is None else said["least"]
-            add(f"--{name}", type=number(field.type, least), default=default, help=said["help"])
-
-
-def parse(arguments: list[str]) -> tuple[argparse.Namespace, dict, list[str]]:
-    """Arguments -> (every setting, those that were given, words left over)."""
+def parse(arguments: list[str]) -> Parsed:
+    """Arguments of training -> every setting, those that were given, words left over."""
     first = Parser(add_help=False)
     first.add_argument("--model", choices=leaves("models"), default=constants.MODEL)
     model = first.parse_known_args(arguments)[0].model
-    parser = training_parser(model)
-    settings, extra = parser.parse_known_args(arguments)
-    for action in parser._actions:
-        action.default = argparse.SUPPRESS
-    parser._defaults.clear()  # a model's own defaults were not given
-    given = vars(parser.parse_known_args(arguments)[0])
-    _read_sessions(settings, given)
-    return settings, given, extra
+    namespace, rest = training_parser(model).parse_known_args(arguments)
+    kind = settings_class(model)
+    given = values_of(dataclasses.fields(kind), vars(namespace))
+    return Parsed(kind(**given), given, rest)
 
 
-def _read_sessions(settings: argparse.Namespace, given: dict) -> None:
-    from evaluation import splits
-
-    for name, default in (
-        ("test_split", constants.TEST_SPLIT),
-        ("val_split", ()),
-        ("leave_out", ()),
-        ("test_extra", ()),
-    ):
-        words = getattr(settings, name)
-        value = splits.parse_sessions(words, f"--{name}") if words else tuple(default)
-        setattr(settings, name, value)
-        if name in given:
-            given[name] = value
-    settings.train_extra = tuple(settings.train_extra or ())
+def with_test(kind: type[TrainingSettings]) -> list[str]:
+    """Names of the flags that may be given together with --test_only."""
+    fields = dataclasses.fields(kind)
+    return [field.name for field in fields if field.metadata.get("with_test")]
 
 
 def words_of(said: dict, but: Iterable[str] = ()) -> list[str]:
     """A command line that says what a configuration says, but for some flags."""
     words = []
-    for action in training_parser(said["model"])._actions:
-        flag, value = action.option_strings[0], said.get(action.dest)
-        if action.dest in but or value is None:
+    for field in dataclasses.fields(settings_class(said["model"])):
+        value = said.get(field.name)
+        if not field.metadata["flag"] or field.name in but or value is None:
             continue
+        names, options = _argument(field)
         if isinstance(value, tuple | list):
-            words += [flag, *map(str, value)] if value else []
-        elif action.nargs == 0:
-            words += [flag] if value is action.const else []
+            words += [names[0], *map(str, value)] if value else []
+        elif field.type is bool:
+            words += [names[0]] if value is (options["action"] == "store_true") else []
         else:
-            words.append(f"{flag}={value}")
+            words.append(f"{names[0]}={value}")
     return words
 
 
-def check(settings: argparse.Namespace) -> None:
+def check(settings: TrainingSettings) -> None:
     """A UserError unless there is a command line that says what a configuration.json says."""
-    said = vars(parse(words_of(vars(settings)))[0])
-    flags = {name: value for name, value in vars(settings).items() if name in said}
-    if odd := [name for name, value in flags.items() if said[name] != value]:
-        raise UserError(f"configuration.json: {odd[0]} cannot be {getattr(settings, odd[0])!r}")
+    now = flat(settings)
+    said = flat(parse(words_of(now)).settings)
+    if odd := [name for name, value in said.items() if now[name] != value]:
+        raise UserError(f"configuration.json: {odd[0]} cannot be {now[odd[0]]!r}")
 
 
-def trained(words: list[str]) -> argparse.Namespace:
+def trained(words: list[str]) -> TrainingSettings:
     """The settings of a training command; a UserError for words that are no flag of it."""
-    settings, given, extra = parse(words)
-    if extra:
-        raise UserError(f"unknown: {' '.join(extra)}; python main.py --help lists the flags")
-    if odd := sorted({"test_only", "test_path", "resume", "save_name"} & given.keys()):
+    parsed = parse(words)
+    if parsed.rest:
+        raise UserError(f"unknown: {' '.join(parsed.rest)}; python main.py --help lists the flags")
+    if odd := [name for name in ONE_RUN if name in parsed.given]:
         raise UserError(f"--{odd[0]} is for a single run, here many are trained")
-    return settings
+    return parsed.settings

@@ -5,7 +5,6 @@ the run is are all that has to be kept to go on as if nothing had happened. Chec
 by checkpoints.py, processes joined by devices.py; no model, loss or score is named here.
 """
 
-import argparse
 import contextlib
 import copy
 import json
@@ -31,6 +30,7 @@ from evaluation.highlights import scores as highlight_scores
 from training import checkpoints
 from training.devices import Processes, share_batchnorm, use_bf16
 from training.schedule import learning_rate, rate_factor, training_batches
+from training.settings import TrainingSettings
 from training.testing import frame, outputs, to
 from utils import UserError, rng, seed_of, write_atomic
 
@@ -74,7 +74,7 @@ class Training:
         criterion: losses.EmotionLoss,
         windows: Windows,
         validation: Windows | None,
-        settings: argparse.Namespace,
+        settings: TrainingSettings,
         processes: Processes,
         folder: Path,
     ):
@@ -400,7 +400,7 @@ def validate(
     model: torch.nn.Module,
     criterion: losses.EmotionLoss,
     windows: Windows,
-    settings: argparse.Namespace,
+    settings: TrainingSettings,
     processes: Processes,
 ) -> dict[str, float]:
     """The scores that `--select` can choose by."""

@@ -1,7 +1,5 @@
 """protocol.json: what was compared with what, and what of it crosses the split."""
 
-import argparse
-
 import numpy as np
 import pandas as pd
 
@@ -9,10 +7,11 @@ from corpora.preparation import Corpus
 from dataset import Material
 from evaluation import splits
 from evaluation.leakage import IDENTITIES, crossing_rows, equal_transcripts
+from training.settings import TrainingSettings
 from utils import leaf
 
 
-def card(material: Material, settings: argparse.Namespace, trained: bool = True) -> dict:
+def card(material: Material, settings: TrainingSettings, trained: bool = True) -> dict:
     """protocol.json: what was compared with what, JSON-able, in a fixed order.
 
     `settings`: SorL, ties, seed, select, val_split, disjoint and the model's own. `trained`: False
@@ -65,7 +64,7 @@ def _by_corpus(utterances: pd.DataFrame, sets: np.ndarray, target: np.ndarray) -
     }
 
 
-def _resampling(settings: argparse.Namespace) -> str:
+def _resampling(settings: TrainingSettings) -> str:
     how = getattr(settings, "balance", "none")
     return (
         "none: nothing is resampled before the split"
@@ -74,7 +73,7 @@ def _resampling(settings: argparse.Namespace) -> str:
     )
 
 
-def _selection(settings: argparse.Namespace) -> str:
+def _selection(settings: TrainingSettings) -> str:
     if hasattr(leaf("models", settings.model).Model, "fit"):
         return "nothing: learnt at once, without epochs"
     if not settings.val_split:

@@ -4,7 +4,6 @@
 windows in testing.py, the run folder in run_folder.py.
 """
 
-import argparse
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,17 +14,18 @@ import torch
 import constants
 import loss as losses
 import model as models
-from dataset import Material, Windows, open_material
+from dataset import Material, Windows, open_material, with_text_encoder
 from dataset import windows as windows_of
 from training import checkpoints, protocol_card, run_folder
 from training import configuration as run_configuration
 from training.devices import Processes, settle_arithmetic
 from training.loop import Training
 from training.scores import fitted_values, windows_on, write_scores
-from utils import UserError, digest, keep_freed_memory, leaf, read_json, write_atomic, write_json
+from training.settings import TrainingSettings, settings_of
+from utils import UserError, digest, keep_freed_memory, leaf, write_atomic, write_json
 
 
-def train(settings: argparse.Namespace, command: str) -> Path:
+def train(settings: TrainingSettings, command: str) -> Path:
     """Train, keep and test one model, or go on with a run that was stopped; its folder."""
     processes = Processes(settings.gpu_id)
     with processes.together():
@@ -34,7 +34,7 @@ def train(settings: argparse.Namespace, command: str) -> Path:
     return folder
 
 
-def _train(settings: argparse.Namespace, command: str, processes: Processes) -> Path:
+def _train(settings: TrainingSettings, command: str, processes: Processes) -> Path:
     settle_arithmetic(settings.deterministic)
     run_folder.check_place(settings.save_path)
     keep_freed_memory()
@@ -43,13 +43,16 @@ def _train(settings: argparse.Namespace, command: str, processes: Processes) -> 
             f"--batch_size {settings.batch_size} is shared by {processes.count} processes: each "
             f"needs a window at least"
         )
-    models.complete(settings)
+    settings = models.complete(settings)
     model = models.build(settings.model, vars(settings), settings.seed)
     _check_select(settings, model)
     if hasattr(model, "load_pretrained"):
         model.load_pretrained(settings)
     model = model.to(processes.device)
-    material = open_material(settings, models.inputs(settings.model, vars(settings)))
+    settings = with_text_encoder(settings)
+    inputs = models.inputs(settings.model, vars(settings))
+    sequence = models.is_sequence(settings.model)
+    material = open_material(settings, inputs, sequence=sequence)
     windows = windows_on(material, "train", settings, processes)
     _check_truth(windows, model)
     if len(windows) < 2:
@@ -87,7 +90,7 @@ def _check_truth(windows: Windows, model: torch.nn.Module) -> None:
         )
 
 
-def _check_select(settings: argparse.Namespace, model: torch.nn.Module) -> None:
+def _check_select(settings: TrainingSettings, model: torch.nn.Module) -> None:
     """A UserError where the epoch is to be chosen by a head that the model has not."""
     needs = {"ccc": {"arousal", "valence"}, "loss": set(), "ap": set(constants.EVENTS)}
     needs = needs.get(settings.select, {"emotion"})
@@ -110,7 +113,7 @@ def _fit(
     Training(model, criterion, windows, validation, settings, processes, folder).fit()
 
 
-def _pos_weight(windows: Windows, settings: argparse.Namespace) -> float:
+def _pos_weight(windows: Windows, settings: TrainingSettings) -> float:
     """The weight of an event in its loss: as said, or all events as much as all that are none."""
     said = getattr(settings, "pos_weight", 0.0)
     events = [values for name, values in windows.truth.items() if name in constants.EVENTS]
@@ -120,7 +123,7 @@ def _pos_weight(windows: Windows, settings: argparse.Namespace) -> float:
     return (1 - share) / share if 0 < share < 1 else 1.0
 
 
-def _counts(windows: Windows, settings: argparse.Namespace) -> np.ndarray:
+def _counts(windows: Windows, settings: TrainingSettings) -> np.ndarray:
     """(7,) how often each class is a target; with votes, a tie counts in each of its labels."""
     if settings.target == "hard" and "emotion" in windows.truth:
         return windows.truth["emotion"][windows.rows].sum(0).astype(int)
@@ -149,7 +152,7 @@ def _begin(
 
 
 @contextlib.contextmanager
-def _advice(folder: Path, settings: argparse.Namespace) -> Iterator[None]:
+def _advice(folder: Path, settings: TrainingSettings) -> Iterator[None]:
     """Say what is kept of a run that stops, and how to go on."""
     try:
         yield
@@ -176,7 +179,7 @@ def _say_weights(criterion: losses.EmotionLoss) -> None:
 # --- testing a finished run ------------------------------------------------------------------
 
 
-def test(folder: Path, settings: argparse.Namespace, given: dict, command: str) -> Path:
+def test(folder: Path, settings: TrainingSettings, given: dict, command: str) -> Path:
     """Score a finished run again; writes `<run>/test_<UTC time>/` and nothing else."""
     processes = Processes(settings.gpu_id)
     with processes.together():
@@ -186,19 +189,15 @@ def test(folder: Path, settings: argparse.Namespace, given: dict, command: str) 
 
 
 def _test(folder, settings, given: dict, command: str, processes: Processes) -> Path:
-    if "members" in read_json(folder / "configuration.json"):
-        from training.ensembles import ensemble  # few runs are one
-
-        return ensemble.test(folder, settings, given, command, test)
     settle_arithmetic(deterministic=False)
     run_folder.check_trained(folder)
     model, configuration = models.load(folder, processes.device)
     run_configuration.check_settled(folder, configuration)
-    merged = argparse.Namespace(**{**vars(settings), **configuration, **given})
-    merged.gpu_id, merged.save_path = settings.gpu_id, settings.save_path
-    merged.val_split = ()
+    places = {"gpu_id": settings.gpu_id, "save_path": settings.save_path, "val_split": ()}
+    merged = with_text_encoder(settings_of(configuration, **given | places))
     run_folder.refuse_another_encoder(folder, merged, configuration)
-    material = open_material(merged, models.inputs(merged.model, vars(merged)), train=False)
+    inputs, sequence = models.inputs(merged.model, vars(merged)), models.is_sequence(merged.model)
+    material = open_material(merged, inputs, train=False, sequence=sequence)
     run_folder.refuse_trained(folder, material, configuration)
     place = folder
     if processes.is_main:

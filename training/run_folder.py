@@ -3,7 +3,6 @@
 What is written into it by training and testing is in `run.py`.
 """
 
-import argparse
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from corpora.preparation import audit
 from corpora.preparation.corpus import Corpus
 from dataset import Material, Windows
 from training.configuration import check_values
+from training.settings import TrainingSettings, flat, settings_of
 from utils import UserError, leaf, make_folder, read_json, write_json
 
 # what may differ when a run is gone on with: nothing that its numbers depend on
@@ -34,7 +34,7 @@ def check_place(save_path: str) -> None:
         raise UserError(f"cannot make a folder for runs, --save_path {save_path}: {there} {what}")
 
 
-def begin(settings: argparse.Namespace, configuration: dict) -> Path:
+def begin(settings: TrainingSettings, configuration: dict) -> Path:
     """The folder of a run: a new one, or with `--save_name` the one that was begun by that name.
 
     A UserError where that one was begun with other flags, on another corpus, or is no run.
@@ -55,12 +55,12 @@ def begin(settings: argparse.Namespace, configuration: dict) -> Path:
     return folder
 
 
-def refuse_another(folder: Path, settings: argparse.Namespace, configuration: dict) -> None:
+def refuse_another(folder: Path, settings: TrainingSettings, configuration: dict) -> None:
     """A UserError when a run was begun with other flags or on another corpus than these."""
     before = {"train_extra": [], "test_extra": [], "labels": None}  # of what was begun without
     begun = before | read_json(folder / "configuration.json")
     now = json.loads(json.dumps(configuration))
-    flags = [name for name in vars(settings) if name not in FREE and name in begun]
+    flags = [name for name in flat(settings) if name not in FREE and name in begun]
     if other := [name for name in flags if begun[name] != now[name]]:
         name = other[0]
         raise UserError(
@@ -82,26 +82,25 @@ def is_finished(folder: Path) -> bool:
     return all((folder / n).exists() for n in ("report.html", "predictions.csv", "result.json"))
 
 
-def resumed(settings: argparse.Namespace) -> argparse.Namespace:
+def resumed(settings: TrainingSettings) -> TrainingSettings:
     """The settings of the run that `--resume` names, but for what may be said with it."""
     folder = find(settings.resume, settings.save_path)
     begun = read_json(folder / "configuration.json")
     if absent := [name for name in ("model", "SorL", "corpus") if name not in begun]:
         raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
     check_values(folder, begun)
-    flags = {name: begun[name] for name in vars(settings) if name in begun and name not in FREE}
-    flags |= vars(models.settings(begun["model"], begun))
-    tuples = {name: tuple(value) for name, value in flags.items() if isinstance(value, list)}
+    models.settings(begun["model"], begun)  # of the types that the model declares
+    free = {name: value for name, value in flat(settings).items() if name in FREE}
     place = {"save_path": str(folder.parent), "save_name": folder.name}
-    return argparse.Namespace(**vars(settings) | flags | tuples | place)
+    return settings_of(begun, **free | place)
 
 
-def new_folder(save_path: str, settings: argparse.Namespace, configuration: dict) -> Path:
+def new_folder(save_path: str, settings: TrainingSettings, configuration: dict) -> Path:
     """`<save_path>/<backbone>_<role>_<optim>_<ws>_<UTC time>`, never one that exists.
 
     A model of one backbone gives its own name; one that learns without an optimizer names none.
     """
-    kind = getattr(settings, "backbone", settings.model)
+    kind = vars(settings).get("backbone", settings.model)
     steps = not hasattr(leaf("models", settings.model).Model, "fit")
     parts = [kind, settings.SorL, *[settings.optim] * steps, str(settings.ws), now()]
     name = "_".join(parts)
@@ -146,7 +145,7 @@ def training_rows(windows: Windows, validation: Windows) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def refuse_another_encoder(folder: Path, settings: argparse.Namespace, configuration: dict) -> None:
+def refuse_another_encoder(folder: Path, settings: TrainingSettings, configuration: dict) -> None:
     """A UserError where a run would be tested with other word pieces than it was trained with."""
     own = leaf("models", settings.model)
     found = own.complete(settings) if hasattr(own, "complete") else {}
@@ -154,7 +153,7 @@ def refuse_another_encoder(folder: Path, settings: argparse.Namespace, configura
         if configuration.get(name) not in (None, json.loads(json.dumps(value))):
             kind = "speech_encoder" if name.startswith("speech") else "text_encoder"
             raise UserError(
-                f"{getattr(settings, kind)} is not the encoder or not the tokenizer "
+                f"{vars(settings)[kind]} is not the encoder or not the tokenizer "
                 f"that {folder.name} was trained with: {name} differs"
             )
 

@@ -1,18 +1,18 @@
 """Which windows a step learns from, and how fast: orders, batches and learning rates."""
 
-import argparse
 import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from features.store.batches import cut
+from training.settings import TrainingSettings
 from utils import rng
 
 POOL = 32  # batches' worth of windows that are sorted by length together
 
 
-def rate_factor(settings: argparse.Namespace, epoch: int, step: int = 0, steps: int = 1) -> float:
+def rate_factor(settings: TrainingSettings, epoch: int, step: int = 0, steps: int = 1) -> float:
     """Factor on the learning rates in step 0.. of the `steps` of epoch 1..
 
     "step": times `lr_decay` once 1/3, and again once 1/2, of the epochs are done. "cosine" and
@@ -28,14 +28,14 @@ def rate_factor(settings: argparse.Namespace, epoch: int, step: int = 0, steps: 
     return 1 - done if settings.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
 
 
-def learning_rate(settings: argparse.Namespace, epoch: int, step: int = 0, steps: int = 1) -> float:
+def learning_rate(settings: TrainingSettings, epoch: int, step: int = 0, steps: int = 1) -> float:
     """The rate of `--lr` in that step, see `rate_factor`."""
     return settings.lr * rate_factor(settings, epoch, step, steps)
 
 
 def training_batches(
     n: int,
-    settings: argparse.Namespace,
+    settings: TrainingSettings,
     epoch: int,
     processes: int = 1,
     lengths: np.ndarray | None = None,

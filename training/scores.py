@@ -1,6 +1,5 @@
 """What a test writes: predictions.csv, result.json, and the page of a run."""
 
-import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +13,7 @@ from evaluation.result import summarise, trained
 from reporting import console
 from reporting import page as run_page
 from training.devices import Processes
+from training.settings import TrainingSettings
 from training.testing import predict
 from utils import leaf, read_json, write_atomic, write_json
 
@@ -50,7 +50,7 @@ def write_scores(
     model: torch.nn.Module,
     material: Material,
     configuration: dict,
-    settings: argparse.Namespace,
+    settings: TrainingSettings,
     processes: Processes,
     fitted: tuple[float | None, int] = (None, 0),
     threshold: float | None = None,

@@ -8,7 +8,7 @@ from corpora.preparation.columns import COLUMNS, NO_FILES, NO_PATTERN, TROUBLES,
 from corpora.preparation.corpus import (
     MARK,
     Corpus,
-    add_arguments,
+    CorpusSettings,
     check_distinct,
     check_labels,
     open_corpus,
@@ -33,8 +33,8 @@ from corpora.preparation.tables import read_tables, write_tables
 from corpora.preparation.transcripts import clean_transcript, normalised
 
 __all__ = [
-    "COLUMNS", "Corpus", "File", "MARK", "NO_FILE", "NO_FILES", "NO_PATTERN", "OUTSIDE",
-    "TROUBLES", "Text", "add_arguments", "allowed", "check_distinct", "check_labels",
+    "COLUMNS", "Corpus", "CorpusSettings", "File", "MARK", "NO_FILE", "NO_FILES", "NO_PATTERN",
+    "OUTSIDE", "TROUBLES", "Text", "allowed", "check_distinct", "check_labels",
     "clean_transcript", "decode", "find_files", "normalised", "open_corpus", "printable",
     "rate", "read_ratings", "read_rows", "read_signal", "read_table", "read_tables",
     "read_text", "read_words", "recognise", "troubles", "write_tables",

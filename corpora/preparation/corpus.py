@@ -29,40 +29,12 @@ import pandas as pd
 import constants
 from corpora.preparation import audit, columns
 from corpora.preparation.tables import as_files, read_tables, write_tables
-from utils import UserError, digest, leaf, leaves, lock, make_folder, write_atomic
+from utils import UserError, digest, leaf, leaves, lock, make_folder, setting, write_atomic
 
 VERSION = 2  # of the prepared tables; a change prepares every corpus again
 MARK = "SYNTHETIC.json"  # written last into a folder that a leaf synthesised
 
 log = logging.getLogger(__name__)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags that say which corpus, for every verb that reads one."""
-    parser.add_argument(
-        "--data",
-        default=constants.DATA,
-        help="DIR, CORPUS:DIR, or `sample` for the synthetic corpus (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--tables",
-        choices=["raw", "2022"],
-        default="raw",
-        help="2022: read the df_speaker.csv and df_listener.csv of that year",
-    )
-    parser.add_argument(
-        "--max_bad",
-        type=_share,
-        default=constants.MAX_BAD,
-        metavar="SHARE",
-        help="share of rows allowed in quarantine (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--labels",
-        metavar="RULE",
-        help="which emotion an utterance has, in corpora that say it in several ways (default: "
-        "the first of their rules)",
-    )
 
 
 def _share(text: str) -> float:
@@ -73,6 +45,34 @@ def _share(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"needs a number from 0 to 1, got {text!r}")
     return value
+
+
+@dataclass(frozen=True)
+class CorpusSettings:
+    """Which corpus: the flags of every subcommand that reads one."""
+
+    data: str = setting(
+        constants.DATA, "DIR, CORPUS:DIR, or `sample` for the synthetic corpus", with_test=True
+    )
+    tables: str = setting(
+        constants.TABLES,
+        "2022: read the df_speaker.csv and df_listener.csv of that year",
+        choices=("raw", "2022"),
+        with_test=True,
+    )
+    max_bad: float = setting(
+        constants.MAX_BAD,
+        "share of rows allowed in quarantine",
+        read=_share,
+        metavar="SHARE",
+        with_test=True,
+    )
+    labels: str | None = setting(
+        None,
+        "which emotion an utterance has, in corpora that say it in several ways (default: the "
+        "first of their rules)",
+        metavar="RULE",
+    )
 
 
 # --- a corpus, prepared --------------------------------------------------------------------------

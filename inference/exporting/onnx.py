@@ -1,7 +1,7 @@
 """A model as an ONNX graph, and both on the windows of a corpus. Torch and onnx are needed here."""
 
-import argparse
 import contextlib
+import dataclasses
 import importlib
 import io
 import logging
@@ -49,10 +49,8 @@ def needed() -> None:
 
 def windows(judge: Predictor, data: str | None) -> dict[str, Windows]:
     """The training and test windows of the corpus a run was trained on."""
-    tuples = {k: tuple(v) for k, v in vars(judge.settings).items() if isinstance(v, list)}
     moved = {"data": data} if data else {}
-    settings = argparse.Namespace(**vars(judge.settings) | tuples | moved)
-    settings.val_split = ()
+    settings = dataclasses.replace(judge.settings, val_split=(), **moved)
     material = open_material(settings, judge.inputs)
     return {name: Windows(material, name, judge.ws) for name in ("train", "test")}
 

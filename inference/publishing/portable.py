@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from training import flags as training_flags
+from training.settings import settings_class
 from utils import leaf
 
 # flags about one machine, or about corpora by their folders; what was trained on stands in FACTS
@@ -53,9 +53,8 @@ def configuration(run: Path, said: dict, result: dict) -> dict:
 
     `temperature`: of the confidence, `threshold`: of highlights; None where none was fitted.
     """
-    flags = vars(training_flags.parse(["--model", said["model"]])[0]).keys() - HERE
-    fields = {field.name for field in dataclasses.fields(leaf("models", said["model"]).Settings)}
-    kept = {name: value for name, value in said.items() if name in flags | fields | FACTS}
+    fields = {field.name for field in dataclasses.fields(settings_class(said["model"]))} - HERE
+    kept = {name: value for name, value in said.items() if name in fields | FACTS}
     kept |= {flag: _encoder(run, said, flag) for flag in ENCODERS if kept.get(flag)}
     if kept.get("emotion_run"):
         runs = leaf("features", "emotion_states").names(kept["emotion_run"])

@@ -2,13 +2,12 @@
 
 Members are finished runs, of models or other ensembles, that predict by themselves; their tables
 are joined and combined in `combination.py`. `commands/ensemble.py` makes ensembles;
-`run.test` hands one that is tested again to `test`.
+`test` tests one again.
 """
 
-import argparse
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +23,11 @@ from evaluation.result import baseline
 from reporting import console, tables
 from reporting import page as run_page
 from training import configuration as run_configuration
-from training import run_folder
+from training import run, run_folder
 from training.ensembles import combination
 from training.ensembles.combination import Combination, Joined, Learnt
 from training.scores import write_result
+from training.settings import TrainingSettings
 from utils import UserError, checksum, make_folder, read_json, write_atomic, write_json
 
 STACKER = "stacker.json"
@@ -62,6 +62,15 @@ class Member(NamedTuple):
     def rows(self, name: str) -> pd.DataFrame:
         """Those of one set: "test", "val" or "oof"."""
         return self.predictions[self.predictions["set"] == name].reset_index(drop=True)
+
+
+class EnsembleSettings(NamedTuple):
+    """Where an ensemble is written, how it is scored, and the command that made it."""
+
+    save_path: str
+    ties: str
+    seed: int
+    command: str
 
 
 class Fitting(NamedTuple):
@@ -115,12 +124,9 @@ def _refuse_tested(fitted: Fitting, tested: Joined) -> None:
 
 
 def write(
-    members: Sequence[Member], learnt: Learnt, fitted: Fitting | None, settings: argparse.Namespace
+    members: Sequence[Member], learnt: Learnt, fitted: Fitting | None, settings: EnsembleSettings
 ) -> Path:
-    """A new run folder: these members combined as was learnt on the `fitted` rows; returns it.
-
-    `settings`: save_path, ties, seed, command.
-    """
+    """A new run folder: these members combined as was learnt on the `fitted` rows; returns it."""
     frame = combination.combine(joined(members, "test"), learnt.how).assign(set="test")
     temperature = (None, 0)
     if fitted is not None:
@@ -179,7 +185,7 @@ def _json(value: dict) -> bytes:
 
 
 def _describe(
-    members: Sequence[Member], how: Combination, stacker: bytes | None, settings: argparse.Namespace
+    members: Sequence[Member], how: Combination, stacker: bytes | None, settings: EnsembleSettings
 ) -> dict:
     """configuration.json: what a run's has, as far as an ensemble has it."""
     first = members[0].configuration
@@ -359,14 +365,8 @@ def is_one(folder: Path) -> bool:
     return "members" in read_json(folder / "configuration.json")
 
 
-def test(
-    folder: Path,
-    settings: argparse.Namespace,
-    given: dict,
-    command: str,
-    test_member: Callable[[Path, argparse.Namespace, dict, str], Path],
-) -> Path:
-    """Test every member again, by `test_member` (run.test), and combine them as it was learnt.
+def test(folder: Path, settings: TrainingSettings, given: dict, command: str) -> Path:
+    """Test every member again and combine them as it was learnt.
 
     Writes `<folder>/test_<UTC time>/`, and the same to each member. UserError where a member is
     gone or is not what it was.
@@ -376,7 +376,10 @@ def test(
     configuration = read_json(folder / "configuration.json")
     how = _stored(folder, configuration)
     folders = [_unchanged(folder, entry) for entry in configuration["members"]]
-    places = [test_member(member, settings, given, command) for member in folders]
+    places = [
+        (test if is_one(member) else run.test)(member, settings, given, command)
+        for member in folders
+    ]
     members = [
         read(entry["name"], place)
         for entry, place in zip(configuration["members"], places, strict=True)

@@ -5,6 +5,7 @@ left as they are and begun ones go on, so a sweep that was killed is finished by
 """
 
 import contextlib
+import dataclasses
 import functools
 import os
 import shlex
@@ -19,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 import model as models
 from corpora.preparation.corpus import open_corpus
-from dataset import open_material
+from dataset import open_material, with_text_encoder
 from training import flags, run, run_folder
 from training.sweep.grid import Trial
 from training.sweep.progress import Board
@@ -88,11 +89,9 @@ def _extract(todo: list[Trial]) -> None:
     """Extract what the trials read, once and with all cores; what is wrong is told by the trial."""
     done = set()
     for trial in todo:
-        settings = trial.copied()  # opening a corpus fills in what was not said
-        said = vars(settings)
         with contextlib.suppress(UserError):
-            models.complete(settings)
-            inputs = models.inputs(settings.model, said)
+            settings = with_text_encoder(models.complete(trial.settings))
+            inputs = models.inputs(settings.model, vars(settings))
             wanted = [(name, leaf("features", name).parameters(settings)) for name in inputs]
             corpora = [settings.data, settings.tables, settings.train_extra, settings.SorL]
             if (key := repr([corpora, wanted])) not in done:
@@ -110,7 +109,7 @@ def train_one(words: tuple[str, ...], name: str, place: Place) -> str:
     with open(path, "a", encoding="utf-8") as file, _quiet(_Log(file)), one_thread():
         try:
             settings = flags.trained(list(words))
-            settings.save_path, settings.save_name = place.runs, name
+            settings = dataclasses.replace(settings, save_path=place.runs, save_name=name)
             _train(settings, shlex.join(["python", "main.py", *words]))
         except UserError as error:
             return str(error)

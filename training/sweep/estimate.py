@@ -10,6 +10,7 @@ import model as models
 from dataset import Windows, open_material
 from training.devices import Processes
 from training.loop import Training
+from training.settings import flat
 from training.sweep.grid import Trial
 
 STEPS = 2  # timed; the first of three is slow
@@ -48,7 +49,7 @@ def seconds(grid: list[Trial]) -> float | None:
     kinds: dict[str, Kind | None] = {}
     total = 0.0
     for trial in grid:
-        said = vars(trial.settings)
+        said = flat(trial.settings)
         key = repr(sorted((name, value) for name, value in said.items() if name not in PASSIVE))
         if key not in kinds:
             kinds[key] = _measured(trial)
@@ -59,8 +60,7 @@ def seconds(grid: list[Trial]) -> float | None:
 
 
 def _measured(trial: Trial) -> Kind | None:
-    said = trial.copied()
-    models.complete(said)
+    said = models.complete(trial.settings)
     model = models.build(said.model, vars(said), said.seed)
     if hasattr(model, "fit"):
         return None

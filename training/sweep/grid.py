@@ -10,16 +10,17 @@
 Every combination is one trial, the first line varying slowest.
 """
 
-import argparse
 import itertools
 import shlex
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from evaluation import splits as session_splits
 from training import flags, run_folder
-from utils import UserError, digest
+from training.settings import TrainingSettings, flat
+from utils import UserError, digest, setting
 
 FOLD = ("SorL", "test_split", "val_split", "seed")  # what trials of one row of a table differ in
 OPEN, CLOSE = "{[", "}]"
@@ -29,17 +30,13 @@ class Trial(NamedTuple):
     """One training of a grid: its flags, and what they say."""
 
     words: tuple[str, ...]
-    settings: argparse.Namespace
+    settings: TrainingSettings
 
     @property
     def name(self) -> str:
         """Of its run folder: equal for trials that would train the same."""
-        said = {n: v for n, v in vars(self.settings).items() if n not in run_folder.FREE}
+        said = {n: v for n, v in flat(self.settings).items() if n not in run_folder.FREE}
         return f"{said['model']}_{said['SorL']}_{digest(said, 12)}"
-
-    def copied(self) -> argparse.Namespace:
-        """The settings, to be changed."""
-        return argparse.Namespace(**vars(self.settings))
 
 
 def read(path: Path) -> list[str]:
@@ -111,11 +108,21 @@ def _parts(text: str, start: int) -> tuple[int, list[str]]:
     raise UserError(f"a brace is not closed in the line {text!r} of the grid")
 
 
+@dataclass(frozen=True)
+class GridSettings:
+    """The flags of a grid that one training does not have."""
+
+    folds: str | None = setting(
+        None, "folds5, loso or seed12: a trial for each fold of sessions", metavar="NAME"
+    )
+    seeds: tuple[int, ...] = setting(
+        (), "a trial for each seed", least=0, words="+", metavar="SEED"
+    )
+
+
 def _folded(words: list[str], sessions: Callable) -> Iterator[list[str]]:
     """A command line for every fold and seed that --folds and --seeds name."""
-    parser = flags.Parser(add_help=False)
-    add_arguments(parser)
-    own, rest = parser.parse_known_args(words)
+    own, rest = flags.read(GridSettings, words)
     splits = [[]]
     if own.folds:
         said = flags.trained(rest)
@@ -124,19 +131,6 @@ def _folded(words: list[str], sessions: Callable) -> Iterator[list[str]]:
     for split in splits:
         for seed in own.seeds or [None]:
             yield [*rest, *split, *([] if seed is None else ["--seed", str(seed)])]
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of a grid that one training does not have."""
-    add = parser.add_argument
-    add("--folds", metavar="NAME", help="folds5, loso or seed12: a trial for each fold of sessions")
-    add(
-        "--seeds",
-        nargs="+",
-        type=flags.number(int, 0),
-        metavar="SEED",
-        help="a trial for each seed",
-    )
 
 
 def _flags(fold: session_splits.Fold) -> list[str]:
@@ -179,18 +173,18 @@ def refuse_overlap(grid: list[Trial]) -> None:
 
 
 def _varying(grid: list[Trial]) -> list[str]:
-    names = dict.fromkeys(name for trial in grid for name in vars(trial.settings))
+    names = dict.fromkeys(name for trial in grid for name in flat(trial.settings))
     return [
         name
         for name in names
         if name not in (*FOLD, *run_folder.FREE)
-        and len({repr(getattr(trial.settings, name, None)) for trial in grid}) > 1
+        and len({repr(flat(trial.settings).get(name)) for trial in grid}) > 1
     ]
 
 
 def variant(trial: Trial, names: dict[str, list[str]]) -> str:
     """What sets a trial apart from others, as text: "lam 0.5, beta 0.9"; `names`: `differing`."""
-    said = vars(trial.settings)
+    said = flat(trial.settings)
     return ", ".join(_told(name, said[name]) for name in names[said["model"]] if name in said)
 
 
