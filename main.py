@@ -17,7 +17,7 @@ import warnings
 from pathlib import Path
 
 from training.flags import Parser, check, parse
-from utils import UserError, leaf, leaves, read_json
+from utils import UserError, is_utf8, leaf, leaves, read_json
 
 TEST_FLAGS = (  # what may be said together with --test_only
     "test_only",
@@ -116,10 +116,6 @@ def run_verb(name: str, arguments: list[str]) -> None:
     command.main(settings)
 
 
-def _is_utf8(word: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in word)
-
-
 def main(arguments: list[str]) -> int:
     """Exit code: 0 done, 2 something the user can mend, 130 interrupted."""
     warnings.filterwarnings("ignore", "Can't initialize NVML")
@@ -127,7 +123,7 @@ def main(arguments: list[str]) -> int:
     if number:  # the first one speaks for all, but for errors
         os.environ["TQDM_DISABLE"], sys.stdout = "1", open(os.devnull, "w")
     try:
-        if odd := [word for word in arguments if not _is_utf8(word)]:
+        if odd := [word for word in arguments if not is_utf8(word)]:
             raise UserError(f"arguments should be UTF-8, got {ascii(odd[0])}")
         if arguments and arguments[0] in leaves("commands"):
             run_verb(arguments[0], arguments[1:])
