@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--save_path", default=constants.SAVE_PATH, help="where the runs are")
     add(
         "--ties",
-        choices=("drop", "first", "any", "soft"),
+        choices=constants.TIE_POLICIES,
         default=constants.TIES,
         help="which test rows the emotion scores count",
     )

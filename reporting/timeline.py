@@ -16,7 +16,6 @@ from reporting.fonts import families, readable
 if TYPE_CHECKING:
     from inference.occlusion import Effect
 
-SCALES = tuple(name for name, head in constants.HEADS.items() if head.kind == "scale")
 SCALE_COLOURS = ("#0072B2", "#D55E00")
 APART = 0.3  # s between two files that are laid end to end
 NAMED = 26  # utterances whose numbers stand under the axis
@@ -61,7 +60,7 @@ def timeline(table: pd.DataFrame, title: str = "", language: str = "en") -> byte
     """
     start, width, real = _places(table)
     emotional = table[list(constants.EMOTIONS)].notna().all(axis=1).to_numpy()
-    scaled = [name for name in SCALES if table[name].notna().any()]
+    scaled = [name for name in constants.SCALES if table[name].notna().any()]
     rows = int(emotional.any()) + bool(scaled) or 1
 
     def draw(axes: Any) -> None:
@@ -142,7 +141,7 @@ def _time(
 
 def plane(table: pd.DataFrame, language: str = "en") -> bytes:
     """Arousal over valence: the path of a dialogue, its utterances numbered, the last one large."""
-    table = table[table[list(SCALES)].notna().all(axis=1)]
+    table = table[table[list(constants.SCALES)].notna().all(axis=1)]
     low, high = constants.SCALE
 
     def draw(axes: Any) -> None:

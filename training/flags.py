@@ -129,7 +129,7 @@ def _protocol_flags(parser: Parser) -> None:
     )
     add(
         "--ties",
-        choices=("drop", "first", "any", "soft"),
+        choices=constants.TIE_POLICIES,
         default=constants.TIES,
         help="which test rows the emotion scores count: rows with one label, or all",
     )

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier
 
+import constants
 import metric
 from constants import EMOTIONS
 from evaluation import comparison, significance
@@ -169,7 +170,7 @@ def test_mean_and_sd_are_those_of_the_trials_and_the_pooled_score_that_of_all_th
     assert found["macro_f1"]["n"] == len(kept(pooled(row))) < found["ccc_arousal"]["n"] == 160
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_with_several_seeds_the_pooled_score_is_the_mean_over_seeds_of_each_seeds_own(ties):
     row = folds(seeds=(1, 2, 5))
     found = comparison.row("x", row, ties, 20)
@@ -259,7 +260,7 @@ def test_each_session_keeps_its_number_of_dialogues_in_every_resample():
 
 
 @settings(deadline=None, max_examples=8)
-@given(SEEDS, st.sampled_from(metric.POLICIES))
+@given(SEEDS, st.sampled_from(constants.TIE_POLICIES))
 def test_vectorised_resamples_equal_scoring_the_drawn_rows_one_resample_at_a_time(seed, ties):
     row = [trial(s, k, world=seed, rows=90) for s in ((1, 2), (3,)) for k in (1, 2)]
     pool = core.pool_of(row, ties)
@@ -359,7 +360,7 @@ def test_a_configuration_that_does_not_say_what_was_trained_on_gives_no_baseline
         assert all(found[key] is not None for key in others)
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_the_prior_baseline_is_the_mean_of_drawing_answers_from_the_training_labels(ties):
     one = trial((1, 2), rows=150)
     found = comparison.row("x", [one], ties, 20)["scores"]
@@ -506,7 +507,7 @@ def test_a_row_does_not_differ_from_itself():
 
 
 @settings(deadline=None, max_examples=15)
-@given(SEEDS, st.sampled_from(metric.POLICIES), st.booleans())
+@given(SEEDS, st.sampled_from(constants.TIE_POLICIES), st.booleans())
 def test_changing_sides_changes_the_sign_and_nothing_else(world, ties, shared):
     a, b = folds(0, (1, 2), world=world), folds(1, (2, 3) if shared else (3, 4), world=world)
     there = comparison.compare(a, b[:3], ties, 60)
@@ -674,7 +675,7 @@ def test_mcnemar_takes_only_the_seeds_in_which_both_answered():
     assert found == comparison.compare(a, b, resamples=20)["mcnemar"]
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_mcnemar_judges_the_rows_and_answers_that_ties_says(ties):
     a, b = trial(rows=90), trial(model=1, rows=90)
     found = comparison.compare([a], [b], ties, 20)["mcnemar"]
