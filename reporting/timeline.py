@@ -4,7 +4,7 @@ Tables are those of `inference/predictor.py`, effects those of `inference/occlus
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -12,9 +12,6 @@ import pandas as pd
 import constants
 from reporting import charts, figures
 from reporting.fonts import families, readable
-
-if TYPE_CHECKING:
-    from inference.occlusion import Effect
 
 SCALE_COLOURS = ("#0072B2", "#D55E00")
 APART = 0.3  # s between two files that are laid end to end
@@ -165,9 +162,20 @@ def plane(table: pd.DataFrame, language: str = "en") -> bytes:
     return figures.png(draw, (4.4, 4.4))
 
 
-def effects(
-    found: Sequence["Effect"], emotion: str, title: str = "", language: str = "en"
-) -> bytes:
+class Effect(Protocol):
+    """A row that `effects` draws: what the answer owes to one part of the window.
+
+    `back`: of how many utterances before, None: of the whole window; `kind`: "sound", "text" or
+    "both"; `emotion`, `arousal`: how much lower they are without it, None: no such head.
+    """
+
+    back: int | None
+    kind: str
+    emotion: float | None
+    arousal: float | None
+
+
+def effects(found: Sequence[Effect], emotion: str, title: str = "", language: str = "en") -> bytes:
     """What each part of the window did to the probability of the emotion it was judged to be."""
     kinds = list(dict.fromkeys(effect.kind for effect in found))
     oldest = max((e.back for e in found if e.back is not None), default=0)
