@@ -55,10 +55,12 @@ seed004: $(DEV)
 
 test: $(DEV)
 	$(PY) -m ruff check . && $(PY) -m ruff format --check .
+	$(PY) -m tach check  # which way imports run: tach.toml
 	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(PY) -m pytest -n auto --dist loadfile  # small tensors: threads only wait
 
 lint: $(DEV)
 	$(PY) -m ruff check --fix . && $(PY) -m ruff format .
+	$(PY) -m tach check
 
 $(CORE): | .venv
 	$(PY) -m pip install -q --disable-pip-version-check -r requirements.txt -c requirements/constraints.txt

@@ -20,7 +20,7 @@ from pathlib import Path
 import constants
 from training import flags
 from training.settings import TrainingSettings
-from utils import UserError, leaf, leaves, read_json
+from utils import UserError, is_utf8, leaf, leaves, read_json
 
 RESUME_FLAGS = ("resume", "save_path", "save_minutes", "gpu_id")  # what may go with --resume
 
@@ -119,10 +119,6 @@ def run_subcommand(name: str, arguments: list[str]) -> None:
     command.main(settings)
 
 
-def _is_utf8(word: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in word)
-
-
 def main(arguments: list[str]) -> int:
     """Exit code: 0 done, 2 something the user can mend, 130 interrupted."""
     warnings.filterwarnings("ignore", "Can't initialize NVML")
@@ -130,7 +126,7 @@ def main(arguments: list[str]) -> int:
     if number:  # the first one speaks for all, but for errors
         os.environ["TQDM_DISABLE"], sys.stdout = "1", open(os.devnull, "w")
     try:
-        if odd := [word for word in arguments if not _is_utf8(word)]:
+        if odd := [word for word in arguments if not is_utf8(word)]:
             raise UserError(f"arguments should be UTF-8, got {ascii(odd[0])}")
         if arguments and arguments[0] in leaves("commands"):
             run_subcommand(arguments[0], arguments[1:])

@@ -13,11 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from constants import EMOTIONS
+from constants import EMOTIONS, TIE_POLICIES
 from utils import UserError
 
 C = len(EMOTIONS)
-POLICIES = ("drop", "first", "any", "soft")  # what to do with rows of several modal labels
 VOTES = [f"votes_{emotion}" for emotion in EMOTIONS]  # columns; pandas takes a tuple for one key
 PROBABILITIES = tuple(f"p_{i}" for i in range(C))
 AVERAGES = ("macro", "weighted", "micro", "none")
@@ -471,8 +470,8 @@ def emotion_rows(predictions: Mapping, ties: str) -> tuple[np.ndarray, ...]:
     >>> [int(emotion_rows(table, ties)[1][0]) for ties in ("first", "any")]
     [2, 1]
     """
-    if ties not in POLICIES:
-        raise UserError(f"no ties policy {ties!r}; there are: {', '.join(POLICIES)}")
+    if ties not in TIE_POLICIES:
+        raise UserError(f"no ties policy {ties!r}; there are: {', '.join(TIE_POLICIES)}")
     hot, predicted = modal(predictions), _first(column(predictions, "emotion"))
     keep = hot.any(1) & (predicted >= 0)
     if ties == "soft":

@@ -48,7 +48,7 @@ from torch import Tensor, nn
 
 import constants
 import utils
-from utils import UserError
+from utils import UserError, first_few
 
 CONFIGURATION = "configuration.json"
 WEIGHTS = "model.pth"
@@ -324,8 +324,7 @@ def _check_fit(
         if name in state and state[name].is_floating_point() != wanted[name].is_floating_point()
     ]
     if wrong:
-        more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-        raise UserError(f"{weights} does not fit {said}: {'; '.join(wrong[:NAMED])}{more}")
+        raise UserError(f"{weights} does not fit {said}: {first_few(wrong, NAMED, '; ')}")
 
 
 def _shape(tensor: Tensor) -> str:

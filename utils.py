@@ -15,7 +15,7 @@ import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -35,6 +35,29 @@ class UserError(ValueError):
 
 class Unusable(Exception):
     """Raised by an Extractor for one source; its text is the reason, a short fixed phrase."""
+
+
+# --- words of messages ---------------------------------------------------------------------------
+
+
+def first_few(
+    names: Sequence[str], limit: int = 3, between: str = ", ", rest: str = " and {} more"
+) -> str:
+    """The first `limit` names in one line; where there are others, `rest` says how many.
+
+    >>> first_few(["a", "b", "c", "d"], 2)
+    'a, b and 2 more'
+    """
+    others = len(names) - limit
+    return between.join(names[:limit]) + (rest.format(others) if others > 0 else "")
+
+
+def is_utf8(text: str) -> bool:
+    """Whether the bytes that a name or an argument was decoded from were UTF-8.
+
+    Python stands a lone surrogate for each byte that was not, as in a name of another encoding.
+    """
+    return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 # --- leaves: a file name is a name on the command line ---------------------------------------

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from inference import console, occlusion, predictor, recordings
 from inference import results as result_files
 from reporting import page
-from utils import UserError, checksum, digest, setting
+from utils import UserError, checksum, digest, first_few, setting
 
 MAX_BAD = 0.5  # share of the utterances that may be unusable; a corpus allows fewer
 NAMED = 10  # bad files on the console
@@ -89,10 +89,9 @@ def _name_bad(rows: pd.DataFrame, most: float) -> None:
     bad = rows[rows["quarantine"] != ""]
     lines = [f"{row.file or row.segment}: {row.quarantine}" for row in bad.itertuples()]
     if len(bad) > most * len(rows):
-        more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise UserError(
             f"{len(bad)} of {len(rows)} utterances are unusable, more than --max_bad "
-            f"{most:g} allows: {'; '.join(lines[:NAMED])}{more}"
+            f"{most:g} allows: {first_few(lines, NAMED, '; ')}"
         )
     for line in lines[:NAMED]:
         print(f"skipped: {line}", file=sys.stderr)

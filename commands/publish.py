@@ -25,7 +25,16 @@ import model as models
 from inference.publishing import card as model_card
 from inference.publishing import origins, portable
 from training import configuration, run_folder
-from utils import UserError, make_folder, read_json, setting, sync_folder, write_atomic, write_json
+from utils import (
+    UserError,
+    first_few,
+    make_folder,
+    read_json,
+    setting,
+    sync_folder,
+    write_atomic,
+    write_json,
+)
 
 COPIED = ("result.json", "protocol.json")  # where the run has them
 LICENSE = re.compile(r"[a-z0-9][a-z0-9.-]*")  # ids of the hub
@@ -115,10 +124,8 @@ def _refuse_place(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} should be a new or empty folder, it is a file")
     if out.exists() and (others := sorted(path.name for path in out.iterdir())):
-        more = ", ..." if len(others) > 3 else ""
-        raise UserError(
-            f"--out {out} should be a new or empty folder, it holds {', '.join(others[:3])}{more}"
-        )
+        held = first_few(others, rest=", ...")
+        raise UserError(f"--out {out} should be a new or empty folder, it holds {held}")
 
 
 def _refuse_ensemble(run: Path) -> None:

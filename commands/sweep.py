@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corpora import preparation
-from evaluation import comparison
+from evaluation import finished_runs
 from reporting import highlight_tables, tables
 from reporting.formatting import sessions
 from training import run_folder
@@ -164,11 +164,11 @@ def _write_tables(
 ) -> None:
     title, about = head
     names = grids.differing(grid)
-    rows: dict[str, list[comparison.Trial]] = {}
+    rows: dict[str, list[finished_runs.Run]] = {}
     for trial in grid:
         parts = (trial.settings.SorL, grids.variant(trial, names))
         row = rows.setdefault(", ".join(part for part in parts if part), [])
-        row.append(comparison.read(Path(runs, trial.name)))
+        row.append(finished_runs.read(Path(runs, trial.name)))
     kind = highlight_tables if highlight_tables.judges(rows) else tables
     result = kind.compared(title, rows, grid[0].settings.ties, folder, about) | {"failed": failed}
     page = kind.write(folder, result)

@@ -1,7 +1,7 @@
 """Several runs beside each other, with evidence: tables of folds and seeds, and paired tests.
 
-A row of a table is a named list of trials (finished_runs.py) that differ in fold (test
-sessions) and seed only; which trials make a row is the caller's to say. Scores stand in
+A row of a table is a named list of finished runs that differ in fold (test
+sessions) and seed only; which runs make a row is the caller's to say. Scores stand in
 `metric.py`, intervals of one run in `bootstrap.py`. NumPy, pandas and SciPy only. Undefined
 numbers are None, so everything returned can be written as JSON.
 """
@@ -21,14 +21,13 @@ from evaluation import alignment, baselines, bootstrap
 from evaluation.finished_runs import (
     PLACES,
     Pool,
-    Trial,
+    Run,
     legacy,
     pool_of,
     refuse_other_truth,
     resampled,
     table_of,
 )
-from evaluation.finished_runs import read as read
 from evaluation.result import baseline
 from evaluation.significance import bootstrap_p, holm
 from utils import UserError
@@ -43,34 +42,30 @@ SAME = 1e-9  # two shares of right seeds or votes that differ by less are equal
 
 
 def row(
-    name: str,
-    trials: Sequence[Trial],
-    ties: str = TIES,
-    resamples: int = BOOTSTRAP,
-    seed: int = SEED,
+    name: str, runs: Sequence[Run], ties: str = TIES, resamples: int = BOOTSTRAP, seed: int = SEED
 ) -> dict:
     """A row of a table: name, ties, trials, seeds, n, complete, classes, scores.
 
-    Each of `metric.SCORES` has "values" (one a trial), "mean" and "sd" (ddof 1) over trials;
+    Each of `metric.SCORES` has "values" (one a run), "mean" and "sd" (ddof 1) over runs;
     "pooled" over all folds, mean over seeds, its interval "low" and "high", "n" utterances;
-    "baseline", "baseline_low", "baseline_high": the same of the majority baseline, each trial
+    "baseline", "baseline_low", "baseline_high": the same of the majority baseline, each run
     answering its own training majority and training means; "prior": the emotion scores of the
     expected confusion matrix of answers drawn from the training labels, None for other scores.
-    A trial that tests rows of one corpus knows the labels of that corpus, as `summary.known_of`.
+    A run that tests rows of one corpus knows the labels of that corpus, as `result.known_of`.
 
-    The `legacy_*` scores belong to one test file: "pooled" is the mean of the trials' values, the
+    The `legacy_*` scores belong to one test file: "pooled" is the mean of the runs' values, the
     interval that of this mean, each file being resampled by itself. Intervals speak of other
     dialogues, sd of other seeds and folds. Intervals are None where no session has two dialogues,
-    baselines where a configuration does not say what was trained on, means where a trial has no
-    value. "complete": every seed tests the same rows. UserError if two trials test the same
+    baselines where a configuration does not say what was trained on, means where a run has no
+    value. "complete": every seed tests the same rows. UserError if two runs test the same
     utterance with the same seed, or disagree on its truth.
     """
-    pool = pool_of(trials, ties)
-    singles = [metric.scores(trial.predictions, ties) for trial in trials]
+    pool = pool_of(runs, ties)
+    singles = [metric.scores(run.predictions, ties) for run in runs]
     values = {score: [single[score]["value"] for single in singles] for score in metric.SCORES}
     own = _intervals(pool, values, resamples, seed)
-    baseline = _baseline(trials, ties, resamples, seed)
-    prior = _prior(trials, ties)
+    baseline = _baseline(runs, ties, resamples, seed)
+    prior = _prior(runs, ties)
     scores = {
         score: {"values": values[score], "mean": _mean(values[score]), "sd": _sd(values[score])}
         | dict(zip(("pooled", "low", "high"), own[score], strict=True))
@@ -79,26 +74,26 @@ def row(
         | {"prior": prior.get(score)}
         for score, kind in metric.SCORES.items()
     }
-    return utils.plain({"name": name, "ties": ties} | _contents(trials, pool) | {"scores": scores})
+    return utils.plain({"name": name, "ties": ties} | _contents(runs, pool) | {"scores": scores})
 
 
-def _contents(trials: Sequence[Trial], pool: Pool) -> dict:
+def _contents(runs: Sequence[Run], pool: Pool) -> dict:
     """What a row is made of."""
     per_seed = [set(pool.utterance[pool.seed == seed]) for seed in np.unique(pool.seed)]
     support = pool.sums[:, PLACES["confusion"]].sum(0).reshape(metric.C, metric.C).sum(1)
     return {
         "trials": [
             {
-                "folder": str(trial.folder),
-                "seed": trial.configuration["seed"],
-                "sessions": _sessions(trial.predictions),
-                "n": len(trial.predictions),
+                "folder": str(run.folder),
+                "seed": run.configuration["seed"],
+                "sessions": _sessions(run.predictions),
+                "n": len(run.predictions),
             }
-            for trial in trials
+            for run in runs
         ],
         "seeds": np.unique(pool.seed).tolist(),
         "n": {
-            "trials": len(trials),
+            "trials": len(runs),
             "rows": len(pool.utterances),
             "dialogues": len(pool.dialogues),
             "sessions": len({name[:2] for name in pool.dialogues}),
@@ -123,35 +118,35 @@ def _intervals(
 
 
 def _baseline(
-    trials: Sequence[Trial], ties: str, resamples: int, seed: int
+    runs: Sequence[Run], ties: str, resamples: int, seed: int
 ) -> dict[str, tuple[float, float, float]]:
-    """`_intervals` of the majority baseline; NaN if a trial does not say what its majority was."""
-    if not all(trial.configuration.get("majority") for trial in trials):
+    """`_intervals` of the majority baseline; NaN if a run does not say what its majority was."""
+    if not all(run.configuration.get("majority") for run in runs):
         return dict.fromkeys(metric.SCORES, (np.nan, np.nan, np.nan))
-    constant = [trial._replace(predictions=_constant(trial)) for trial in trials]
-    singles = [metric.scores(trial.predictions, ties) for trial in constant]
+    constant = [run._replace(predictions=_constant(run)) for run in runs]
+    singles = [metric.scores(run.predictions, ties) for run in constant]
     values = {name: [single[name]["value"] for single in singles] for name in metric.LEGACY}
     return _intervals(pool_of(constant, ties), values, resamples, seed)
 
 
-def _constant(trial: Trial) -> pd.DataFrame:
+def _constant(run: Run) -> pd.DataFrame:
     """A head without truth in training gets no answer: the mean of test rows is not known then."""
-    majority = trial.configuration["majority"]
+    majority = run.configuration["majority"]
     means = {name: majority.get(name) for name in ("arousal", "valence")}
     means = {name: np.nan if mean is None else mean for name, mean in means.items()}
-    emotion = baseline(trial.configuration, trial.predictions)[0]
-    return baselines.majority(trial.predictions, emotion or "", **means)
+    emotion = baseline(run.configuration, run.predictions)[0]
+    return baselines.majority(run.predictions, emotion or "", **means)
 
 
-def _prior(trials: Sequence[Trial], ties: str) -> dict[str, float]:
+def _prior(runs: Sequence[Run], ties: str) -> dict[str, float]:
     """Emotion scores of the expected confusion matrix, mean over seeds; {} where undefined."""
     matrices: dict[int, np.ndarray] = {}
-    for trial in trials:
-        counts = baseline(trial.configuration, trial.predictions)[1]
+    for run in runs:
+        counts = baseline(run.configuration, run.predictions)[1]
         if not np.any(counts or 0):
             return {}
-        expected = baselines.prior_confusion(trial.predictions, ties, counts)
-        seed = trial.configuration["seed"]
+        expected = baselines.prior_confusion(run.predictions, ties, counts)
+        seed = run.configuration["seed"]
         matrices[seed] = matrices.get(seed, 0) + expected
     return {
         score.__name__: float(np.mean([score(matrix) for matrix in matrices.values()]))
@@ -168,16 +163,16 @@ def sessions_by_corpus(predictions: pd.DataFrame) -> dict[str, list]:
 
 
 def by_corpus(
-    trials: Sequence[Trial], ties: str = TIES, resamples: int = BOOTSTRAP, seed: int = SEED
+    runs: Sequence[Run], ties: str = TIES, resamples: int = BOOTSTRAP, seed: int = SEED
 ) -> dict[str, dict]:
     """Of each corpus that is tested: `row` of its rows alone, but for what it is made of.
 
-    "majority": the emotions that the baseline answers there, one if all trials have the same.
+    "majority": the emotions that the baseline answers there, one if all runs have the same.
     """
-    named = dict.fromkeys(name for trial in trials for name in trial.predictions["corpus"])
+    named = dict.fromkeys(name for run in runs for name in run.predictions["corpus"])
     found = {}
     for name in named:
-        parts = [part for trial in trials if len((part := _only(trial, name)).predictions)]
+        parts = [part for run in runs if len((part := _only(run, name)).predictions)]
         answers = (baseline(part.configuration, part.predictions)[0] for part in parts)
         of_it = row(name, parts, ties, resamples, seed)
         found[name] = {key: of_it[key] for key in ("n", "complete", "classes", "scores")}
@@ -185,12 +180,12 @@ def by_corpus(
     return found
 
 
-def _only(trial: Trial, corpus: str) -> Trial:
-    rows = trial.predictions[trial.predictions["corpus"] == corpus]
-    return trial._replace(predictions=rows.reset_index(drop=True))
+def _only(run: Run, corpus: str) -> Run:
+    rows = run.predictions[run.predictions["corpus"] == corpus]
+    return run._replace(predictions=rows.reset_index(drop=True))
 
 
-def by(trials: Sequence[Trial], column: str, ties: str = TIES) -> list[dict]:
+def by(runs: Sequence[Run], column: str, ties: str = TIES) -> list[dict]:
     """Scores of the speakers, sessions, kinds or roles by themselves, sorted.
 
     Each: corpus, the column, n (utterances), n_emotion (those in the emotion scores), the scores
@@ -202,9 +197,9 @@ def by(trials: Sequence[Trial], column: str, ties: str = TIES) -> list[dict]:
         raise UserError(
             f"no column {column!r} to tell rows apart by; there are: {', '.join(COLUMNS)}"
         )
-    pool_of(trials, ties)  # refuses what must not be pooled
-    frame, trial = table_of(trials)
-    seed = np.array([t.configuration["seed"] for t in trials])[trial]
+    pool_of(runs, ties)  # refuses what must not be pooled
+    frame, run = table_of(runs)
+    seed = np.array([t.configuration["seed"] for t in runs])[run]
     named = zip(frame["corpus"], metric.column(frame, column), strict=True)
     keys = [(c, _number(v)) if pd.notna(v) and v != "" else None for c, v in named]
     rows: dict[tuple, list[int]] = {}
@@ -232,8 +227,8 @@ def _group(frame: pd.DataFrame, seed: np.ndarray, ties: str) -> dict:
 
 
 def compare(
-    a: Sequence[Trial],
-    b: Sequence[Trial],
+    a: Sequence[Run],
+    b: Sequence[Run],
     ties: str = TIES,
     resamples: int = BOOTSTRAP,
     seed: int = SEED,
@@ -350,7 +345,7 @@ def _share_right(utterance: np.ndarray, right: np.ndarray, size: int) -> np.ndar
 
 
 def pairs(
-    rows: Mapping[str, Sequence[Trial]],
+    rows: Mapping[str, Sequence[Run]],
     ties: str = TIES,
     resamples: int = BOOTSTRAP,
     seed: int = SEED,
@@ -360,7 +355,7 @@ def pairs(
     Each "p" has beside it "p_holm", corrected over all pairs of the table that have one,
     separately for each score's bootstrap and for McNemar's test.
     """
-    pools = {name: pool_of(trials, ties) for name, trials in rows.items()}
+    pools = {name: pool_of(runs, ties) for name, runs in rows.items()}
     found = []
     for a, b in itertools.combinations(pools, 2):
         try:

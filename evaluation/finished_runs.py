@@ -1,6 +1,6 @@
 """Finished runs read, put together, and resampled: what tables and comparisons are made from.
 
-A trial is one finished run. What is resampled is whole dialogues within sessions: each session
+What is resampled is whole dialogues within sessions: each session
 keeps its number of dialogues, because folds are made of sessions, and the same drawn dialogues
 serve all seeds, all scores and all rows of a table. So intervals and p-values speak of other
 dialogues of these speakers, not of other speakers. They are a little too sure where sessions have
@@ -37,7 +37,7 @@ PLACES = {
 }
 
 
-class Trial(NamedTuple):
+class Run(NamedTuple):
     """One finished run: its folder, its configuration.json and its test rows."""
 
     folder: Path
@@ -45,8 +45,8 @@ class Trial(NamedTuple):
     predictions: pd.DataFrame
 
 
-def read(folder: Path | str) -> Trial:
-    """The trial in a run folder; a UserError if no finished run lies there."""
+def read(folder: Path | str) -> Run:
+    """The run in a folder; a UserError if no finished run lies there."""
     folder = Path(folder)
     if absent := [name for name in FILES if not (folder / name).is_file()]:
         raise UserError(
@@ -59,7 +59,7 @@ def read(folder: Path | str) -> Trial:
     tested = predictions[predictions["set"] == "test"].reset_index(drop=True)
     if not len(tested):
         raise UserError(f"{folder / 'predictions.csv'} needs rows of the set test; it has none")
-    return Trial(folder, configuration, tested)
+    return Run(folder, configuration, tested)
 
 
 def _check(path: Path, configuration: dict) -> None:
@@ -89,33 +89,33 @@ def _are_counts(counts: object) -> bool:
     )
 
 
-# --- all rows of several trials, and the sums that their scores are computed from -------------
+# --- all rows of several runs, and the sums that their scores are computed from -------------
 
 
 @dataclass(eq=False)
 class Pool:
-    """The N predictions of some trials, of U utterances, each once a seed."""
+    """The N predictions of some runs, of U utterances, each once a seed."""
 
     utterances: pd.Index  # (U,) corpus, role and segment as one string
-    truth: pd.DataFrame  # (U, ...) what is known of each of them; equal in all trials
+    truth: pd.DataFrame  # (U, ...) what is known of each of them; equal in all runs
     dialogues: list[tuple[str, str, str]]  # (D,) sorted
     dialogue: np.ndarray  # (U,) ids 0..D-1
     utterance: np.ndarray  # (N,) ids 0..U-1
     seed: np.ndarray  # (N,)
-    trial: np.ndarray  # (N,)
+    run: np.ndarray  # (N,)
     sums: sparse.csr_matrix  # (N, 66) as in PLACES
     known: dict[str, np.ndarray]  # source -> (N,) bool: what the scores of that source count
     right: np.ndarray  # (N,) 1 if the emotion is right, else 0; with soft ties a share
     memory: dict = field(default_factory=dict)  # of `resampled`: rows of a table meet many times
 
 
-def pool_of(trials: Sequence[Trial], ties: str) -> Pool:
-    """UserError if two trials test the same utterance with the same seed, or differ in truth."""
-    frame, trial = table_of(trials)
-    seed = np.array([t.configuration["seed"] for t in trials])[trial]
+def pool_of(runs: Sequence[Run], ties: str) -> Pool:
+    """UserError if two runs test the same utterance with the same seed, or differ in truth."""
+    frame, run = table_of(runs)
+    seed = np.array([t.configuration["seed"] for t in runs])[run]
     keys = pd.Index(["\0".join(map(str, key)) for key in _tuples(frame, alignment.KEY)])
     utterance, utterances = pd.factorize(keys)
-    _refuse_twice(trials, utterance, seed, trial, utterances)
+    _refuse_twice(runs, utterance, seed, run, utterances)
     first = np.unique(utterance, return_index=True)[1]
     truth = _truth(frame)
     refuse_other_truth(truth.iloc[first[utterance]], truth, utterances[utterance])
@@ -131,7 +131,7 @@ def pool_of(trials: Sequence[Trial], ties: str) -> Pool:
         np.array([place[name] for name in names]),
         utterance,
         seed,
-        trial,
+        run,
         sparse.csr_matrix(sums),
         {s: _rows(sums, s) > 0 for s in PLACES},
         np.trace(parts["confusion"], axis1=1, axis2=2),
@@ -144,12 +144,12 @@ def _rows(sums: np.ndarray, source: str) -> np.ndarray:
     return part.sum(-1) if source == "confusion" else part[..., 0]
 
 
-def table_of(trials: Sequence[Trial]) -> tuple[pd.DataFrame, np.ndarray]:
-    """All predictions, in the order of the trials and of their files, and (N,) whose they are."""
-    if not trials:
+def table_of(runs: Sequence[Run]) -> tuple[pd.DataFrame, np.ndarray]:
+    """All predictions, in the order of the runs and of their files, and (N,) whose they are."""
+    if not runs:
         raise UserError("a row needs at least one trial; it has none")
-    frames = [trial.predictions for trial in trials]
-    return pd.concat(frames, ignore_index=True), np.repeat(range(len(trials)), [*map(len, frames)])
+    frames = [run.predictions for run in runs]
+    return pd.concat(frames, ignore_index=True), np.repeat(range(len(runs)), [*map(len, frames)])
 
 
 def _tuples(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple]:
@@ -175,19 +175,19 @@ def refuse_other_truth(a: pd.DataFrame, b: pd.DataFrame, keys: pd.Index) -> None
 
 
 def _refuse_twice(
-    trials: Sequence[Trial],
+    runs: Sequence[Run],
     utterance: np.ndarray,
     seed: np.ndarray,
-    trial: np.ndarray,
+    run: np.ndarray,
     utterances: pd.Index,
 ) -> None:
-    """A UserError that names two trials which test the same utterance with the same seed."""
+    """A UserError that names two runs which test the same utterance with the same seed."""
     rows = pd.DataFrame({"utterance": utterance, "seed": seed})
     again = rows.duplicated().to_numpy()
     if again.any():
         last = rows.iloc[again.argmax()]
         first = (rows == last).all(axis=1).to_numpy().argmax()
-        one, other = (trials[trial[row]].folder for row in (first, again.argmax()))
+        one, other = (runs[run[row]].folder for row in (first, again.argmax()))
         raise UserError(
             f"the trials of a row must differ in seed or test rows; with seed {last['seed']} "
             f"{one} and {other} both test {_some(utterances[utterance[again]])}"
@@ -265,19 +265,19 @@ def _with_two(sums: np.ndarray, dialogues: tuple) -> np.ndarray:
 
 
 def legacy(pool: Pool, resamples: int, seed: int) -> dict[str, np.ndarray]:
-    """The legacy scores, mean over trials, of every resample: name -> (R,)."""
+    """The legacy scores, mean over runs, of every resample: name -> (R,)."""
     everything = np.ones(len(pool.utterance), bool)
     sums, dialogues = _by_dialogue(pool, everything)
     total = np.zeros((resamples, len(metric.LEGACY)))
     if not _with_two(sums, dialogues)[..., PLACES["top"]].any():
         return dict.fromkeys(metric.LEGACY, np.full(resamples, np.nan))
     counts = draws(dialogues, resamples, seed)
-    for trial in np.unique(pool.trial):
-        rows = np.flatnonzero((pool.trial == trial) & pool.known["top"])
+    for run in np.unique(pool.run):
+        rows = np.flatnonzero((pool.run == run) & pool.known["top"])
         hits = pool.sums[rows, PLACES["top"]].toarray()[:, 1:3]
         group, there = pd.factorize(pool.dialogue[pool.utterance[rows]])
         total += legacy_resampled(hits, group, counts[:, there])
-    return dict(zip(metric.LEGACY, (total / (pool.trial.max() + 1)).T, strict=True))
+    return dict(zip(metric.LEGACY, (total / (pool.run.max() + 1)).T, strict=True))
 
 
 def legacy_resampled(hits: np.ndarray, groups: np.ndarray, counts: np.ndarray) -> np.ndarray:

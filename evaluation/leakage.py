@@ -13,7 +13,7 @@ import pandas as pd
 from corpora.preparation import audit
 from corpora.preparation.transcripts import normalised
 from evaluation import splits
-from utils import UserError
+from utils import UserError, first_few
 
 NGRAM = 3  # characters
 SIMILAR = 0.8  # Jaccard index of two sets of n-grams: "resemblance", Broder 1997
@@ -72,8 +72,7 @@ def crossing_rows(utterances: pd.DataFrame, column: str, sets: np.ndarray) -> li
 
 
 def _named(what: str, rows: list[str]) -> str:
-    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
-    return f"{what} {len(rows)} ({', '.join(rows[:SHOWN])}{more})"
+    return f"{what} {len(rows)} ({first_few(rows, SHOWN)})"
 
 
 # --- the same words ------------------------------------------------------------------------------

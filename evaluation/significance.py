@@ -5,15 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import stats
 
-from evaluation.finished_runs import read as read
-from evaluation.highlights.scores import baselines as baselines
-from evaluation.highlights.scores import positive as positive
-from evaluation.highlights.scores import scores as scores
-from evaluation.highlights.scores import threshold as threshold
-from evaluation.highlights.selection import iou as iou
-from evaluation.highlights.selection import selected as selected
-from evaluation.highlights.selection import smoothed as smoothed
-from evaluation.highlights.selection import spans as spans
 from utils import rng
 
 

@@ -23,7 +23,7 @@ from corpora import preparation
 from corpora.preparation import columns, transcripts
 from media import listening, pauses
 from metric import VOTES
-from utils import UserError, digest
+from utils import UserError, digest, is_utf8
 
 # what libsndfile reads, and what people have that it does not
 SOUND = (
@@ -220,7 +220,7 @@ def _heard(item: Item, split: str, pause: float) -> list[dict]:
         "duration": np.nan,
         "silent": False,
     }
-    if item.path is not None and not _is_utf8(str(item.path)):
+    if item.path is not None and not is_utf8(str(item.path)):
         said = {
             name: os.fsencode(row[name]).decode("utf-8", "replace")
             for name in ("file", "segment", "dialogue")
@@ -249,10 +249,6 @@ def _heard(item: Item, split: str, pause: float) -> list[dict]:
             "silent": sound.silent,
         }
     ]
-
-
-def _is_utf8(name: str) -> bool:
-    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _length(path: Path) -> float | None:

@@ -20,13 +20,12 @@ from torch import Tensor, nn
 
 import constants
 import utils
-from constants import EMOTIONS, HEADS, SCALE
+from constants import EMOTIONS, HEADS, SCALE, SCALES
 from model import Batch, at_least_float32, mask_of, masked
 from models.layers.svm import PAIRS, lessons, matrices, votes
 from utils import UserError, setting
 
 FEATURE = "functionals"
-SCALES = tuple(name for name, head in HEADS.items() if head.kind == "scale")
 ABSENT = -30.0  # score of a class that no training row has: a probability of 1e-13 or less
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from evaluation import finished_runs
-from evaluation.finished_runs import Trial
+from evaluation.finished_runs import Run
 from evaluation.highlights import intervals
 from evaluation.highlights.scores import BUDGET
 from reporting import page
@@ -26,18 +26,18 @@ COLUMNS = {
 }
 
 
-def judges(rows: Mapping[str, Sequence[Trial]]) -> bool:
+def judges(rows: Mapping[str, Sequence[Run]]) -> bool:
     """Whether all these runs judge seconds."""
-    return all("highlight" in trial.predictions for row in rows.values() for trial in row)
+    return all("highlight" in run.predictions for row in rows.values() for run in row)
 
 
 def compared(
-    title: str, rows: Mapping[str, Sequence[Trial]], ties: str, place: Path, about: str = ""
+    title: str, rows: Mapping[str, Sequence[Run]], ties: str, place: Path, about: str = ""
 ) -> dict:
     """Everything that the table shows, as JSON holds it; as `tables.compared`.
 
     Of several folds or seeds, all videos together, once a seed; F1 then has no threshold: that of
-    one trial was found on videos that another is tested on, or for another model's scores.
+    one run was found on videos that another is tested on, or for another model's scores.
     """
     results = {
         name: [read_json(t.folder / "result.json") for t in row] for name, row in rows.items()
@@ -54,7 +54,7 @@ def compared(
         "rows": [
             {
                 "name": name,
-                "runs": [trial.folder.name for trial in rows[name]],
+                "runs": [run.folder.name for run in rows[name]],
                 **intervals.summary(table, thresholds[name]),
             }
             for name, table in seconds.items()
@@ -63,10 +63,10 @@ def compared(
     }
 
 
-def _seconds(row: Sequence[Trial]) -> pd.DataFrame:
+def _seconds(row: Sequence[Run]) -> pd.DataFrame:
     """All predictions of a row; a video that several seeds judged is several videos."""
-    table, trial = finished_runs.table_of(row)
-    seeds = [str(row[i].configuration["seed"]) for i in trial]
+    table, run = finished_runs.table_of(row)
+    seeds = [str(row[i].configuration["seed"]) for i in run]
     if len(set(seeds)) == 1:
         return table
     apart = {name: table[name] + " seed " + seeds for name in ("dialogue", "segment")}

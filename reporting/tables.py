@@ -14,7 +14,7 @@ from pathlib import Path
 import metric
 from constants import BOOTSTRAP
 from evaluation import comparison
-from evaluation.finished_runs import Trial
+from evaluation.finished_runs import Run
 from reporting import charts
 from reporting.formatting import interval, number, sessions
 from reporting.page import INTERVAL, NOT_A_RESULT, TEST_AUDIO, template
@@ -44,7 +44,7 @@ TOLD = {
 
 def compared(
     title: str,
-    rows: Mapping[str, Sequence[Trial]],
+    rows: Mapping[str, Sequence[Run]],
     ties: str,
     place: Path,
     about: str = "",
@@ -52,44 +52,40 @@ def compared(
 ) -> dict:
     """Everything that a table shows, as JSON holds it. `rows`: name -> its finished runs; `place`:
     the folder it is to be written to, from which the runs are named."""
-    named = {
-        name for trials in rows.values() for trial in trials for name in trial.predictions["corpus"]
-    }
-    results = [
-        read_json(trial.folder / "result.json") for trials in rows.values() for trial in trials
-    ]
+    named = {name for runs in rows.values() for run in runs for name in run.predictions["corpus"]}
+    results = [read_json(run.folder / "result.json") for runs in rows.values() for run in runs]
     return {
         "title": title,
         "about": about,
         "ties": ties,
         "synthetic": any(result.get("synthetic") for result in results),
         "rows": [
-            _row(name, trials, ties, place, resamples)
-            | (_by_corpus(trials, ties, resamples) if len(named) > 1 else {})
-            for name, trials in rows.items()
+            _row(name, runs, ties, place, resamples)
+            | (_by_corpus(runs, ties, resamples) if len(named) > 1 else {})
+            for name, runs in rows.items()
         ],
         "pairs": comparison.pairs(rows, ties, resamples),
         "published": published(title),
     }
 
 
-def _row(name: str, trials: Sequence[Trial], ties: str, place: Path, resamples: int) -> dict:
-    row = comparison.row(name, trials, ties, resamples)
-    for entry, trial in zip(row["trials"], trials, strict=True):
-        entry["folder"] = Path(os.path.relpath(trial.folder, place)).as_posix()
-        entry["run"] = trial.folder.name
-        entry["role"] = trial.configuration["SorL"]
-        result = read_json(trial.folder / "result.json")
+def _row(name: str, runs: Sequence[Run], ties: str, place: Path, resamples: int) -> dict:
+    row = comparison.row(name, runs, ties, resamples)
+    for entry, run in zip(row["trials"], runs, strict=True):
+        entry["folder"] = Path(os.path.relpath(run.folder, place)).as_posix()
+        entry["run"] = run.folder.name
+        entry["role"] = run.configuration["SorL"]
+        result = read_json(run.folder / "result.json")
         entry["uses_test_audio"] = bool(result.get("uses_test_audio"))
-    apart = {column: comparison.by(trials, column, ties) for column in APART}
+    apart = {column: comparison.by(runs, column, ties) for column in APART}
     return row | {"uses_test_audio": any(t["uses_test_audio"] for t in row["trials"])} | apart
 
 
-def _by_corpus(trials: Sequence[Trial], ties: str, resamples: int) -> dict:
+def _by_corpus(runs: Sequence[Run], ties: str, resamples: int) -> dict:
     """Scores and tested sessions by corpus, of a row of a table of several."""
     return {
-        "by_corpus": comparison.by_corpus(trials, ties, resamples),
-        "tested": [comparison.sessions_by_corpus(trial.predictions) for trial in trials],
+        "by_corpus": comparison.by_corpus(runs, ties, resamples),
+        "tested": [comparison.sessions_by_corpus(run.predictions) for run in runs],
     }
 
 
@@ -117,13 +113,13 @@ def write(folder: Path, result: dict) -> Path:
 
 
 def lines(row: dict) -> list[dict]:
-    """A line a trial, then mean and sd, all rows pooled with interval, and the baselines."""
+    """A line a run, then mean and sd, all rows pooled with interval, and the baselines."""
     scores = {name: row["scores"][name] for name in COLUMNS}
     many = len(row["trials"]) > 1
     found = [
-        {"label": _label(i, row), "run": trial["folder"], "kind": "trial", "trial": trial}
+        {"label": _label(i, row), "run": run["folder"], "kind": "trial", "trial": run}
         | {"cells": {name: number(score["values"][i]) for name, score in scores.items()}}
-        for i, trial in enumerate(row["trials"])
+        for i, run in enumerate(row["trials"])
     ]
     if many:
         found.append(_line("mean ± sd", "mean", {n: _spread(s) for n, s in scores.items()}))
@@ -146,14 +142,14 @@ def _spread(score: dict) -> str:
 def _label(i: int, row: dict) -> str:
     """Speaker[1,2,3,4], as in 2022; with the seed where there are several, and by corpus where
     those are: Speaker[kemdy20 5,13; aihub_emotion 17-20]."""
-    trial = row["trials"][i]
-    tested = _tested(row, i) or ",".join(map(str, trial["sessions"]))
-    seed = f" seed {trial['seed']}" if len(row["seeds"]) > 1 else ""
-    return f"{trial['role'].capitalize()}[{tested}]{seed}"
+    run = row["trials"][i]
+    tested = _tested(row, i) or ",".join(map(str, run["sessions"]))
+    seed = f" seed {run['seed']}" if len(row["seeds"]) > 1 else ""
+    return f"{run['role'].capitalize()}[{tested}]{seed}"
 
 
 def _tested(row: dict, i: int) -> str:
-    """Corpora and sessions that a trial tests, in a table of several corpora; "" in one of one."""
+    """Corpora and sessions that a run tests, in a table of several corpora; "" in one of one."""
     parts = row["tested"][i].items() if "tested" in row else ()
     return "; ".join(f"{name} {sessions(tested).replace(', ', ',')}" for name, tested in parts)
 
@@ -336,7 +332,7 @@ def _markdown_published(rows: Sequence[dict]) -> str:
 
 
 def table_csv(result: dict) -> str:
-    """A line for each trial and for each summary of a row, a column for each score.
+    """A line for each run and for each summary of a row, a column for each score.
 
     With several corpora a column `corpus`, which is empty in the lines of all together.
     """
@@ -346,9 +342,9 @@ def table_csv(result: dict) -> str:
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in result["rows"]:
-        for i, trial in enumerate(row["trials"]):
-            tested = _tested(row, i) or sessions(trial["sessions"])
-            told = {name: trial[name] for name in ("role", "seed", "run", "n")}
+        for i, run in enumerate(row["trials"]):
+            tested = _tested(row, i) or sessions(run["sessions"])
+            told = {name: run[name] for name in ("role", "seed", "run", "n")}
             values = {name: _plain(row["scores"][name]["values"][i]) for name in metric.SCORES}
             line = {"row": row["name"], "kind": "trial", "sessions": tested}
             writer.writerow(line | told | values)
@@ -437,7 +433,7 @@ def page(result: dict) -> str:
     """The HTML of a table: one file, no script, nothing fetched; it links the page of each run."""
     return template("tables.html.j2").render(
         result=result,
-        trials=sum(len(row["trials"]) for row in result["rows"]),
+        runs=sum(len(row["trials"]) for row in result["rows"]),
         groups=[
             _group(name, title, result["rows"])
             for name, title in DRAWN.items()

@@ -4,7 +4,7 @@ Tables are those of `inference/predictor.py`, effects those of `inference/occlus
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,6 @@ import constants
 from reporting import charts, figures
 from reporting.fonts import families, readable
 
-if TYPE_CHECKING:
-    from inference.occlusion import Effect
-
-SCALES = tuple(name for name, head in constants.HEADS.items() if head.kind == "scale")
 SCALE_COLOURS = ("#0072B2", "#D55E00")
 APART = 0.3  # s between two files that are laid end to end
 NAMED = 26  # utterances whose numbers stand under the axis
@@ -61,7 +57,7 @@ def timeline(table: pd.DataFrame, title: str = "", language: str = "en") -> byte
     """
     start, width, real = _places(table)
     emotional = table[list(constants.EMOTIONS)].notna().all(axis=1).to_numpy()
-    scaled = [name for name in SCALES if table[name].notna().any()]
+    scaled = [name for name in constants.SCALES if table[name].notna().any()]
     rows = int(emotional.any()) + bool(scaled) or 1
 
     def draw(axes: Any) -> None:
@@ -142,7 +138,7 @@ def _time(
 
 def plane(table: pd.DataFrame, language: str = "en") -> bytes:
     """Arousal over valence: the path of a dialogue, its utterances numbered, the last one large."""
-    table = table[table[list(SCALES)].notna().all(axis=1)]
+    table = table[table[list(constants.SCALES)].notna().all(axis=1)]
     low, high = constants.SCALE
 
     def draw(axes: Any) -> None:
@@ -166,9 +162,20 @@ def plane(table: pd.DataFrame, language: str = "en") -> bytes:
     return figures.png(draw, (4.4, 4.4))
 
 
-def effects(
-    found: Sequence["Effect"], emotion: str, title: str = "", language: str = "en"
-) -> bytes:
+class Effect(Protocol):
+    """A row that `effects` draws: what the answer owes to one part of the window.
+
+    `back`: of how many utterances before, None: of the whole window; `kind`: "sound", "text" or
+    "both"; `emotion`, `arousal`: how much lower they are without it, None: no such head.
+    """
+
+    back: int | None
+    kind: str
+    emotion: float | None
+    arousal: float | None
+
+
+def effects(found: Sequence[Effect], emotion: str, title: str = "", language: str = "en") -> bytes:
     """What each part of the window did to the probability of the emotion it was judged to be."""
     kinds = list(dict.fromkeys(effect.kind for effect in found))
     oldest = max((e.back for e in found if e.back is not None), default=0)

@@ -10,6 +10,7 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import constants
 import metric
 from constants import EMOTIONS
 from utils import UserError
@@ -231,7 +232,7 @@ def test_no_score_changes_its_input():
     for array in (truth, p, *predictions.values()):
         array.flags.writeable = False
     metric.f1_at(truth, p, 2), metric.legacy_f1(truth, p), metric.ccc(p[0], p[1])
-    for ties in metric.POLICIES:
+    for ties in constants.TIE_POLICIES:
         metric.scores(predictions, ties)
     for name, values in predictions.items():
         assert np.array_equal(values, before[name], equal_nan=values.dtype.kind == "f")
@@ -357,7 +358,7 @@ def test_an_unknown_label_or_policy_is_refused_by_name(label):
 # --- a table --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_the_table_of_scores_has_every_score_inside_its_range_with_its_rows(ties):
     predictions = drawn(7)
     found = metric.scores(predictions, ties)
@@ -372,7 +373,7 @@ def test_the_table_of_scores_has_every_score_inside_its_range_with_its_rows(ties
 
 
 @examples
-@given(st.integers(0, 2**32), st.sampled_from(metric.POLICIES))
+@given(st.integers(0, 2**32), st.sampled_from(constants.TIE_POLICIES))
 def test_the_order_of_rows_changes_no_score_but_the_legacy_ones(seed, ties):
     predictions = drawn(seed)
     order = np.random.default_rng(seed).permutation(150)
@@ -404,7 +405,7 @@ def test_scores_of_a_table_are_those_of_the_functions():
 def test_a_head_that_was_not_trained_has_no_score_and_no_rows():
     predictions = drawn(4) | {"emotion": np.full(150, np.nan)}
     predictions |= {name: np.full(150, np.nan) for name in metric.PROBABILITIES}
-    for ties in metric.POLICIES:
+    for ties in constants.TIE_POLICIES:
         found = metric.scores(predictions, ties)
         assert found["ccc_arousal"]["n"] == 150 and found["ccc_valence"]["n"] == 0
         for name in set(metric.SCORES) - {"ccc_arousal"}:

@@ -21,6 +21,24 @@ def test_a_leaf_name_cannot_leave_its_folder():
         utils.leaf("models", "../utils")
 
 
+@pytest.mark.parametrize(
+    ("names", "line"),
+    [([], ""), (["a", "b", "c"], "a, b, c"), (["a", "b", "c", "d"], "a, b, c and 1 more")],
+)
+def test_a_line_names_the_first_few_and_counts_the_others(names, line):
+    assert utils.first_few(names) == line
+
+
+def test_a_line_of_the_first_few_is_joined_and_ended_as_the_caller_says():
+    assert utils.first_few(["a", "b", "c"], 2, "; ") == "a; b and 1 more"
+    assert utils.first_few(["a", "b", "c"], 1, rest=", ...") == "a, ..."
+
+
+def test_a_name_is_utf8_where_all_of_its_bytes_are():
+    assert utils.is_utf8("") and utils.is_utf8("a.wav") and utils.is_utf8("발화 😀.wav")
+    assert not utils.is_utf8(os.fsdecode(b"\xb9\xdf\xc8\xad.wav"))  # CP949 of 발화
+
+
 def test_a_seed_depends_on_everything_it_is_for():
     seeds = {
         utils.seed_of(1, "order", 1),

@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from corpora.preparation.columns import printable
-from utils import UserError
+from utils import UserError, is_utf8
 
 OUTSIDE = "unreadable: it leads out of the corpus folder"
 NO_FILE = "unreadable: not a regular file"
@@ -71,12 +71,8 @@ def _entries(folder: Path, pattern: str) -> list[tuple[str, os.DirEntry]]:
         return []
     except OSError as error:
         raise UserError(f"cannot list {folder}: {error.strerror}") from error
-    fits = [pair for pair in named if fnmatchcase(pair[0], pattern) and _is_utf8(pair[0])]
+    fits = [pair for pair in named if fnmatchcase(pair[0], pattern) and is_utf8(pair[0])]
     return sorted(fits, key=lambda pair: (pair[0], pair[1].name != pair[0]))
-
-
-def _is_utf8(name: str) -> bool:
-    return name.isascii() or not any("\ud800" <= c <= "\udfff" for c in name)
 
 
 def _fault(entry: os.DirEntry, root: Path) -> str:

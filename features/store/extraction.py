@@ -51,7 +51,7 @@ from tqdm import tqdm
 import utils
 from features.store.cache import Cache, Entry, checksum
 from features.store.store import Store, has_seconds, row_keys, source_kind
-from utils import Unusable
+from utils import Unusable, first_few
 
 LAYOUT = 1  # of the files of a cache; part of its folder's name
 GROUP = 256  # sources handed to `many` at once
@@ -111,8 +111,7 @@ def _say_damage(
     if others := len(spoilt - set(keys)):
         names.append(f"{others} of other utterances")
     if names:
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        named = ", ".join(names[:NAMED]) + more
+        named = first_few(names, NAMED)
         log.warning("%s: damaged: %s; extracting %d again", cache.folder, named, jobs)
 
 

@@ -90,7 +90,7 @@ class View:
             "bars": bars,
             "emotion": words.emotion(self.language, row["emotion"]) if known else "",
             "sure": self.words(sure, p=row["confidence"]) if known else "",
-            "scales": [(name, row[name]) for name in timeline.SCALES if pd.notna(row[name])],
+            "scales": [(name, row[name]) for name in constants.SCALES if pd.notna(row[name])],
             "notes": [self.words(note) for note in notes],
         }
 
@@ -125,7 +125,7 @@ class View:
     def _pictures(self, dialogue: Dialogue) -> Iterator[tuple[str, bytes, bool]]:
         """(name, PNG, whether it is too wide for a phone)."""
         table = dialogue.table
-        if table[list(timeline.SCALES)].notna().all(axis=1).any():
+        if table[list(constants.SCALES)].notna().all(axis=1).any():
             yield "plane", timeline.plane(table, self.language), False
         if heard := web_dialogue.mel(dialogue):
             yield "mel", timeline.mel(*heard, self.language), False

@@ -12,6 +12,7 @@ import sklearn.metrics as sk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import constants
 import metric
 from constants import EMOTIONS
 from evaluation import alignment, baselines, bootstrap
@@ -56,7 +57,7 @@ def test_the_examples_run():
 
 
 @settings(deadline=None, max_examples=10)
-@given(SEEDS, st.sampled_from(metric.POLICIES))
+@given(SEEDS, st.sampled_from(constants.TIE_POLICIES))
 def test_vectorised_resamples_equal_scoring_the_drawn_rows_one_resample_at_a_time(seed, ties):
     frame = drawn(seed, dialogues=4, rows=150)
     groups = alignment.numbered(frame, alignment.DIALOGUE)
@@ -195,7 +196,7 @@ def test_the_baseline_counts_the_same_rows_as_the_model():
     frame = drawn(9)
     frame.loc[:9, ["emotion", *metric.PROBABILITIES]] = ["", *[np.nan] * 7]
     frame["valence"] = np.nan
-    for ties in metric.POLICIES:
+    for ties in constants.TIE_POLICIES:
         model = metric.scores(frame, ties)
         baseline = metric.scores(baselines.majority(frame, "sad"), ties)
         assert [model[name]["n"] for name in NAMES] == [baseline[name]["n"] for name in NAMES]
@@ -219,7 +220,7 @@ def guesses(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
     return frame.assign(emotion=np.where(frame.emotion == "", "", labels))
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_the_prior_is_the_mean_of_many_who_guess_by_the_training_labels(ties):
     frame = drawn(20, rows=120)
     frame.loc[:9, "emotion"] = ""
@@ -346,7 +347,7 @@ def test_an_unknown_score_or_rows_predicted_by_one_run_only_are_refused():
 # --- the summary ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_the_summary_has_the_parts_of_result_json_and_is_valid_json(ties):
     frame = drawn(16, classes=5, rows=100)
     found = summarise(frame, ties, "sad", seed=1, resamples=50)

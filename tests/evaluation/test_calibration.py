@@ -13,6 +13,7 @@ from scipy.special import softmax
 from sklearn.calibration import calibration_curve
 from sklearn.metrics import accuracy_score, auc, log_loss
 
+import constants
 import metric
 from constants import EMOTIONS
 from evaluation import calibration
@@ -301,7 +302,7 @@ def test_nothing_to_answer_is_undefined():
 # --- what is right ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_the_mean_of_what_is_right_is_the_accuracy_of_the_scores(ties):
     frame = table(200, seed=11)
     frame.loc[5, VOTES] = np.nan
@@ -322,7 +323,7 @@ def test_with_soft_ties_a_label_is_as_right_as_its_share_of_the_votes():
 # --- the summary ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_the_summary_is_valid_json_and_of_the_rows_that_the_scores_count(ties):
     test, validation = table(300, 13, sharpen=3), table(500, 14, sharpen=3)
     found = judged(test, validation, ties)

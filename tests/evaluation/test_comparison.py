@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.dummy import DummyClassifier
 
+import constants
 import metric
 from constants import EMOTIONS
-from evaluation import comparison, significance
-from evaluation import finished_runs as core
-from evaluation.comparison import Trial
+from evaluation import comparison, finished_runs, significance
+from evaluation.finished_runs import Run
 from reporting import tables
 from utils import UserError, rng, write_json
 
@@ -62,19 +62,19 @@ def _session(session, model, dialogues, rows, skill, world, role) -> pd.DataFram
     return frame
 
 
-def trial(sessions=(1, 2), seed=1, model=0, **of_table) -> Trial:
+def run(sessions=(1, 2), seed=1, model=0, **of_table) -> Run:
     configuration = {"seed": seed, "majority": MAJORITY, "class_counts": COUNTS}
     frame = table(sessions, 1000 * model + seed, **of_table)
     name = f"m{model}_s{seed}_{'_'.join(map(str, sessions))}"
-    return Trial(Path("exp", name), configuration, frame)
+    return Run(Path("exp", name), configuration, frame)
 
 
-def folds(model=0, seeds=(1,), **of_table) -> list[Trial]:
+def folds(model=0, seeds=(1,), **of_table) -> list[Run]:
     """Two folds of two sessions with each seed."""
-    return [trial(s, seed, model, **of_table) for seed in seeds for s in ((1, 2), (3, 4))]
+    return [run(s, seed, model, **of_table) for seed in seeds for s in ((1, 2), (3, 4))]
 
 
-def changed(one: Trial, **configuration) -> Trial:
+def changed(one: Run, **configuration) -> Run:
     return one._replace(configuration=one.configuration | configuration)
 
 
@@ -94,7 +94,7 @@ def sklearn_macro_f1(frame: pd.DataFrame) -> float:
     )
 
 
-def pooled(row: list[Trial]) -> pd.DataFrame:
+def pooled(row: list[Run]) -> pd.DataFrame:
     return pd.concat([one.predictions for one in row], ignore_index=True)
 
 
@@ -106,7 +106,7 @@ def test_the_examples_run():
 # --- reading a run ---------------------------------------------------------------------------
 
 
-def written(folder: Path, one: Trial) -> Path:
+def written(folder: Path, one: Run) -> Path:
     folder.mkdir()
     write_json(folder / "configuration.json", one.configuration)
     write_json(folder / "result.json", {})
@@ -115,19 +115,19 @@ def written(folder: Path, one: Trial) -> Path:
 
 
 def test_a_run_is_read_with_its_test_rows_only(tmp_path):
-    one = trial()
+    one = run()
     frame = pd.concat([one.predictions.assign(set="val"), one.predictions], ignore_index=True)
-    found = comparison.read(written(tmp_path / "run", one._replace(predictions=frame)))
+    found = finished_runs.read(written(tmp_path / "run", one._replace(predictions=frame)))
     assert found.folder == tmp_path / "run" and found.configuration == one.configuration
     expected = comparison.row("x", [one], resamples=20)["scores"]
     assert comparison.row("x", [found], resamples=20)["scores"] == expected
 
 
-@pytest.mark.parametrize("name", core.FILES)
+@pytest.mark.parametrize("name", finished_runs.FILES)
 def test_a_folder_without_one_of_the_files_is_no_finished_run(tmp_path, name):
-    (written(tmp_path / "run", trial()) / name).unlink()
+    (written(tmp_path / "run", run()) / name).unlink()
     with pytest.raises(UserError, match=rf"is no finished run.*it has no {re.escape(name)}$"):
-        comparison.read(tmp_path / "run")
+        finished_runs.read(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -144,20 +144,20 @@ def test_a_folder_without_one_of_the_files_is_no_finished_run(tmp_path, name):
 )
 def test_a_configuration_that_was_edited_is_refused(tmp_path, configuration, message):
     with pytest.raises(UserError, match=message):
-        comparison.read(written(tmp_path / "run", changed(trial(), **configuration)))
+        finished_runs.read(written(tmp_path / "run", changed(run(), **configuration)))
 
 
 def test_a_run_without_test_rows_is_refused(tmp_path):
-    one = trial()
+    one = run()
     one = one._replace(predictions=one.predictions.assign(set="val"))
     with pytest.raises(UserError, match="needs rows of the set test; it has none"):
-        comparison.read(written(tmp_path / "run", one))
+        finished_runs.read(written(tmp_path / "run", one))
 
 
 # --- one row ---------------------------------------------------------------------------------
 
 
-def test_mean_and_sd_are_those_of_the_trials_and_the_pooled_score_that_of_all_their_rows():
+def test_mean_and_sd_are_those_of_the_runs_and_the_pooled_score_that_of_all_their_rows():
     row = folds()
     found = comparison.row("x", row, resamples=20)["scores"]
     values = [sklearn_macro_f1(one.predictions) for one in row]
@@ -169,7 +169,7 @@ def test_mean_and_sd_are_those_of_the_trials_and_the_pooled_score_that_of_all_th
     assert found["macro_f1"]["n"] == len(kept(pooled(row))) < found["ccc_arousal"]["n"] == 160
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_with_several_seeds_the_pooled_score_is_the_mean_over_seeds_of_each_seeds_own(ties):
     row = folds(seeds=(1, 2, 5))
     found = comparison.row("x", row, ties, 20)
@@ -181,8 +181,8 @@ def test_with_several_seeds_the_pooled_score_is_the_mean_over_seeds_of_each_seed
     assert found["seeds"] == [1, 2, 5] and found["complete"] and found["n"]["rows"] == 160
 
 
-def test_a_legacy_score_belongs_to_a_file_so_its_pooled_value_is_the_mean_of_the_trials():
-    row = [trial((1,), rows=100), trial((2, 3), rows=70)]
+def test_a_legacy_score_belongs_to_a_file_so_its_pooled_value_is_the_mean_of_the_runs():
+    row = [run((1,), rows=100), run((2, 3), rows=70)]
     found = comparison.row("x", row, resamples=20)["scores"]["legacy_f1"]
     values = []
     for one in row:
@@ -194,7 +194,7 @@ def test_a_legacy_score_belongs_to_a_file_so_its_pooled_value_is_the_mean_of_the
 
 
 def test_a_row_says_what_it_is_made_of_and_can_be_written_as_json():
-    row = [trial((10, 9)), changed(trial((3,)), seed=1), trial((3,), seed=2)]
+    row = [run((10, 9)), changed(run((3,)), seed=1), run((3,), seed=2)]
     row[2].predictions[["arousal", "emotion"]] = [np.nan, ""]
     found = json.loads(json.dumps(comparison.row("mate", row, "any", 20), allow_nan=False))
     assert found["name"] == "mate" and found["ties"] == "any" and not found["complete"]
@@ -212,20 +212,20 @@ def test_a_row_says_what_it_is_made_of_and_can_be_written_as_json():
     assert set(found["classes"]) <= truth
 
 
-def test_one_trial_has_no_sd():
-    found = comparison.row("x", [trial()], resamples=20)["scores"]["uar"]
+def test_one_run_has_no_sd():
+    found = comparison.row("x", [run()], resamples=20)["scores"]["uar"]
     assert found["sd"] is None and found["mean"] == found["values"][0]
 
 
-def test_two_trials_that_test_the_same_row_with_the_same_seed_are_refused_by_name():
-    row = [trial((1, 2)), trial((2, 3)), trial((2, 3), seed=2)]
+def test_two_runs_that_test_the_same_row_with_the_same_seed_are_refused_by_name():
+    row = [run((1, 2)), run((2, 3)), run((2, 3), seed=2)]
     with pytest.raises(UserError, match="seed 1 exp/m0_s1_1_2 and exp/m0_s1_2_3 both test 40 rows"):
         comparison.row("x", row, resamples=20)
     assert comparison.row("x", row[1:], resamples=20)["n"]["trials"] == 2
 
 
-def test_trials_that_disagree_on_the_truth_are_refused():
-    row = [trial(), trial(seed=2)]
+def test_runs_that_disagree_on_the_truth_are_refused():
+    row = [run(), run(seed=2)]
     for column, value in (
         ("arousal_true", 1.0),
         ("votes_sad", 99.0),
@@ -238,7 +238,7 @@ def test_trials_that_disagree_on_the_truth_are_refused():
             comparison.row("x", [row[0], row[1]._replace(predictions=other)], resamples=20)
 
 
-def test_a_row_without_trials_is_refused():
+def test_a_row_without_runs_is_refused():
     with pytest.raises(UserError, match="at least one trial"):
         comparison.row("x", [])
 
@@ -250,22 +250,24 @@ def test_each_session_keeps_its_number_of_dialogues_in_every_resample():
     names = tuple(
         ("kemdy19", s, f"d{i}") for s, n in (("1", 2), ("2", 5), ("3", 1)) for i in range(n)
     )
-    counts = core.draws(names, 4000, 3)
+    counts = finished_runs.draws(names, 4000, 3)
     sums = [counts[:, part].sum(1) for part in (slice(0, 2), slice(2, 7), slice(7, 8))]
     assert [set(s.tolist()) for s in sums] == [{2}, {5}, {1}]
     assert counts.mean(0) == pytest.approx(np.ones(8), abs=0.06)
     assert counts[:, 2].var() == pytest.approx(5 * 1 / 5 * 4 / 5, abs=0.06)
-    assert (counts != core.draws(names, 4000, 4)).any()
+    assert (counts != finished_runs.draws(names, 4000, 4)).any()
 
 
 @settings(deadline=None, max_examples=8)
-@given(SEEDS, st.sampled_from(metric.POLICIES))
+@given(SEEDS, st.sampled_from(constants.TIE_POLICIES))
 def test_vectorised_resamples_equal_scoring_the_drawn_rows_one_resample_at_a_time(seed, ties):
-    row = [trial(s, k, world=seed, rows=90) for s in ((1, 2), (3,)) for k in (1, 2)]
-    pool = core.pool_of(row, ties)
+    row = [run(s, k, world=seed, rows=90) for s in ((1, 2), (3,)) for k in (1, 2)]
+    pool = finished_runs.pool_of(row, ties)
     everything = np.ones(len(pool.utterance), bool)
-    found = core.resampled(pool, everything, 4, seed).resampled | core.legacy(pool, 4, seed)
-    for resample, count in enumerate(core.draws(tuple(pool.dialogues), 4, seed)):
+    found = finished_runs.resampled(pool, everything, 4, seed).resampled | finished_runs.legacy(
+        pool, 4, seed
+    )
+    for resample, count in enumerate(finished_runs.draws(tuple(pool.dialogues), 4, seed)):
         drawn = [name[2] for name in np.repeat(np.array(pool.dialogues), count, axis=0)]
         direct = [metric.scores(_rows_of(pooled(row[i::2]), drawn), ties) for i in (0, 1)]
         alone = [metric.scores(_rows_of(one.predictions, drawn), ties) for one in row]
@@ -287,14 +289,16 @@ def test_resampled_legacy_scores_are_those_of_the_drawn_rows_in_batches(seed, ro
     draw.shuffle(groups)  # dialogues need not lie together
     hits = draw.choice([0, 0.5, 1], (len(groups), 2))
     counts = draw.multinomial(dialogues, np.full(dialogues, 1 / dialogues), 5)
-    for found, count in zip(core.legacy_resampled(hits, groups, counts), counts, strict=True):
+    for found, count in zip(
+        finished_runs.legacy_resampled(hits, groups, counts), counts, strict=True
+    ):
         order = [np.flatnonzero(groups == g) for g in np.repeat(range(dialogues), count)]
         expected = metric.legacy(*hits[np.concatenate(order)].T)
         assert found == pytest.approx(list(expected.values()), abs=1e-9)
 
 
 def test_the_interval_is_that_of_drawing_dialogues_within_sessions_by_hand():
-    one = trial((1, 2), dialogues=6, rows=60)
+    one = run((1, 2), dialogues=6, rows=60)
     found = comparison.row("x", [one], resamples=4000)["scores"]["accuracy"]
     rows, draw, values = kept(one.predictions), np.random.default_rng(0), []
     right = (rows.emotion == rows.emotion_true).groupby([rows.session, rows.dialogue])
@@ -308,7 +312,7 @@ def test_the_interval_is_that_of_drawing_dialogues_within_sessions_by_hand():
 
 def test_differences_between_sessions_do_not_widen_the_interval():
     frames = [table((s,), skill=10.0 * (s == 1), dialogues=10) for s in (1, 2)]
-    one = trial()._replace(predictions=pd.concat(frames, ignore_index=True))
+    one = run()._replace(predictions=pd.concat(frames, ignore_index=True))
     apart = comparison.row("x", [one], resamples=1000)["scores"]["accuracy"]
     frame = one.predictions.assign(session="1")
     mixed = comparison.row("x", [one._replace(predictions=frame)], resamples=1000)
@@ -317,11 +321,11 @@ def test_differences_between_sessions_do_not_widen_the_interval():
 
 
 def test_sessions_of_one_dialogue_each_give_no_interval():
-    found = comparison.row("x", [trial((1, 2, 3), dialogues=1)], resamples=20)["scores"]
+    found = comparison.row("x", [run((1, 2, 3), dialogues=1)], resamples=20)["scores"]
     for score in found.values():
         assert score["low"] is score["high"] is score["baseline_low"] is None
         assert score["pooled"] is not None
-    one = trial((1, 2))
+    one = run((1, 2))
     one.predictions.loc[~one.predictions.dialogue.str.endswith("d000"), "arousal_true"] = np.nan
     found = comparison.row("x", [one], resamples=20)["scores"]
     assert found["ccc_arousal"]["low"] is None and found["ccc_valence"]["low"] is not None
@@ -330,7 +334,7 @@ def test_sessions_of_one_dialogue_each_give_no_interval():
 # --- baselines -------------------------------------------------------------------------------
 
 
-def test_each_trial_answers_its_own_majority_and_means():
+def test_each_run_answers_its_own_majority_and_means():
     row = folds()
     majorities = [MAJORITY, {"emotion": "sad", "arousal": 4.0, "valence": None}]
     row = [changed(one, majority=m) for one, m in zip(row, majorities, strict=True)]
@@ -349,7 +353,7 @@ def test_each_trial_answers_its_own_majority_and_means():
 
 
 def test_a_configuration_that_does_not_say_what_was_trained_on_gives_no_baseline():
-    one = trial()
+    one = run()
     for name, keys in (("majority", ["baseline", "baseline_low"]), ("class_counts", ["prior"])):
         configuration = {k: v for k, v in one.configuration.items() if k != name}
         found = comparison.row("x", [one._replace(configuration=configuration)], resamples=20)
@@ -359,9 +363,9 @@ def test_a_configuration_that_does_not_say_what_was_trained_on_gives_no_baseline
         assert all(found[key] is not None for key in others)
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_the_prior_baseline_is_the_mean_of_drawing_answers_from_the_training_labels(ties):
-    one = trial((1, 2), rows=150)
+    one = run((1, 2), rows=150)
     found = comparison.row("x", [one], ties, 20)["scores"]
     labels = np.repeat(EMOTIONS, list(COUNTS.values()))
     dummy = DummyClassifier(strategy="stratified", random_state=np.random.RandomState(0))
@@ -395,7 +399,7 @@ def test_the_prior_of_several_folds_is_the_sum_of_their_confusion_matrices():
 
 @pytest.mark.parametrize("column", comparison.COLUMNS)
 def test_groups_are_scored_by_themselves_with_their_classes(column):
-    row = [trial((2, 10)), trial((3,))]
+    row = [run((2, 10)), run((3,))]
     found = comparison.by(row, column)
     frame = pooled(row)
     names = sorted(set(frame[column]), key=lambda name: int(name) if column == "session" else name)
@@ -412,7 +416,7 @@ def test_groups_are_scored_by_themselves_with_their_classes(column):
 
 
 def test_groups_are_averaged_over_the_seeds_that_test_them():
-    row = [trial((1,)), trial((1,), seed=2), trial((2,))]
+    row = [run((1,)), run((1,), seed=2), run((2,))]
     first, second = comparison.by(row, "session")
     values = [sklearn_macro_f1(one.predictions) for one in row]
     assert first["macro_f1"] == pytest.approx(np.mean(values[:2])) and first["n"] == 40
@@ -420,11 +424,11 @@ def test_groups_are_averaged_over_the_seeds_that_test_them():
 
 
 def test_sessions_of_two_corpora_are_other_sessions_and_rows_without_a_kind_are_left_out():
-    other = trial((1,), seed=1)
+    other = run((1,), seed=1)
     other = other._replace(predictions=other.predictions.assign(corpus="sample", kind=""))
-    found = comparison.by([trial((1,)), other], "session")
+    found = comparison.by([run((1,)), other], "session")
     assert [(g["corpus"], g["session"]) for g in found] == [("kemdy19", 1), ("sample", 1)]
-    kinds = comparison.by([trial((1,)), other], "kind")
+    kinds = comparison.by([run((1,)), other], "kind")
     assert [(g["corpus"], g["kind"]) for g in kinds] == [
         ("kemdy19", "impro"),
         ("kemdy19", "script"),
@@ -433,9 +437,9 @@ def test_sessions_of_two_corpora_are_other_sessions_and_rows_without_a_kind_are_
 
 def test_rows_are_told_apart_by_known_columns_only():
     with pytest.raises(UserError, match="no column 'text'.*speaker, session, kind, role"):
-        comparison.by([trial()], "text")
+        comparison.by([run()], "text")
     with pytest.raises(UserError, match="both test"):
-        comparison.by([trial((1,)), trial((1,))], "session")
+        comparison.by([run((1,)), run((1,))], "session")
 
 
 # --- two rows --------------------------------------------------------------------------------
@@ -456,7 +460,7 @@ def test_a_comparison_is_the_difference_of_the_pooled_scores():
 
 
 def test_the_paired_interval_is_scipys_when_each_dialogue_is_one_row_of_one_session():
-    a, b = (trial((1,), model=m, dialogues=80, rows=80) for m in (0, 1))
+    a, b = (run((1,), model=m, dialogues=80, rows=80) for m in (0, 1))
     for one in (a, b):
         one.predictions["dialogue"] = [f"d{i:02d}" for i in range(80)]
     found = comparison.compare([a], [b], resamples=4000)["scores"]["ccc_arousal"]
@@ -506,7 +510,7 @@ def test_a_row_does_not_differ_from_itself():
 
 
 @settings(deadline=None, max_examples=15)
-@given(SEEDS, st.sampled_from(metric.POLICIES), st.booleans())
+@given(SEEDS, st.sampled_from(constants.TIE_POLICIES), st.booleans())
 def test_changing_sides_changes_the_sign_and_nothing_else(world, ties, shared):
     a, b = folds(0, (1, 2), world=world), folds(1, (2, 3) if shared else (3, 4), world=world)
     there = comparison.compare(a, b[:3], ties, 60)
@@ -528,8 +532,8 @@ def test_equal_models_are_rarely_called_different_and_a_better_one_mostly_is():
     found = {0.3: [], 0.6: []}
     for skill, p in found.items():
         for world in range(40):
-            a = trial((1, 2), 1, 2 * world + 1, world=world, skill=skill, **size)
-            b = trial((1, 2), 1, 2 * world + 2, world=world, **size)
+            a = run((1, 2), 1, 2 * world + 1, world=world, skill=skill, **size)
+            b = run((1, 2), 1, 2 * world + 2, world=world, **size)
             test = comparison.compare([a], [b], resamples=300)
             p.append([test["scores"]["macro_f1"]["p"] < 0.05, test["mcnemar"]["p"] < 0.05])
     assert (np.mean(found[0.3], axis=0) <= 0.15).all(), np.mean(found[0.3], axis=0)
@@ -537,7 +541,7 @@ def test_equal_models_are_rarely_called_different_and_a_better_one_mostly_is():
 
 
 def test_only_common_rows_are_compared_and_the_rest_is_counted():
-    a, b = [trial((1, 2, 3))], [trial((2, 3, 4, 5), model=1)]
+    a, b = [run((1, 2, 3))], [run((2, 3, 4, 5), model=1)]
     found = comparison.compare(a, b, resamples=50)
     assert (found["n_common"], found["left_out_a"], found["left_out_b"]) == (80, 40, 80)
     frames = [one.predictions for one in (a[0], b[0])]
@@ -548,7 +552,7 @@ def test_only_common_rows_are_compared_and_the_rest_is_counted():
 
 
 def test_rows_are_joined_by_name_not_by_place():
-    a, b = trial(), trial(model=1)
+    a, b = run(), run(model=1)
     shuffled = b._replace(predictions=b.predictions.sample(frac=1, random_state=0))
     expected = comparison.compare([a], [b], resamples=50)
     found = comparison.compare([a], [shuffled], resamples=50)
@@ -584,13 +588,13 @@ def test_without_a_common_seed_each_side_is_averaged_over_its_seeds():
 
 def test_other_roles_and_other_rows_cannot_be_compared():
     assert comparison.compare(folds(), folds(1, role="listener")) is None
-    assert comparison.compare([trial((1,))], [trial((2,))]) is None
-    both = [trial((1,)), trial((1,), role="listener")]
-    assert comparison.compare(both, [trial((1,), model=1)]) is None
+    assert comparison.compare([run((1,))], [run((2,))]) is None
+    both = [run((1,)), run((1,), role="listener")]
+    assert comparison.compare(both, [run((1,), model=1)]) is None
 
 
 def test_rows_that_disagree_on_the_truth_cannot_be_compared():
-    a, b = trial((1, 2)), trial((2, 3), model=1)
+    a, b = run((1, 2)), run((2, 3), model=1)
     b.predictions.loc[5, "valence_true"] = 1.25
     with pytest.raises(UserError, match=r"it differs in 1 rows \(kemdy19 speaker Sess02_M005\)"):
         comparison.compare([a], [b])
@@ -612,7 +616,7 @@ def test_a_head_that_one_side_does_not_have_is_not_compared():
 
 
 def test_predictions_for_other_rows_are_not_compared():
-    a, b = trial(), trial(model=1)
+    a, b = run(), run(model=1)
     b.predictions.loc[0, "arousal"] = np.nan
     a.predictions.loc[1, "arousal"] = np.nan  # as many, yet others
     found = comparison.compare([a], [b], resamples=50)["scores"]
@@ -620,7 +624,7 @@ def test_predictions_for_other_rows_are_not_compared():
 
 
 def test_sessions_of_one_dialogue_each_give_a_difference_without_an_interval():
-    a, b = ([trial((1, 2, 3), model=m, dialogues=1)] for m in (0, 1))
+    a, b = ([run((1, 2, 3), model=m, dialogues=1)] for m in (0, 1))
     found = comparison.compare(a, b, resamples=50)
     for test in found["scores"].values():
         assert test["difference"] is not None and test["p"] is test["low"] is None
@@ -630,7 +634,7 @@ def test_sessions_of_one_dialogue_each_give_a_difference_without_an_interval():
 # --- McNemar ---------------------------------------------------------------------------------
 
 
-def decisions(one: Trial) -> np.ndarray:
+def decisions(one: Run) -> np.ndarray:
     rows = kept(one.predictions)
     return (rows.emotion == rows.emotion_true).to_numpy()
 
@@ -639,7 +643,7 @@ def decisions(one: Trial) -> np.ndarray:
 def test_mcnemar_is_the_exact_one_of_statsmodels(skill):
     from statsmodels.stats.contingency_tables import mcnemar
 
-    a, b = trial(rows=90), trial(model=1, rows=90, skill=skill)
+    a, b = run(rows=90), run(model=1, rows=90, skill=skill)
     x, y = decisions(a), decisions(b)
     found = comparison.compare([a], [b], resamples=20)["mcnemar"]
     cells = [[(x & y).sum(), (x & ~y).sum()], [(~x & y).sum(), (~x & ~y).sum()]]
@@ -651,7 +655,7 @@ def test_mcnemar_is_the_exact_one_of_statsmodels(skill):
 
 
 def test_with_several_seeds_a_row_counts_for_the_one_that_is_right_in_more_of_them():
-    a, b = ([trial(seed=s, model=m) for s in (1, 2, 3)] for m in (0, 1))
+    a, b = ([run(seed=s, model=m) for s in (1, 2, 3)] for m in (0, 1))
     more = sum(decisions(one).astype(int) for one in a)
     less = sum(decisions(one).astype(int) for one in b)
     found = comparison.compare(a, b, resamples=20)["mcnemar"]
@@ -661,7 +665,7 @@ def test_with_several_seeds_a_row_counts_for_the_one_that_is_right_in_more_of_th
 
 
 def test_mcnemar_takes_only_the_seeds_in_which_both_answered():
-    a, b = ([trial(seed=s, model=m) for s in (1, 2)] for m in (0, 1))
+    a, b = ([run(seed=s, model=m) for s in (1, 2)] for m in (0, 1))
     place = kept(a[0].predictions).index[0]
     truth = a[0].predictions.emotion_true[place]
     wrong = "sad" if truth == "happy" else "happy"
@@ -674,9 +678,9 @@ def test_mcnemar_takes_only_the_seeds_in_which_both_answered():
     assert found == comparison.compare(a, b, resamples=20)["mcnemar"]
 
 
-@pytest.mark.parametrize("ties", metric.POLICIES)
+@pytest.mark.parametrize("ties", constants.TIE_POLICIES)
 def test_mcnemar_judges_the_rows_and_answers_that_ties_says(ties):
-    a, b = trial(rows=90), trial(model=1, rows=90)
+    a, b = run(rows=90), run(model=1, rows=90)
     found = comparison.compare([a], [b], ties, 20)["mcnemar"]
     frames = [one.predictions.set_index("segment") for one in (a, b)]
     better = [0, 0]
@@ -716,7 +720,7 @@ def test_holm_is_that_of_statsmodels_and_keeps_what_was_not_tested(p):
 
 def test_every_pair_is_compared_and_corrected_over_the_whole_table():
     rows = {"m0": folds(0), "m1": folds(1), "half": folds(2)[:1]}
-    rows |= {"alone": [trial((9,), model=5)], "listener": folds(6, role="listener")}
+    rows |= {"alone": [run((9,), model=5)], "listener": folds(6, role="listener")}
     found = comparison.pairs(rows, resamples=100)
     assert [(p["a"], p["b"]) for p in found] == list(itertools.combinations(rows, 2))
     some = {(p["a"], p["b"]): p["comparison"] for p in found if p["comparison"]}
@@ -742,7 +746,7 @@ def test_numbers_come_without_warnings_and_again_the_same():
             comparison.by(folds(), "kind"),
             comparison.pairs({"a": folds(), "b": folds(1)}, resamples=50),
         ]
-    core.draws.cache_clear()
+    finished_runs.draws.cache_clear()
     again = [
         comparison.row("x", folds(), resamples=50),
         comparison.by(folds(), "kind"),
@@ -763,9 +767,9 @@ TWO = {
 }
 
 
-def of_corpora(seed=1, model=0, sessions=(1, 2, 3), corpora=("a", "a", "b")) -> Trial:
-    """A trial whose sessions belong to these corpora; the third has the number of the first."""
-    one = changed(trial(sessions, seed, model), **TWO)
+def of_corpora(seed=1, model=0, sessions=(1, 2, 3), corpora=("a", "a", "b")) -> Run:
+    """A run whose sessions belong to these corpora; the third has the number of the first."""
+    one = changed(run(sessions, seed, model), **TWO)
     corpus = one.predictions["session"].map(dict(zip(map(str, sessions), corpora, strict=True)))
     session = one.predictions["session"].replace("3", "1")
     return one._replace(predictions=one.predictions.assign(corpus=corpus, session=session))
@@ -790,7 +794,7 @@ def guessed_macro_f1(frame: pd.DataFrame, counts: dict[str, int]) -> float:
     )
 
 
-def test_the_baselines_of_a_trial_of_one_corpus_know_the_training_rows_of_that_corpus():
+def test_the_baselines_of_a_run_of_one_corpus_know_the_training_rows_of_that_corpus():
     both = [of_corpora(corpora=("a",) * 3), of_corpora(2, corpora=("b",) * 3)]
     for one, name, answer in zip(both, "ab", ("sad", "happy"), strict=True):
         found = comparison.row("x", [one], resamples=20)["scores"]
@@ -805,7 +809,7 @@ def test_the_baselines_of_a_trial_of_one_corpus_know_the_training_rows_of_that_c
     assert found["baseline"] == pytest.approx(wanted)
 
 
-def test_the_baselines_of_a_trial_of_several_corpora_are_those_of_all_training_rows():
+def test_the_baselines_of_a_run_of_several_corpora_are_those_of_all_training_rows():
     one = of_corpora()
     found = comparison.row("x", [one], resamples=20)["scores"]
     truth = kept(one.predictions).emotion_true
@@ -864,17 +868,17 @@ def test_a_run_of_several_corpora_without_counts_of_each_has_no_prior_of_one_alo
 )
 def test_an_edited_configuration_of_several_corpora_is_refused(tmp_path, configuration, message):
     with pytest.raises(UserError, match=message):
-        comparison.read(written(tmp_path / "run", changed(trial(), **configuration)))
+        finished_runs.read(written(tmp_path / "run", changed(run(), **configuration)))
 
 
-def laid_out(tmp_path: Path, rows: dict[str, list[Trial]]) -> dict:
+def laid_out(tmp_path: Path, rows: dict[str, list[Run]]) -> dict:
     placed = {}
     for name, row in rows.items():
         row = [
             changed(one, SorL="speaker")._replace(folder=tmp_path / f"{name}{i}")
             for i, one in enumerate(row)
         ]
-        placed[name] = [comparison.read(written(one.folder, one)) for one in row]
+        placed[name] = [finished_runs.read(written(one.folder, one)) for one in row]
     return tables.compared("Two", placed, "drop", tmp_path, resamples=20)
 
 

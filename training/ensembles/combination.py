@@ -19,7 +19,6 @@ from training.ensembles import stacking
 from utils import UserError
 
 KEY = list(alignment.KEY)
-SCALES = tuple(name for name, head in constants.HEADS.items() if head.kind == "scale")
 TIE = 1e-3  # what mean probabilities weigh in the shares of a vote
 METHODS = ("soft", "weighted", "hard", "stack")
 FOLDS = 5  # groups of sessions that a stacker is judged on, when there are as many
@@ -81,7 +80,7 @@ def join(tables: Mapping[str, pd.DataFrame]) -> Joined:
     ]
     scales = {
         head: np.stack([_scale(name, table, head) for name, table in tables.items()])
-        for head in SCALES
+        for head in constants.SCALES
     }
     return Joined(table, np.stack(p), np.array(label, int).reshape(len(p), -1), scales)
 

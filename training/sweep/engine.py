@@ -24,7 +24,7 @@ from dataset import open_material, with_text_encoder
 from training import flags, run, run_folder
 from training.sweep.grid import Trial
 from training.sweep.progress import Board
-from utils import ROOT, UserError, cores, leaf, lock, make_folder, read_json
+from utils import ROOT, UserError, cores, first_few, leaf, lock, make_folder, read_json
 
 MEMORY = 8 << 30  # bytes a trial: MATE at its defaults keeps 7.5 GB
 GRACE = 60  # seconds that trials get to save what they have when a sweep is interrupted
@@ -71,9 +71,8 @@ def _refuse_stale(finished: list[Trial], place: Place) -> None:
         ]
         stale += [str(folder)] * any(now not in (None, then) for now, then in states)
     if stale:
-        more = f" and {len(stale) - 1} more" * (len(stale) > 1)
         raise UserError(
-            f"{stale[0]}{more} was trained on another state of the corpus than now; "
+            f"{first_few(stale, 1)} was trained on another state of the corpus than now; "
             f"delete it to train it again, or take another --save_path"
         )
 
