@@ -25,6 +25,7 @@ from dataset import Windows, open_material
 from training import schedule
 from training.devices import Processes
 from training.loop import OPTIMIZERS, losses_of
+from training.settings import settings_class
 from utils import UserError, leaf, rng
 
 BASE = {
@@ -47,7 +48,7 @@ def padding(size: int) -> list[tuple[str, float, float]]:
     """Frames that are padding, as shares of the real ones, in batches at random and of like
     lengths, in an epoch of each corpus."""
     found = []
-    settings = argparse.Namespace(seed=42, batch_size=size, max_tokens=0)
+    settings = settings_class("mate")(seed=42, batch_size=size)
     for name, (rows, median, spread) in LENGTHS.items():
         seconds = np.exp(rng(0, "lengths", name).normal(np.log(median), spread, rows))
         frames = np.maximum(1, (seconds / FRAME).astype(int))
@@ -81,7 +82,7 @@ class Side:
             *flags,
         ]
         self.settings = flags.trained(words)
-        models.complete(self.settings)
+        self.settings = models.complete(self.settings)
         self.model = models.build("wav2vec2", vars(self.settings), 42)
         self.model.load_pretrained(self.settings)
         start = time.perf_counter()

@@ -4,6 +4,7 @@ With the device "cpu" all of it runs as a dry run, so that it can be tried witho
 """
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import time
@@ -129,7 +130,7 @@ def our_profile(batch_size: int, name: str) -> Callable[[], Profile]:
     device = torch.device(name)
     devices.settle_arithmetic(deterministic=False)
     settings, _, windows = sides.opened(batch_size)
-    settings.precision = "bf16"
+    settings = dataclasses.replace(settings, precision="bf16")
     flops = counted(settings, windows.batch(np.arange(COUNTED))) * batch_size / COUNTED
     resident = windows.keep_on(device)
     train = sides.trainer(settings, device)
@@ -169,7 +170,7 @@ def counted(settings: argparse.Namespace, batch: dict[str, torch.Tensor]) -> flo
 
     On the CPU, in float32 and without oneDNN: only so the products of the LSTM are seen apart.
     """
-    exact = argparse.Namespace(**vars(settings) | {"precision": "float32"})
+    exact = dataclasses.replace(settings, precision="float32")
     train = sides.trainer(exact, torch.device("cpu"))
     with torch.backends.mkldnn.flags(enabled=False), FlopCounterMode(display=False) as counter:
         train(batch)

@@ -5,6 +5,7 @@ timed there as often as wanted. Reference: `reference.py`; ours: the project, or
 """
 
 import argparse
+import dataclasses
 import functools
 import itertools
 import os
@@ -169,7 +170,7 @@ def our_step(batch_size: int, precision: str, steps: int) -> Callable[[], float]
     """-> seconds a step as training/loop.py makes it."""
     utils.keep_freed_memory()
     settings, _, windows = opened(batch_size)
-    settings.precision = precision
+    settings = dataclasses.replace(settings, precision=precision)
     batch = windows.batch(np.random.default_rng(0).permutation(len(windows))[:batch_size])
     work = trainer(settings, torch.device("cpu"))
     return functools.partial(timed, functools.partial(work, batch), steps)

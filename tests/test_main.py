@@ -7,10 +7,11 @@ import pytest
 
 import constants
 import main
+from training import flags
 
 
 def settings(*words):
-    return main.parse(list(words))[0]
+    return flags.parse(list(words)).settings
 
 
 def test_defaults_are_those_of_the_2022_code():
@@ -92,7 +93,7 @@ def exit_and_error(capsys, *words) -> tuple[int, str]:
         (["--optim", "lion"], "invalid choice: 'lion'"),
         (["--test_split", "one"], "--test_split needs session numbers"),
         (["--model", "kobart"], "invalid choice: 'kobart'"),
-        (["paint"], "no verb 'paint'; there are: .*prepare"),
+        (["paint"], "no subcommand 'paint'; there are: .*prepare"),
         (["@none.txt"], "none.txt"),
         (["--data", "nowhere"], "no corpus folder 'nowhere'.*--data sample"),
         (["--gpu_id", "99"], "--gpu_id 99 does not exist; this machine has"),

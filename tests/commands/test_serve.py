@@ -1,6 +1,5 @@
 """The page of `serve`: dialogues, what is refused, the real verb over HTTP and in Chromium."""
 
-import argparse
 import asyncio
 import codecs
 import contextlib
@@ -25,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from doubles.settings import settings_with
 
 import main
 from constants import EMOTIONS
@@ -136,7 +136,7 @@ def test_no_recording_and_no_place_of_the_server_is_kept(talk, lines):
 
 
 def test_utterances_held_apart_are_settled_by_speaker_as_those_held_at_once(judge, lines):
-    flags = argparse.Namespace(speaker_norm=True, sr=16_000)
+    flags = settings_with("functionals", speaker_norm=True)
     live = extraction.Live("functionals", flags)
     rows = recordings.utterances([wav for wav, _ in lines], progress=False)
     rows = rows.assign(speaker=["a", "b", "a", "b"])

@@ -5,16 +5,15 @@ import io
 import shutil
 import wave
 import zipfile
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from doubles.corpus_aihub_emotion import HEADER, RELEASE, lay
+from doubles.settings import settings_with
 from doubles.shared import FLAGS
 
-import constants
 import main
 from corpora import aihub_emotion, sample
 from corpora.layouts import aihub_emotion as layout
@@ -24,7 +23,7 @@ from corpora.synthetic import aihub_emotion as synthetic
 from features.store import extraction
 from utils import UserError, read_json
 
-HEARD = Namespace(sr=constants.SAMPLE_RATE)
+HEARD = settings_with()
 TABLE = f"annotation/{RELEASE}.csv"
 
 

@@ -679,7 +679,7 @@ def test_a_file_of_flags_that_cannot_be_read_is_refused(data, match, ready, refu
 
 
 def test_an_empty_word_is_refused(ready, refused):
-    refused("no verb ''", "")
+    refused("no subcommand ''", "")
 
 
 # --- a disk that cannot be written ---------------------------------------------------------------

@@ -16,7 +16,6 @@ import shutil
 import struct
 import sys
 import zipfile
-from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -40,6 +39,7 @@ from doubles.damage import (
 )
 from doubles.hostile import SMALL
 from doubles.run_folders import log_lines, make_run, predictions
+from doubles.settings import settings_with
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -319,7 +319,7 @@ def heard(corpus: Path, data: bytes) -> None:
         check_tables()
         found = preparation.open_corpus("corpus", max_bad=1)
         rows = found.role("speaker")
-        settings = Namespace(sr=constants.SAMPLE_RATE)
+        settings = settings_with()
         with bounded():
             store = extraction.extract(
                 "log_mel", rows, corpus, found.prepared, settings, progress=False

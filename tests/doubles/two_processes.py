@@ -11,6 +11,8 @@ import os
 import sys
 from pathlib import Path
 
+from training.flags import parse
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
@@ -38,7 +40,7 @@ class Double(Training):
 def train(flags: list[str]) -> None:
     processes = Processes(-1)
     with processes.together():
-        found = steps(main.parse(flags)[0], processes)
+        found = steps(parse(flags).settings, processes)
         if processes.is_main:
             torch.save(found, os.environ["OUT"])
         processes.leave()

@@ -14,9 +14,9 @@ LARGE = 2.5  # times the weights that torch starts with
 
 def run(folder: Path, name: str = "mate", *flags: str, **configured) -> Path:
     """A folder that `model.load` reads; `flags` as on the command line of training."""
-    said, _, extra = training_flags.parse(["--model", name, *map(str, flags)])
-    assert not extra
-    models.complete(said)
+    parsed = training_flags.parse(["--model", name, *map(str, flags)])
+    assert not parsed.rest
+    said = models.complete(parsed.settings)
     built = models.build(name, vars(said), seed=7)
     generator = torch.Generator().manual_seed(3)
     if hasattr(built, "fit"):

@@ -1,18 +1,19 @@
 """features/emotion_states.py: what a second of a video sounds like to trained emotion models."""
 
-import argparse
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from doubles.settings import settings_with
 
 import model as models
 import utils
 from features import emotion_states
 from features.emotion_states import Second
 from models import lstm_audio
+from training.settings import TrainingSettings
 from utils import Unusable, UserError
 
 av = pytest.importorskip("av", reason="PyAV is an extra: videos cannot be read without it")
@@ -69,9 +70,10 @@ def sound(seconds: float, first: int = 0) -> np.ndarray:
     return np.concatenate(parts)[None, : round(seconds * RATE)].clip(-1, 1).astype(np.float32)
 
 
-def settings(place: Path, *runs: str, seconds: int = 10, **more) -> argparse.Namespace:
+def settings(place: Path, *runs: str, seconds: int = 10, **more) -> TrainingSettings:
     run = ",".join(str(place / name) for name in runs)
-    return argparse.Namespace(emotion_run=run, emotion_seconds=seconds, save_path="exp", **more)
+    more = {"emotion_seconds": seconds, "save_path": "exp"} | more
+    return settings_with("highlight", emotion_run=run, **more)
 
 
 def extract(place: Path, name: str, starts, *runs: str, seconds: int = 10) -> list:
@@ -208,7 +210,7 @@ def test_the_weights_are_part_of_the_parameters(place, tmp_path):
 
 def test_a_run_is_found_by_its_name_in_save_path_too(place):
     given = settings(place, "a")
-    named = argparse.Namespace(emotion_run="a", emotion_seconds=10, save_path=str(place))
+    named = settings_with("highlight", emotion_run="a", emotion_seconds=10, save_path=str(place))
     assert emotion_states.parameters(named) == emotion_states.parameters(given)
 
 
@@ -247,7 +249,9 @@ def test_what_is_no_finished_run_of_an_emotion_model_is_named(place, tmp_path):
         "none": "no run 'none'; in .* there are: begun, old, other, whole",
     }
     for name, message in messages.items():
-        given = argparse.Namespace(emotion_run=name, emotion_seconds=9, save_path=str(tmp_path))
+        given = settings_with(
+            "highlight", emotion_run=name, emotion_seconds=9, save_path=str(tmp_path)
+        )
         with pytest.raises(UserError, match=message) as caught:
             emotion_states.parameters(given)
         assert "\n" not in str(caught.value)
@@ -266,18 +270,16 @@ def test_damaged_weights_are_noticed(tmp_path):
 
 def test_a_highlight_run_is_not_tested_with_other_emotion_runs(place, tmp_path):
     said = {
-        "model": "highlight",
         "modality": "audio",
         "vision_encoder": "colour-motion",
         "widths": None,
         "computed_by": None,
     }
-    trained = settings(place, "a", **said)
-    models.complete(trained)
+    trained = models.complete(settings(place, "a", **said))
     assert trained.widths == {"mfcc_second": 34, "emotion_states": 6}
     moved = settings(tmp_path, "elsewhere", **said | {"computed_by": trained.computed_by})
     shutil.copytree(place / "a", tmp_path / "elsewhere")
-    models.complete(moved)
+    moved = models.complete(moved)
     assert moved.computed_by == trained.computed_by
     save(tmp_path / "other", 7)
     other = settings(tmp_path, "other", **said | {"computed_by": trained.computed_by})

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import warnings
-from argparse import Namespace
 from types import SimpleNamespace
 
 import librosa
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 import soundfile
 import torch
+from doubles.settings import settings_with
 from doubles.shared import SHARED, needs_shared
 from hypothesis import given
 from hypothesis import settings as examples
@@ -549,21 +549,12 @@ def recall(place, monkeypatch, **configuration) -> float:
     monkeypatch.setattr(constants, "PREPARED", str(place))
     truth, answers = [], []
     for session in (1, 2, 3, 4):
-        settings = Namespace(
+        settings = settings_with(
+            "functionals",
             data=str(SHARED / "real_speech"),
-            tables="raw",
-            max_bad=0.05,
-            SorL="speaker",
             test_split=(session,),
-            val_split=(),
             text_encoder="char-ngram",
             sr=RATE,
-            disjoint=None,
-            leave_out=(),
-            train_extra=(),
-            test_extra=(),
-            labels=None,
-            target="votes",
             **configuration,
         )
         material = open_material(settings, ("functionals",))

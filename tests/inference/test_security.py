@@ -13,7 +13,6 @@ import shutil
 import socket
 import unicodedata
 import zipfile
-from argparse import Namespace
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -24,8 +23,8 @@ import pytest
 import torch
 from doubles.hostile import OUT, PREPARE, SMALL, prepare_apart, replaced, table, watched, within
 from doubles.run_folders import configuration, log_lines, make_run, predictions, result_of
+from doubles.settings import settings_with
 
-import constants
 import main
 import model
 from corpora import kemdy19, kemdy19_2022, preparation
@@ -306,7 +305,7 @@ def test_names_and_paths_in_a_table_of_2022_lead_nowhere(place):
 def test_the_corpus_folder_is_only_read(place):
     before = snapshot(place / "corpus")
     corpus = preparation.open_corpus("corpus")
-    settings = Namespace(sr=constants.SAMPLE_RATE, text_encoder="char-ngram", text_dim=8)
+    settings = settings_with(text_encoder="char-ngram", text_dim=8)
     for name in ("log_mel", "sentence"):
         rows = corpus.role("speaker")
         store = extraction.extract(name, rows, corpus.folder, corpus.prepared, settings)
@@ -566,7 +565,7 @@ def test_the_hub_is_asked_for_the_named_encoder_alone(named, asked, monkeypatch,
         raise OSError("not there")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    parameters = sentence.parameters(Namespace(text_encoder=named, text_dim=768))
+    parameters = sentence.parameters(settings_with(text_encoder=named))
     with contextlib.suppress(UserError):
         sentence.Extractor(parameters)
     assert calls == ([(asked, True)] if asked else [])
@@ -577,7 +576,7 @@ def test_the_hub_is_asked_for_the_named_encoder_alone(named, asked, monkeypatch,
 )
 def test_what_is_no_id_is_never_asked_for(name):
     with pytest.raises(UserError, match="--text_encoder: no file or folder"):
-        sentence.parameters(Namespace(text_encoder=name, text_dim=768))
+        sentence.parameters(settings_with(text_encoder=name))
 
 
 # --- archives and pickles that are small and become large ----------------------------------------

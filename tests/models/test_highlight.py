@@ -1,10 +1,9 @@
 """models/highlight.py: sequences of seconds, what each logit may depend on, and learning."""
 
-import argparse
-
 import numpy as np
 import pytest
 import torch
+from doubles.settings import settings_with
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 import model as models
 import utils
 from models import highlight
+from training.settings import TrainingSettings
 from utils import UserError
 
 WIDTHS = {"mfcc_second": 34, "emotion_states": 6, "frames": 5}
@@ -282,29 +282,25 @@ def test_settings_that_make_no_model_are_an_error(given, message):
         models.build("highlight", {"widths": WIDTHS} | given, seed=0)
 
 
-def said(**more) -> argparse.Namespace:
-    about = vars(highlight.Settings()) | {"vision_encoder": "colour-motion", "save_path": "exp"}
-    return argparse.Namespace(model="highlight", **about | more)
+def said(**more) -> TrainingSettings:
+    return settings_with("highlight", vision_encoder="colour-motion", save_path="exp", **more)
 
 
 def test_widths_are_those_of_the_features():
-    settings = said()
-    models.complete(settings)
+    settings = models.complete(said())
     leaves = {name: utils.leaf("features", name) for name in ("mfcc_second", "frames")}
     expected = {n: leaf.shape(leaf.parameters(settings))[0] for n, leaf in leaves.items()}
     assert settings.widths == expected and set(settings.computed_by) == set(expected)
     models.build("highlight", vars(settings), seed=0)
-    models.complete(settings)  # once more, as testing does: nothing changed
+    assert models.complete(settings) == settings  # once more, as testing does
 
 
 def test_a_run_is_not_tested_with_other_frames():
-    settings = said()
-    models.complete(settings)
+    settings = models.complete(said())
     settings.computed_by["frames"] = "0123abcd"
     with pytest.raises(UserError, match="--vision_encoder colour-motion is not what this run was"):
         models.complete(settings)
-    settings = said(modality="audio")
-    models.complete(settings)
+    settings = models.complete(said(modality="audio"))
     settings.computed_by["mfcc_second"] = "0123abcd"
     with pytest.raises(UserError, match="this version is not .* mfcc_second differ"):
         models.complete(settings)
@@ -318,8 +314,7 @@ def test_an_encoder_may_lie_elsewhere_but_not_be_another():
 
 
 def test_a_run_is_not_tested_with_another_version_of_a_feature(monkeypatch):
-    settings = said(modality="audio")
-    models.complete(settings)
+    settings = models.complete(said(modality="audio"))
     leaf = utils.leaf("features", "mfcc_second")
     monkeypatch.setattr(leaf, "VERSION", leaf.VERSION + 1)
     with pytest.raises(UserError, match="mfcc_second differ"):

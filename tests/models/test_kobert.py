@@ -1,6 +1,5 @@
 """models/kobert.py on tiny encoders: what its predictions may depend on, and whole runs."""
 
-import argparse
 import contextlib
 import json
 import shutil
@@ -12,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import transformers
+from doubles.settings import settings_with
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ from benchmarks import tiny_bert
 from corpora.preparation import corpus
 from models import kobert
 from models.encoders import text as text_encoders
+from training.settings import flat, settings_of
 from utils import UserError
 
 TEXTS = [
@@ -287,9 +288,8 @@ def test_it_learns_a_word_that_tells_the_emotion():
 
 def configured(folder: Path, **more) -> dict:
     """What training writes down of a model, before it is built."""
-    settings = argparse.Namespace(model="kobert", text_encoder=str(folder), **more)
-    models.complete(settings)
-    return json.loads(json.dumps(vars(settings)))
+    settings = models.complete(settings_with("kobert", text_encoder=str(folder), **more))
+    return json.loads(json.dumps(flat(settings)))
 
 
 def test_it_starts_from_the_checkpoint(folder):
@@ -302,7 +302,7 @@ def test_it_starts_from_the_checkpoint(folder):
         model.encoder.embeddings.word_embeddings.weight,
         tensors["embeddings.word_embeddings.weight"],
     )
-    model.load_pretrained(argparse.Namespace(**configuration))
+    model.load_pretrained(settings_of(configuration))
     for name, tensor in model.encoder.named_parameters():
         assert torch.equal(tensor, tensors[name]), name
     with torch.no_grad():
@@ -316,7 +316,7 @@ def test_a_trained_one_is_loaded_without_the_checkpoint(folder, tmp_path):
     own = Path(shutil.copytree(folder, tmp_path / "own"))
     configuration = configured(own, heads="valence,emotion", max_length=40)
     model = models.build("kobert", configuration, seed=0)
-    model.load_pretrained(argparse.Namespace(**configuration))
+    model.load_pretrained(settings_of(configuration))
     models.save(tmp_path / "run", model, configuration)
     shutil.rmtree(own)
     again, _ = models.load(tmp_path / "run")

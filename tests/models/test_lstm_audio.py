@@ -1,6 +1,5 @@
 """models/lstm_audio.py: what its states may depend on, standardisation, and whole runs."""
 
-import argparse
 import contextlib
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from doubles.settings import settings_with
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -185,7 +185,7 @@ def test_gradients_reach_every_parameter_and_every_second(legacy):
 
 def test_the_coefficients_are_those_of_the_feature():
     leaf = utils.leaf("features", SECONDS)
-    assert leaf.shape(leaf.parameters(argparse.Namespace())) == (None, D)
+    assert leaf.shape(leaf.parameters(settings_with("lstm_audio"))) == (None, D)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_settings_that_make_no_model_are_an_error(changed, message):
 
 
 def test_smote_is_refused_for_sequences():
-    settings = argparse.Namespace(model="lstm_audio", balance="smote", legacy=False)
+    settings = settings_with("lstm_audio", balance="smote", legacy=False)
     with pytest.raises(UserError, match="--balance smote .* needs --legacy"):
         models.complete(settings)
     with pytest.raises(UserError, match="needs --legacy"):

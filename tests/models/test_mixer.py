@@ -15,6 +15,7 @@ import scipy.special
 import soundfile
 import torch
 import transformers
+from doubles.settings import settings_with
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -29,6 +30,7 @@ from features import speech_states, text_states, tokens
 from models import mixer
 from models.layers import fusions
 from training import run_folder
+from training.settings import flat
 from utils import UserError
 
 CLS, SEP, PAD, PIECES = 2, 3, 1, 40
@@ -668,15 +670,13 @@ def folders(tmp_path_factory):
 
 def configured(folders, **more):
     """What training writes down of a model, before it is built."""
-    said = mixer.Settings(**({"dropout": 0.0} | more))
-    settings = SimpleNamespace(
-        **vars(said),
-        model="mixer",
+    settings = settings_with(
+        "mixer",
         text_encoder=str(folders / "text"),
         speech_encoder=str(folders / "speech"),
+        **{"dropout": 0.0} | more,
     )
-    model.complete(settings)
-    return json.loads(json.dumps(vars(settings)))
+    return json.loads(json.dumps(flat(model.complete(settings))))
 
 
 @pytest.mark.parametrize("fusion", sorted(fusions.FUSIONS))

@@ -1,6 +1,5 @@
 """models/wav2vec2.py on tiny encoders: what its predictions may depend on, and whole runs."""
 
-import argparse
 import contextlib
 import json
 import shutil
@@ -12,6 +11,7 @@ import pytest
 import soundfile
 import torch
 import transformers
+from doubles.settings import settings_with
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -24,6 +24,7 @@ from benchmarks import tiny_wav2vec2
 from features import speech_layers
 from models import wav2vec2
 from models.encoders import speech
+from training.settings import flat, settings_of
 from utils import UserError
 
 ALL = "emotion,arousal,valence"
@@ -117,7 +118,7 @@ def test_padding_and_partners_do_not_change_a_prediction(model, summing, lengths
 def test_it_is_the_formula_on_the_states_of_transformers(folder):
     configuration = configured(folder, heads=ALL)
     model = models.build("wav2vec2", configuration, seed=0).eval()
-    model.load_pretrained(argparse.Namespace(**configuration))
+    model.load_pretrained(settings_of(configuration))
     wave = sound(5000)
     prepared = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
     values = prepared(wave, sampling_rate=16000, return_tensors="pt").input_values
@@ -371,9 +372,8 @@ def test_it_learns_a_pitch_that_tells_the_emotion():
 def configured(folder: Path, **more) -> dict:
     """What training writes down of a model, before it is built."""
     given = {"frozen": False} | more
-    settings = argparse.Namespace(model="wav2vec2", speech_encoder=str(folder), **given)
-    models.complete(settings)
-    return json.loads(json.dumps(vars(settings)))
+    settings = settings_with("wav2vec2", speech_encoder=str(folder), **given)
+    return json.loads(json.dumps(flat(models.complete(settings))))
 
 
 def test_a_folder_of_safetensors_and_one_of_bin_give_the_same_numbers(folder, tmp_path):
@@ -385,7 +385,7 @@ def test_a_folder_of_safetensors_and_one_of_bin_give_the_same_numbers(folder, tm
         configuration = configured(place, heads=ALL, dropout=0.0)
         model = models.build("wav2vec2", configuration, seed=0)
         before = predict(model.eval(), [[sound(3000)]])["valence"]
-        model.load_pretrained(argparse.Namespace(**configuration))
+        model.load_pretrained(settings_of(configuration))
         got.append(predict(model, [[sound(3000)], [sound(1000)]]))
         assert abs(got[-1]["valence"][0] - before[0]) > 1e-4  # it was loaded
     for name, values in got[0].items():
@@ -397,7 +397,7 @@ def test_a_trained_one_is_loaded_without_the_checkpoint(folder, tmp_path):
     for name, more in (("a", {}), ("b", {"frozen": True, "layers": "weighted"})):
         configuration = configured(own, heads="valence,emotion", **more)
         model = models.build("wav2vec2", configuration, seed=0)
-        model.load_pretrained(argparse.Namespace(**configuration))
+        model.load_pretrained(settings_of(configuration))
         models.save(tmp_path / name, model, configuration)
     shutil.rmtree(own)
     again, _ = models.load(tmp_path / "a")
@@ -419,7 +419,7 @@ def test_frozen_with_means_extracted_once_is_the_same_model(tmp_path, norm, laye
         tmp_path, heads=ALL, layers=layers, reverse=True, ws=2, max_seconds=0.2
     )
     whole = models.build("wav2vec2", configuration, seed=0).eval()
-    whole.load_pretrained(argparse.Namespace(**configuration))
+    whole.load_pretrained(settings_of(configuration))
     if layers == "weighted":
         whole.weights.data = torch.tensor([1.0, -1.0, 0.5])
     frozen = models.build("wav2vec2", configuration | {"frozen": True}, seed=1).eval()
@@ -429,7 +429,7 @@ def test_frozen_with_means_extracted_once_is_the_same_model(tmp_path, norm, laye
     assert models.inputs("wav2vec2", configuration) == ("waveform",)
 
     windows = [[sound(3000), sound(2000)], [sound(300), sound(3200)]]
-    given = speech_layers.parameters(argparse.Namespace(**configuration))
+    given = speech_layers.parameters(settings_of(configuration))
     extractor = speech_layers.Extractor(given)
     batch = {"speech_layers": torch.zeros(2, 2, 3, 64), "mask": torch.ones(2, 2).bool()}
     for i, window in enumerate(windows):

@@ -1,6 +1,5 @@
 """training/balance.py: which windows are drawn, made-up vectors, and that nothing else changes."""
 
-import argparse
 import sys
 
 import imblearn.over_sampling
@@ -9,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from doubles.settings import settings_with
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -175,7 +175,7 @@ def test_draws_depend_on_the_seed_alone_and_leave_the_windows_as_they_were(how):
 
 def resampled(whole: Windows, how: str, seed: int = 0, **more) -> Windows:
     given = {"balance": how, "legacy": how == "smote", "neighbours": 2, "seed": seed} | more
-    return lstm_audio.resampled(whole, argparse.Namespace(**given))
+    return lstm_audio.resampled(whole, settings_with("lstm_audio", **given))
 
 
 @pytest.mark.parametrize("how", ["none", *balance.DRAWN, "smote"])
@@ -193,7 +193,7 @@ def test_no_test_row_is_trained_on_and_the_test_set_is_as_it_was(how):
 
 def test_an_epoch_of_drawn_windows_has_all_of_them():
     drawn = balance.resampled(windows(), "oversample", 0)
-    said = argparse.Namespace(seed=0, batch_size=8, max_tokens=0)
+    said = settings_with(seed=0, batch_size=8)
     numbers = np.concatenate(list(training_batches(len(drawn), said, 1, 1, drawn.lengths)))
     assert sorted(numbers) == list(range(48 + 2))
 

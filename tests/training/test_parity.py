@@ -3,12 +3,12 @@
 Speed is measured in benchmarks/speed.py; here both must say the same.
 """
 
-import argparse
 import contextlib
 
 import numpy as np
 import pytest
 import torch
+from doubles.settings import settings_with
 from torch import nn
 
 import constants
@@ -33,23 +33,7 @@ def few_bands(monkeypatch) -> None:
 @pytest.fixture(scope="module")
 def both(workplace) -> tuple[dataset.Windows, reference.PlainWindows]:
     """The training windows of the synthetic corpus, from our cache and from the wavs."""
-    settings = argparse.Namespace(
-        data="corpus",
-        tables="raw",
-        max_bad=0.05,
-        SorL="speaker",
-        test_split=(4,),
-        val_split=(),
-        text_encoder="char-ngram",
-        text_dim=768,
-        sr=16_000,
-        disjoint=None,
-        leave_out=(),
-        train_extra=(),
-        test_extra=(),
-        labels=None,
-        target="votes",
-    )
+    settings = settings_with(data="corpus", test_split=(4,), text_encoder="char-ngram")
     with contextlib.chdir(workplace):
         material = dataset.open_material(settings, ("log_mel", "sentence"))
         windows = dataset.Windows(material, "train")
@@ -132,7 +116,7 @@ def test_padding_is_zeros_on_both_sides_and_speech_is_not(both):
 def test_a_long_clip_is_cut_at_the_same_place_but_for_its_edges(both):
     wave = np.random.default_rng(0).standard_normal(12 * 16_000).astype(np.float32) / 10
     log_mel = leaf("features", "log_mel")
-    whole = log_mel.Extractor(log_mel.parameters(argparse.Namespace(sr=16_000))).decibels(wave)
+    whole = log_mel.Extractor(log_mel.parameters(settings_with(sr=16_000))).decibels(wave)
     start = (whole.shape[1] - reference.FRAMES) // 2
     ours = whole[:, start : start + reference.FRAMES]
     plain = both[1].transform(torch.from_numpy(reference.ten_seconds(wave))).numpy()

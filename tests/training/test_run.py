@@ -1,7 +1,7 @@
 """A run: its folder, its loops, and testing it again. Small models on the synthetic corpus."""
 
-import argparse
 import contextlib
+import dataclasses
 import json
 import re
 import shutil
@@ -15,6 +15,7 @@ import sklearn.metrics
 import torch
 from doubles.folders_2022 import legacy_configuration, legacy_state, reference
 from doubles.folders_2022 import write as write_legacy
+from doubles.settings import settings_with
 from doubles.small_runs import DATA, TEXT, files, furnished, trained
 
 import constants
@@ -23,6 +24,7 @@ import main
 from evaluation import calibration
 from training import loop, run
 from training import run_folder as folders
+from training.flags import parse
 from utils import UserError, leaf, write_json
 
 VOTES = "disgust angry sad fear surprise neutral happy".split()
@@ -226,7 +228,7 @@ def test_the_baseline_is_the_majority_of_the_training_sessions(run_folder, workp
 
 def test_a_configuration_holds_every_flag_and_what_made_the_run(run_folder):
     configuration = read(run_folder)
-    flags, _, _ = main.parse([])
+    flags = parse([]).settings
     assert set(vars(flags)) <= set(configuration)
     for name in vars(flags):
         value = configuration[name]
@@ -272,7 +274,7 @@ def test_the_training_rows_are_listed_without_the_test_rows(run_folder):
 
 def test_run_folders_of_the_same_second_never_collide(tmp_path, monkeypatch):
     monkeypatch.setattr(folders, "now", lambda: "20260101T000000Z")
-    settings = argparse.Namespace(model="mate", backbone="gru", SorL="listener", optim="sgd", ws=4)
+    settings = settings_with(backbone="gru", SorL="listener", optim="sgd", ws=4)
     make = lambda _: folders.new_folder(str(tmp_path / "exp"), settings, {})  # noqa: E731
     with ThreadPoolExecutor(8) as pool:
         names = {folder.name for folder in pool.map(make, range(24))}
@@ -389,7 +391,7 @@ def test_one_training_window_is_too_few(place):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(run, "open_material", lambda *_: material)
         with pytest.raises(UserError, match="at least 2 labelled utterances, got 1"):
-            run.train(main.parse(TEXT)[0], "")
+            run.train(parse(TEXT).settings, "")
 
 
 @pytest.mark.parametrize(
@@ -567,8 +569,8 @@ def test_a_folder_of_2022_is_not_tested_on_what_it_was_trained_on(legacy, capsys
 
 
 def open_material(data: str = "corpus", **changes) -> dataset.Material:
-    settings = main.parse([*DATA, "--max_bad", "0.5"])[0]
-    vars(settings).update(changes, data=data)
+    settings = parse([*DATA, "--max_bad", "0.5"]).settings
+    settings = dataclasses.replace(settings, data=data, **changes)
     return dataset.open_material(settings, ("log_mel", "sentence"))
 
 
@@ -667,7 +669,7 @@ def test_a_silent_or_wordless_utterance_loses_that_modality_only(place):
 
 
 def test_a_folder_that_cannot_hold_its_configuration_is_not_left_behind(tmp_path, monkeypatch):
-    settings = argparse.Namespace(model="mate", backbone="gru", SorL="listener", optim="sgd", ws=4)
+    settings = settings_with(backbone="gru", SorL="listener", optim="sgd", ws=4)
 
     def refuse(path, value):
         raise UserError(f"cannot write {path}: No space left on device")

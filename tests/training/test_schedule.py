@@ -1,31 +1,23 @@
 """Learning rates and batches, against those of torch and transformers."""
 
-import argparse
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 import transformers
+from doubles.settings import settings_with
 from hypothesis import given
 from hypothesis import strategies as st
 
 from features.store import batches as store_batches
 from training import schedule
+from training.settings import TrainingSettings
 
 
-def settings_of(**changes) -> argparse.Namespace:
-    base = dict(
-        lr=0.02,
-        lr_decay=0.7,
-        epochs=3,
-        schedule="step",
-        warmup=0.0,
-        seed=1,
-        batch_size=4,
-        max_tokens=0,
-    )
-    return argparse.Namespace(**base | changes)
+def settings_of(**changes) -> TrainingSettings:
+    base = {"lr": 0.02, "epochs": 3, "seed": 1, "batch_size": 4}
+    return settings_with(**base | changes)
 
 
 @pytest.mark.parametrize("epochs", [3, 4, 5, 6, 7, 10, 50, 100])
@@ -65,7 +57,7 @@ def test_a_rise_and_fall_is_that_of_transformers(kind, warmup, epochs, steps):
 
 @pytest.mark.parametrize("n", [2, 7, 8, 9, 16, 17, 33])
 def test_every_window_is_trained_on_once_an_epoch_but_a_last_one_alone(n):
-    settings = argparse.Namespace(batch_size=8, seed=1)
+    settings = settings_with(batch_size=8, seed=1)
     batches = list(schedule.training_batches(n, settings, 1))
     assert all(1 < len(batch) <= 8 for batch in batches)
     drawn = np.concatenate(batches).tolist()

@@ -1,6 +1,5 @@
 """Several corpora in one run: `--train_extra`, `--test_extra`, scores by corpus."""
 
-import argparse
 import contextlib
 import json
 import shutil
@@ -10,12 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics
+from doubles.settings import settings_with
 
 import dataset
 import main
 from evaluation import alignment, splits
 from evaluation.result import summarise, trained
 from features.store import extraction
+from training.settings import TrainingSettings
 from utils import UserError, leaf
 
 TEXT = [
@@ -53,25 +54,16 @@ def place(made, finished, tmp_path):
         yield tmp_path / "w"
 
 
-def settings(**changes) -> argparse.Namespace:
-    base = dict(
-        data="corpus",
-        tables="raw",
-        max_bad=0.5,
-        SorL="speaker",
-        test_split=(4,),
-        val_split=(),
-        leave_out=(),
-        text_encoder="char-ngram",
-        text_dim=16,
-        sr=16_000,
-        disjoint=None,
-        target="votes",
-        train_extra=("kemdy20:talk",),
-        test_extra=(),
-        labels=None,
-    )
-    return argparse.Namespace(**base | changes)
+def settings(**changes) -> TrainingSettings:
+    base = {
+        "data": "corpus",
+        "max_bad": 0.5,
+        "test_split": (4,),
+        "text_encoder": "char-ngram",
+        "text_dim": 16,
+        "train_extra": ("kemdy20:talk",),
+    }
+    return settings_with(**base | changes)
 
 
 def material(**changes) -> dataset.Material:
