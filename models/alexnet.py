@@ -1,4 +1,4 @@
-"""The audio model of seed 003, "ModifiedAlexNet": AlexNet's convolutions over a spectrogram.
+"""The audio model of the decision fusion, "ModifiedAlexNet": convolutions over a spectrogram.
 
     spectrogram (B, T, F)   of the last utterance, standardised over its own cells
     base, delta, delta-delta          (B, 3, T, F), differences along time

@@ -12,8 +12,8 @@ A window is `--ws` consecutive seconds of one video in training, a whole video i
 come first and padding last, and padding changes nothing. A second with nothing to see or hear is
 judged by its neighbours. `--no_bidirectional` never looks ahead.
 
-`--legacy` is the seed's first version: every second is a sequence of its own, so the LSTM has no
-memory at all.
+`--legacy` is the first version of EmotionShortForm: every second is a sequence of its own, so the
+LSTM has no memory at all.
 `python main.py --model highlight --data aihub_highlight:DIR --emotion_run exp/emotion`
 """
 

@@ -1,4 +1,4 @@
-"""The emotion models of seed 004: an LSTM over the seconds of an utterance, by their mean MFCC.
+"""Emotion models of EmotionShortForm: an LSTM over the seconds of an utterance, by mean MFCC.
 
     mfcc_seconds (B, W, S, 32)  mean coefficients of each second; windows of one utterance
       standardised, dropout         by all training seconds so far, models/layers/standardise.py
@@ -10,12 +10,12 @@
 With `--ws 8` the seconds of the utterances before are read first. Where nothing is heard, the state
 is zeros. features/emotion_states.py reads a video through such a model, second by second.
 
-`--legacy` is the seed's first version: an utterance is one vector, the mean over its seconds, and
+`--legacy` is its first version: an utterance is one vector, the mean over its seconds, and
 every sequence has length 1. `--balance` changes how often training rows of a class (the first of
 its labels) are seen, and no other rows; `smote` makes up vectors between those of a class, so it
-needs `--legacy`. The seed trained for 1,500 epochs of a single step each, all rows at once: 30
-epochs in batches of 64 are more steps than that (4,000 of KEMDy20), and it chose its epoch on its
-test rows.
+needs `--legacy`. EmotionShortForm trained for 1,500 epochs of a single step each, all rows at once:
+30 epochs in batches of 64 are more steps than that (4,000 of KEMDy20), and it chose its epoch on
+its test rows.
 `python main.py --model lstm_audio --balance oversample`
 """
 
@@ -121,7 +121,7 @@ class Model(nn.Module):
     def states(self, seconds: Tensor, mask: Tensor) -> Tensor:
         """(N, S, 32), (N, S) bool, padding last -> (N, S, hidden): the state after each second.
 
-        With `--legacy` each second is a sequence of its own, as the seed used its models.
+        With `--legacy` each second is a sequence of its own, as EmotionShortForm used its models.
         """
         with torch.autocast(seconds.device.type, enabled=False):
             x = self.dropout(self.standardised(at_least_float32(seconds), mask))

@@ -99,9 +99,9 @@ def test_a_line_expands_like_the_product_of_its_braces(lists):
         ("modality", 6, 6),
         ("folds5", 5, 1),
         ("loso", 20, 1),
-        ("seed12", 25, 5),
-        ("seed002", 5, 5),
-        ("seed004", 3, 3),
+        ("shuffled12", 25, 5),
+        ("emo_ensemble", 5, 5),
+        ("emotion_short_form", 3, 3),
     ],
 )
 def test_a_grid_of_the_project_has_its_trials(name, trials, rows):
@@ -126,9 +126,9 @@ def test_every_grid_file_is_tested_here():
         "modality",
         "folds5",
         "loso",
-        "seed12",
-        "seed002",
-        "seed004",
+        "shuffled12",
+        "emo_ensemble",
+        "emotion_short_form",
     }
     assert {path.stem for path in TABLES.glob("*.txt")} == tested
 
@@ -153,7 +153,7 @@ def test_equal_trials_are_trained_once():
 
 
 def test_folds_and_seeds_multiply_the_trials():
-    grid = grid_of("--folds seed12\n--seeds 1 2", twenty)
+    grid = grid_of("--folds shuffled12\n--seeds 1 2", twenty)
     assert len(grid) == 10
     assert {trial.settings.seed for trial in grid} == {1, 2}
     assert all(len(trial.settings.val_split) == 2 for trial in grid)

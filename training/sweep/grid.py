@@ -129,7 +129,7 @@ def _folded(words: list[str], sessions: Callable) -> Iterator[list[str]]:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The flags of a grid that one training does not have."""
     add = parser.add_argument
-    add("--folds", metavar="NAME", help="folds5, loso or seed12: a trial for each fold of sessions")
+    add("--folds", metavar="NAME", help="folds5, loso or shuffled12: a trial for each fold")
     add(
         "--seeds",
         nargs="+",
