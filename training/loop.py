@@ -24,10 +24,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 import loss as losses
-import metric
 import model as models
 from dataset import Windows
 from evaluation.highlights import scores as highlight_scores
+from evaluation.predictions import scores_of
 from training import checkpoints
 from training.devices import Processes, share_batchnorm, use_bf16
 from training.schedule import learning_rate, rate_factor, training_batches
@@ -406,7 +406,7 @@ def validate(
     """The scores that `--select` can choose by."""
     output = outputs(model, windows, settings.batch_size, "val", processes, settings.max_tokens)
     table = frame(windows, output, "val")
-    values = {name: score["value"] for name, score in metric.scores(table, settings.ties).items()}
+    values = {name: score["value"] for name, score in scores_of(table, settings.ties).items()}
     values["average_precision"] = average_precision(table)
     truth = to(windows.answers(np.arange(len(windows))), processes.device)
     values["loss"] = criterion(output, truth)["loss"].item()

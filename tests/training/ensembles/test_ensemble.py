@@ -23,6 +23,7 @@ import main
 import metric
 from constants import EMOTIONS
 from evaluation import baselines
+from evaluation import predictions as tables
 from training import flags, run
 from training.ensembles import combination, ensemble, members, out_of_fold, stacking
 from training.ensembles.combination import Combination
@@ -93,7 +94,7 @@ def test_rows_are_joined_by_their_names_whatever_their_order():
     straight = combination.join({"a": a, "b": b})
     mixed = combination.join({"a": a, "b": b.sample(frac=1, random_state=2)})
     np.testing.assert_array_equal(straight.p, mixed.p)
-    np.testing.assert_allclose(mixed.p[1], metric.columns(b, P))
+    np.testing.assert_allclose(mixed.p[1], tables.columns(b, P))
     np.testing.assert_array_equal(straight.label, mixed.label)
 
 
