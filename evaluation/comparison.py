@@ -201,7 +201,7 @@ def by(runs: Sequence[Run], column: str, ties: str = TIES) -> list[dict]:
     pool_of(runs, ties)  # refuses what must not be pooled
     frame, run = table_of(runs)
     seed = np.array([t.configuration["seed"] for t in runs])[run]
-    named = zip(frame["corpus"], column(frame, column), strict=True)
+    named = zip(frame["corpus"], tables.column(frame, column), strict=True)
     keys = [(c, _number(v)) if pd.notna(v) and v != "" else None for c, v in named]
     rows: dict[tuple, list[int]] = {}
     for place, key in enumerate(keys):
