@@ -103,7 +103,7 @@ def open_material(
         if store.kind != "wav":  # made of the words, which windows of other rows hold too
             store.available[removed] = False
     model = getattr(settings, "model", None)
-    sequence = model is not None and hasattr(leaf("models", model), "SEQUENCE")
+    sequence = model is not None and leaf("models", model).SEQUENCE
     about = (warnings, removed, reasons, settings.target, sequence, extras, of)
     return Material(corpora[0], utterances, stores, sets, *about)
 

@@ -26,14 +26,22 @@ import torch
 from torch import Tensor, nn
 
 from constants import HEADS
-from model import Batch, at_least_float32, heads_of, judged, mask_of, masked
+from model import (
+    Batch,
+    EmotionModel,
+    Resampling,
+    at_least_float32,
+    heads_of,
+    judged,
+    mask_of,
+    masked,
+)
 from models.layers.standardise import Standardised, dense
 from utils import UserError, setting
 
 FEATURE = "mfcc_seconds"
 COEFFICIENTS = 32  # of a second
 BALANCES = ("none", "oversample", "undersample", "smote")
-DEFAULTS = {"optim": "adam", "lr": 1e-3, "weight_decay": 1e-5, "batch_size": 64, "epochs": 30}
 
 
 @dataclass(frozen=True)
@@ -51,35 +59,31 @@ class Settings:
     ws: int = setting(1, "utterances in a window; the last one is judged", least=1)
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The features it reads."""
-    return (FEATURE,)
-
-
-def complete(settings: Any) -> dict:
-    """Nothing to fill in; a UserError, before hours of extraction, for what cannot be balanced."""
-    if settings.balance == "smote" and not settings.legacy:
-        raise UserError(
-            "--balance smote makes up mean vectors, so it needs --legacy; sequences "
-            "take oversample or undersample"
-        )
-    return {}
-
-
-def resampled(windows: Any, settings: Any) -> Any:
-    """The training windows, of equally frequent classes where `--balance` says so."""
-    from training import balance  # here: predicting needs none of it
-
-    complete(settings)
-    if settings.balance == "none":
-        return windows
-    if settings.balance == "smote":
-        return balance.smote(windows, FEATURE, settings.neighbours, settings.seed)
-    return balance.resampled(windows, settings.balance, settings.seed)
-
-
-class Model(nn.Module):
+class Model(EmotionModel):
     """A batch with `mfcc_seconds` and its mask (B, W, S) -> `{"emotion": (B, 7), ...}`."""
+
+    Settings = Settings
+    DEFAULTS = {"optim": "adam", "lr": 1e-3, "weight_decay": 1e-5, "batch_size": 64, "epochs": 30}
+
+    @staticmethod
+    def inputs(settings: Settings) -> tuple[str, ...]:
+        """The features it reads."""
+        return (FEATURE,)
+
+    @staticmethod
+    def complete(settings: Any) -> dict:
+        """Nothing to fill in; a UserError for what cannot be balanced."""
+        if settings.balance == "smote" and not settings.legacy:
+            raise UserError(
+                "--balance smote makes up mean vectors, so it needs --legacy; sequences "
+                "take oversample or undersample"
+            )
+        return {}
+
+    @staticmethod
+    def resampling(settings: Settings) -> Resampling:
+        """Of `--balance`."""
+        return Resampling(settings.balance, FEATURE, settings.neighbours)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()

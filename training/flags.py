@@ -67,7 +67,7 @@ def training_parser(model: str) -> Parser:
     _protocol_flags(parser)
     _training_flags(parser)
     _model_flags(parser, model)
-    parser.set_defaults(**getattr(leaf("models", model), "DEFAULTS", {}))
+    parser.set_defaults(**leaf("models", model).DEFAULTS)
     return parser
 
 

@@ -1,6 +1,5 @@
 """Rows that are seconds of a video: extracted by file, laid side by side, each of them judged."""
 
-import argparse
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -236,8 +235,8 @@ def test_the_loss_of_events_is_the_weighted_cross_entropy_of_the_known_seconds()
 def test_events_weigh_as_much_as_all_that_is_none_unless_it_is_said():
     windows = dataset.windows(material(seconds(LENGTHS)), "train", 4)
     share = 3 / 8
-    assert run._pos_weight(windows, argparse.Namespace()) == pytest.approx((1 - share) / share)
-    assert run._pos_weight(windows, argparse.Namespace(pos_weight=2.5)) == 2.5
+    assert run._event_weight(windows, 0.0) == pytest.approx((1 - share) / share)
+    assert run._event_weight(windows, 2.5) == 2.5
     assert set(windows.truth) == set(constants.EVENTS)
 
 

@@ -62,7 +62,7 @@ def _measured(point: GridPoint) -> Kind | None:
     said = point.copied()
     models.complete(said)
     model = models.build(said.model, vars(said), said.seed)
-    if hasattr(model, "fit"):
+    if model.FITTED:
         return None
     processes = Processes(said.gpu_id)
     material = open_material(said, models.inputs(said.model, vars(said)))
