@@ -18,6 +18,7 @@ import metric
 import utils
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
 from evaluation import alignment, baselines, bootstrap
+from evaluation import predictions as tables
 from evaluation.finished_runs import (
     PLACES,
     Pool,
