@@ -89,3 +89,27 @@ def download(
         for value, (name, *_) in enumerate(cells, first):
             archive.writestr(f"{inside.format(release)}{name}.wav", sound(value))
     return folder
+
+
+def one(utterances, segment):
+    found = utterances[utterances["segment"] == segment]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def where(troubles, reason):
+    return troubles.loc[troubles["reason"] == reason, "segment"].tolist()
+
+
+def unexpected(troubles):
+    """What is met besides the encoding that every table has."""
+    return troubles[~troubles["reason"].str.startswith("annotation ")]
+
+
+def replace(name, column, new):
+    def change(cells):
+        for line in cells:
+            if line[ID] == name:
+                line[column] = new
+
+    return change
