@@ -149,7 +149,7 @@ def test_a_command_is_understood(command):
         if rest:  # flags of training, which may list alternatives
             grid = " ".join(word if "{" in word else shlex.quote(word) for word in rest)
             assert hasattr(leaf("commands", words[0]), "FLAGS")
-            assert grids.trials([grid], None)
+            assert grids.points([grid], None)
         return
     with contextlib.chdir(ROOT):
         settings, given, extra = main.parse(words)
