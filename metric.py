@@ -1,20 +1,18 @@
 """Scores. NumPy only: call them from a notebook too.
 
 Every score is pooled over the rows it is given, never averaged over batches (only `legacy_*` are,
-because that is their definition). Intervals and the majority baseline are in bootstrap.py.
+because that is their definition). Tables of predictions are scored by evaluation/predictions.py.
 
 Labels are ids 0..6 in the order of `constants.EMOTIONS`. A score of emotion labels is a function
 of a confusion matrix (..., 7, 7), so a thousand resamples are scored in one call.
 """
 
-from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from constants import EMOTIONS, TIE_POLICIES
-from utils import UserError
+from constants import EMOTIONS
 
 C = len(EMOTIONS)
 VOTES = [f"votes_{emotion}" for emotion in EMOTIONS]  # columns; pandas takes a tuple for one key
@@ -36,15 +34,14 @@ class Score(NamedTuple):
     higher_is_better: bool = True
 
 
+_FIXED = "F1, sum over the classes divided by 7: an absent class is 0"
 _PRESENT = "mean over the classes in the truth"
 _BATCHES = f"computed per batch of {LEGACY_BATCH} rows in file order, mean over batches"
 SCORES = {
     "accuracy": Score("share of rows whose label is right", 0, 1, "emotion", "confusion"),
     "uar": Score(f"recall, {_PRESENT}", 0, 1, "emotion", "confusion"),
     "macro_f1": Score(f"F1, {_PRESENT}", 0, 1, "emotion", "confusion"),
-    "macro_f1_fixed7": Score(
-        "F1, sum over the classes divided by 7: an absent class is 0", 0, 1, "emotion", "confusion"
-    ),
+    "macro_f1_fixed7": Score(_FIXED, 0, 1, "emotion", "confusion"),
     "weighted_f1": Score("F1, mean weighted by rows of the class", 0, 1, "emotion", "confusion"),
     "precision_at_1": Score("share of the top class that is modal", 0, 1, "all", "top"),
     "recall_at_1": Score("share of the modal labels in the top class", 0, 1, "all", "top"),
@@ -75,11 +72,9 @@ def confusion(truth: ArrayLike, predicted: ArrayLike, weights: ArrayLike | None 
     """
     truth, predicted = _ids(truth), _ids(predicted)
     weights = np.ones(len(truth)) if weights is None else np.asarray(weights, float)
-    if not len(truth) == len(predicted) == len(weights):
-        raise ValueError(
-            f"truth, predicted and weights must be of one length, "
-            f"they are of {len(truth)}, {len(predicted)} and {len(weights)}"
-        )
+    if len({len(truth), len(predicted), len(weights)}) > 1:
+        lengths = f"{len(truth)}, {len(predicted)} and {len(weights)}"
+        raise ValueError(f"truth, predicted and weights must be of one length, not {lengths}")
     return np.bincount(truth * C + predicted, weights, minlength=C * C).reshape(C, C)
 
 
@@ -90,7 +85,8 @@ def accuracy(matrix: ArrayLike) -> np.ndarray:
     0.75
     """
     matrix = _matrix(matrix)
-    return ratio(_diagonal(matrix).sum(-1), matrix.sum((-2, -1)))
+    right = np.diagonal(matrix, axis1=-2, axis2=-1).sum(-1)
+    return ratio(right, matrix.sum((-2, -1)))
 
 
 def uar(matrix: ArrayLike) -> np.ndarray:
@@ -219,7 +215,8 @@ def _average(matrix: np.ndarray, kind: str, average: str) -> np.ndarray:
 
 def _by_class(matrix: np.ndarray, kind: str) -> np.ndarray:
     """(..., 7, 7) -> (..., 7); NaN where undefined."""
-    right, support, predicted = _diagonal(matrix), matrix.sum(-1), matrix.sum(-2)
+    right = np.diagonal(matrix, axis1=-2, axis2=-1)
+    support, predicted = matrix.sum(-1), matrix.sum(-2)
     if kind == "recall":
         return ratio(right, support)
     if kind == "f1":
@@ -241,10 +238,6 @@ def _matrix(matrix: ArrayLike) -> np.ndarray:
     if matrix.shape[-2:] != (C, C):
         raise ValueError(f"confusion matrices must be (..., {C}, {C}), got {matrix.shape}")
     return matrix
-
-
-def _diagonal(matrix: np.ndarray) -> np.ndarray:
-    return np.diagonal(matrix, axis1=-2, axis2=-1)
 
 
 def ratio(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
@@ -405,108 +398,3 @@ def ccc_from_moments(sums: ArrayLike) -> np.ndarray:
     covariance = np.where(still_x | still_y, 0.0, covariance)
     whole = np.where(still_x & still_y, 0.0, var_x + var_y + (mx - my) ** 2)
     return ratio(2 * covariance, whole)
-
-
-# --- a table of predictions: a DataFrame, or a dict of arrays, with the columns of the csv --
-
-
-def column(predictions: Mapping, name: str) -> np.ndarray:
-    """One column of a table of predictions, (N,)."""
-    if name not in predictions:
-        raise UserError(f"predictions need a column {name!r}; they have: {', '.join(predictions)}")
-    return np.asarray(predictions[name])
-
-
-def columns(predictions: Mapping, names: Sequence[str]) -> np.ndarray:
-    """Columns of numbers, (N, len(names)) float."""
-    return np.stack([column(predictions, name).astype(float) for name in names], axis=1)
-
-
-def label_ids(labels: Sequence[str]) -> list[tuple[int, ...]]:
-    """Ids of the labels joined by ";", as written; () for an unlabelled row.
-
-    >>> label_ids(["sad;angry", "", "happy"])
-    [(2, 1), (), (6,)]
-    """
-    seen: dict[str, tuple[int, ...]] = {}
-    texts = [label if isinstance(label, str) else "" for label in labels]  # a csv's "" is NaN
-    for text in dict.fromkeys(texts):
-        names = text.split(";") if text else []
-        unknown = [name for name in names if name not in EMOTIONS]
-        if unknown:
-            raise UserError(f"no emotion {unknown[0]!r}; there are: {', '.join(EMOTIONS)}")
-        seen[text] = tuple(EMOTIONS.index(name) for name in names)
-    return [seen[text] for text in texts]
-
-
-def multi_hot(labels: Sequence[str]) -> np.ndarray:
-    """Labels joined by ";" -> (N, 7) float: 1 for each of them.
-
-    >>> multi_hot(["sad;angry"])
-    array([[0., 1., 1., 0., 0., 0., 0.]])
-    """
-    hot = np.zeros((len(labels), C))
-    for row, ids in enumerate(label_ids(labels)):
-        hot[row, list(ids)] = 1
-    return hot
-
-
-def modal(predictions: Mapping) -> np.ndarray:
-    """Which labels are true, (N, 7) multi-hot; zeros in a row without label or without votes."""
-    hot = multi_hot(column(predictions, "emotion_true"))
-    labelled = columns(predictions, VOTES).sum(1) > 0  # NaN > 0 is false
-    return hot * labelled[:, None]
-
-
-def emotion_rows(predictions: Mapping, ties: str) -> tuple[np.ndarray, ...]:
-    """What the emotion scores count: rows, truth ids, predicted ids, weights, each (M,).
-
-    `ties`: "drop": rows with one modal label; "first": the label written first; "any": the
-    predicted label if it is modal, else the first; "soft": every class, weighted by its share of
-    the votes. Rows without a modal label, votes or a predicted label are left out.
-
-    >>> table = {f"votes_{e}": [0.0] for e in EMOTIONS} | {"votes_sad": [5.0]}
-    >>> table |= {"emotion_true": ["sad;angry"], "emotion": ["angry"]}
-    >>> [int(emotion_rows(table, ties)[1][0]) for ties in ("first", "any")]
-    [2, 1]
-    """
-    if ties not in TIE_POLICIES:
-        raise UserError(f"no ties policy {ties!r}; there are: {', '.join(TIE_POLICIES)}")
-    hot, predicted = modal(predictions), _first(column(predictions, "emotion"))
-    keep = hot.any(1) & (predicted >= 0)
-    if ties == "soft":
-        votes = columns(predictions, VOTES)
-        rows, truth = np.nonzero(keep[:, None] & (votes > 0))
-        return rows, truth, predicted[rows], votes[rows, truth] / votes[rows].sum(1)
-    rows = np.flatnonzero(keep & (hot.sum(1) == 1) if ties == "drop" else keep)
-    truth, predicted = _first(column(predictions, "emotion_true"))[rows], predicted[rows]
-    if ties == "any":
-        truth = np.where(hot[rows, predicted] > 0, predicted, truth)
-    return rows, truth, predicted, np.ones(len(rows))
-
-
-def _first(labels: Sequence[str]) -> np.ndarray:
-    """Id of the label written first, -1 where there is none."""
-    return np.array([ids[0] if ids else -1 for ids in label_ids(labels)], int)
-
-
-def scores(predictions: Mapping, ties: str) -> dict[str, dict]:
-    """Every score of `SCORES`: name -> {"value": float, NaN where undefined; "n": rows behind it}.
-
-    A row counts where both its truth and its prediction are there, so a head that was not trained
-    has n 0. The emotion scores judge the column `emotion`; those at k the columns p_0..p_6.
-    """
-    rows, *counted = emotion_rows(predictions, ties)
-    values = {score.__name__: score(confusion(*counted)) for score in POOLED}
-    n = {"confusion": len(np.unique(rows))}
-    truth, p = modal(predictions), columns(predictions, PROBABILITIES)
-    for score in (precision_at, recall_at, f1_at):
-        values |= {f"{score.__name__}_{k}": score(truth, p, k) for k in (1, 2)}
-    values |= legacy(*hits(truth, p, 1))
-    n["top"] = int(has_top(truth, p).sum())
-    for head in ("arousal", "valence"):
-        parts = moments(*columns(predictions, (f"{head}_true", head)).T).sum(0)
-        values[f"ccc_{head}"], n[head] = ccc_from_moments(parts), int(parts[0])
-    return {
-        name: {"value": float(values[name]), "n": n[score.source]} for name, score in SCORES.items()
-    }

@@ -1,31 +1,11 @@
 """What a model is: build it by name, save it, load it, and what several models need.
 
-A model is a file `models/<name>.py`; its name is the one on the command line. It holds
-
-* `Settings`, a dataclass: the flags of this model, each a `setting(default, help)`.
-* `inputs(settings) -> tuple[str, ...]`: the features a batch must hold.
-* `Model(settings)`, an `nn.Module`: `forward(batch) -> {head: output}`, heads as in
-  `constants.HEADS`. A "distribution" is log-probabilities (B, size); a "scale" is (B,) in `SCALE`.
-* `SEQUENCE = True`, in a model that judges each step of a window: `{event: logits (B, W)}`, events
-  as in `constants.EVENTS`.
-* optionally `upgrade(state, configuration)`, which renames what an older version saved;
-  `DEFAULTS`, its own defaults of the flags of training; `complete(settings) -> dict`, values of
-  settings that are no flags, such as the architecture of a pretrained part;
-  `resampled(windows, settings)`, what is trained on in place of the training windows; `TAIL`,
-  {feature: how many numbers of its padding are enough}, where blocks may be cut behind them.
-
-A `Model` may have `heads` (those of `constants.HEADS` that it predicts: else all),
-`load_pretrained(settings)`, called once before it is trained, `folded()`, the same model made
-faster for evaluation alone, and `parameter_groups()`, dicts for the optimizer: `params`, and what
-differs for them of `lr` and `weight_decay`.
-
-A `Model` without gradients holds `fit(batch)`, which is given all training windows at once and
-keeps what it learns as buffers; and, where the shapes of those depend on the training rows,
-`resize(state)`, which gives them the sizes that they have in a saved state dict.
+A model is a file `models/<name>.py`; its name is the one on the command line. It holds one class,
+`Model(EmotionModel)`: what that must say and what it may say stands in `EmotionModel` below.
 
 A saved model is a folder: `configuration.json` (flat: every flag) and `model.pth` (a state dict);
 or, as `publish` writes it for the hub, `config.json` and `model.safetensors`. `load` reads both.
-Losses are in loss.py, the training loop in training/run.py.
+Losses are in loss.py, the training loop in training/loop.py.
 """
 
 import contextlib
@@ -33,15 +13,12 @@ import dataclasses
 import io
 import json
 import os
-import pickletools
-import re
+import sys
 import warnings
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -53,38 +30,106 @@ from utils import UserError, first_few
 CONFIGURATION = "configuration.json"
 WEIGHTS = "model.pth"
 CONFIG, TENSORS = "config.json", "model.safetensors"  # the same, by the names the hub knows
-# what torch.save writes for a dict of tensors, and a pickle may hold nothing else
-OPCODES = set(
-    "PROTO EMPTY_DICT EMPTY_TUPLE BINPUT LONG_BINPUT BINGET LONG_BINGET MARK BINUNICODE GLOBAL "
-    "TUPLE TUPLE1 TUPLE2 TUPLE3 BINPERSID BININT BININT1 BININT2 LONG1 NEWTRUE NEWFALSE NONE "
-    "REDUCE SETITEM SETITEMS BUILD STOP".split()
-)
-GLOBALS = re.compile(
-    r"collections OrderedDict|torch \w+Storage|torch\._utils _rebuild_(tensor_v2|parameter)"
-)
 NAMED = 3  # tensors named in a message; a wrong setting can misfit a hundred
 
 Batch = dict[str, Tensor]
+
+# --- the contract ----------------------------------------------------------------------------
+
+
+class Resampling(NamedTuple):
+    """How training rows are drawn so that classes are equally frequent: training/balance.py."""
+
+    how: str = "none"  # or "oversample", "undersample", "smote"
+    feature: str = ""  # smote: the feature whose means over time it makes up
+    neighbours: int = 0  # smote: rows of its class that a row is drawn towards
+
+
+class EmotionModel(nn.Module):
+    """What every `Model` in models/ is. It must have `Settings`, `inputs` and `forward`.
+
+    `forward(batch) -> {head: output}`, heads as in `constants.HEADS`: a "distribution" is
+    log-probabilities (B, size), a "scale" is (B,) in `SCALE`. A model with `SEQUENCE` judges each
+    step of a window: `{event: logits (B, W)}`, events as in `constants.EVENTS`.
+    """
+
+    Settings: type  # a frozen dataclass: its flags, each a `setting(default, help)`
+    DEFAULTS: dict[str, Any] = {}  # its own defaults of the flags of training
+    SEQUENCE = False  # whether it judges each step of a window
+    FITTED = False  # whether it learns at once, by `fit`, without gradients
+    TAIL: dict[str, int] = {}  # {feature: how many numbers of its padding are enough}
+    heads: tuple[str, ...] = tuple(constants.HEADS)  # those that it predicts
+
+    @staticmethod
+    def inputs(settings: Any) -> tuple[str, ...]:
+        """Names of the features that a batch must hold."""
+        raise NotImplementedError
+
+    @staticmethod
+    def complete(settings: Any) -> dict[str, Any]:
+        """Values of settings that are no flags, such as the architecture of a pretrained part.
+
+        They are stored, so that the model can be built again without that. A UserError for
+        settings that make no training, before hours of extraction.
+        """
+        return {}
+
+    @staticmethod
+    def upgrade(state: dict[str, Tensor], configuration: dict[str, Any]) -> tuple[dict, dict]:
+        """What a folder holds whose configuration names no model, in today's names."""
+        raise UserError("configuration.json names no model, and this model is none of 2022")
+
+    @staticmethod
+    def run_name(settings: Any) -> str:
+        """How the names of its run folders begin."""
+        return settings.model
+
+    @staticmethod
+    def resampling(settings: Any) -> Resampling:
+        """How its training rows are drawn."""
+        return Resampling()
+
+    @staticmethod
+    def event_weight(settings: Any) -> float:
+        """The weight of an event in the loss; 0: events weigh as much as all that are none."""
+        return 0.0
+
+    @classmethod
+    def about(cls) -> str:
+        """What it is, in one line: the first of its file."""
+        return (sys.modules[cls.__module__].__doc__ or "").partition("\n")[0]
+
+    def load_pretrained(self, settings: Any) -> None:
+        """Take over pretrained weights; called once, before it is trained. Raises UserError."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For the optimizer: `params`, and what differs for them of `lr` and `weight_decay`."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def fit(self, batch: Batch) -> None:
+        """Learn from all training windows at once, if FITTED, and keep it as buffers."""
+        raise NotImplementedError
+
+    def resize(self, state: dict[str, Tensor]) -> None:
+        """Give buffers whose shapes depend on the training rows those of a saved state."""
+
+    def folded(self) -> "EmotionModel":
+        """The same model, made faster for evaluation alone."""
+        return self
+
 
 # --- settings and building -------------------------------------------------------------------
 
 
 def complete(settings: Any) -> Any:
     """The settings with what a model must know of other files to be built again without them."""
-    leaf = utils.leaf("models", settings.model)
-    if not hasattr(leaf, "complete"):
-        return settings
-    return dataclasses.replace(settings, **leaf.complete(settings))
+    found = utils.leaf("models", settings.model).complete(settings)
+    return dataclasses.replace(settings, **found)
 
 
-def is_sequence(name: str) -> bool:
-    """Whether model `name` judges every row of a window, as those of seconds of a video do."""
-    return hasattr(utils.leaf("models", name), "SEQUENCE")
-
-
-def heads(model: nn.Module) -> tuple[str, ...]:
+def heads(model: EmotionModel) -> tuple[str, ...]:
     """Names of the heads that a model has, in the order of `constants.HEADS`."""
-    return tuple(getattr(model, "heads", constants.HEADS))
+    return tuple(model.heads)
 
 
 def heads_of(text: str) -> tuple[str, ...]:
@@ -113,7 +158,7 @@ def inputs(name: str, configuration: dict[str, Any]) -> tuple[str, ...]:
     return utils.leaf("models", name).inputs(settings(name, configuration))
 
 
-def build(name: str, configuration: dict[str, Any], seed: int | None = None) -> nn.Module:
+def build(name: str, configuration: dict[str, Any], seed: int | None = None) -> EmotionModel:
     """Model `name` with fresh weights, in training mode, on the CPU.
 
     The weights are drawn from `seed`, leaving torch's own generator as it was; without a seed,
@@ -121,7 +166,7 @@ def build(name: str, configuration: dict[str, Any], seed: int | None = None) -> 
     """
     chosen = settings(name, configuration)
     with _drawn_from(seed):
-        return utils.leaf("models", name).Model(chosen)
+        return utils.leaf("models", name)(chosen)
 
 
 @contextlib.contextmanager
@@ -185,7 +230,7 @@ def _plain(value: Any) -> Any:
 
 def load(
     folder: Path | str, device: torch.device | str = "cpu"
-) -> tuple[nn.Module, dict[str, Any]]:
+) -> tuple[EmotionModel, dict[str, Any]]:
     """The model saved in `folder`, in evaluation mode, and its configuration.
 
     A folder written by the 2022 code (its configuration names no model) is read as well; what
@@ -258,41 +303,16 @@ def _read_state(path: Path) -> dict[str, Tensor]:
 
 
 def _of_archive(data: bytes) -> Any:
-    _check_archive(data)
+    utils.check_archive(data)
     with warnings.catch_warnings():  # of pickle protocols that are refused anyway
         warnings.simplefilter("ignore")
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 
-def _check_archive(data: bytes) -> None:
-    """A ValueError for an archive that may be more than tensors, before torch reads it.
-
-    Torch executes no code of a pickle; it does unpack, count and hash what it is told to, without
-    an end where one object is named again and again. It writes archives without packing.
-    """
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        parts = archive.infolist()
-        if sum(part.file_size for part in parts) > len(data):
-            raise ValueError("packed")
-        [pickled] = [part for part in parts if part.filename.endswith("/data.pkl")]
-        operations = pickletools.genops(archive.read(pickled))
-    tuples, before = set(), ""
-    for operation, argument, _ in operations:
-        name = operation.name
-        if name not in OPCODES or (name == "GLOBAL" and not GLOBALS.fullmatch(argument)):
-            raise ValueError(f"{name} {argument}")
-        if name.endswith("BINPUT") and before.startswith("TUPLE"):
-            tuples.add(argument)
-        if name.endswith("BINGET") and argument in tuples:  # a key of such takes for ever to hash
-            raise ValueError("a tuple twice")
-        before = name
-
-
-def _sized(configuration: dict[str, Any], state: dict[str, Tensor]) -> nn.Module:
+def _sized(configuration: dict[str, Any], state: dict[str, Tensor]) -> EmotionModel:
     """A model of any weights, of the sizes that its configuration and its training gave it."""
     model = build(configuration["model"], configuration, seed=0)
-    if hasattr(model, "resize"):
-        model.resize(state)
+    model.resize(state)
     return model
 
 
@@ -345,36 +365,6 @@ def masked(batch: Batch, feature: str) -> Tensor:
     values, mask = batch[feature], mask_of(batch, feature)
     mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
     return torch.where(mask, values, 0)
-
-
-def drop_modality(
-    batch: Batch,
-    features: tuple[str, ...],
-    p: float,
-    generator: np.random.Generator,
-    total: int | None = None,
-    share: slice = slice(None),
-) -> Batch:
-    """Masks `<feature>_mask` in which a window has lost one whole feature with probability `p`.
-
-    Which one is drawn evenly. A window that would be left with nothing keeps what it has, so a
-    model of one feature is left as it is; one utterance of it may lose all that it has. Two draws a
-    window, whatever the batch holds; a batch that is a `share` of one of `total` windows loses what
-    it would there. The batch is not changed: `batch | drop_modality(...)`.
-    """
-    masks = {feature: mask_of(batch, feature) for feature in features}
-    present = torch.stack([mask.flatten(1).any(1) for mask in masks.values()])  # (features, B)
-    rows = present.shape[1]
-    total = rows if total is None else total
-    chosen = torch.from_numpy(generator.integers(len(features), size=total)[share])
-    chosen[torch.from_numpy(generator.random(total)[share] >= p)] = -1
-    chosen = chosen.to(present.device)
-    kept = {}
-    for i, (feature, mask) in enumerate(masks.items()):
-        others = torch.cat([present[:i], present[i + 1 :]]).any(0)
-        keep = ~((chosen == i) & others)
-        kept[f"{feature}_mask"] = mask & keep.reshape((rows,) + (1,) * (mask.ndim - 1))
-    return kept
 
 
 # --- precision -------------------------------------------------------------------------------

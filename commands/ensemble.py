@@ -2,8 +2,8 @@
 
     python main.py ensemble RUN RUN RUN --method soft
     python main.py ensemble RUN RUN RUN --method weighted --oof 5      weights fitted out of fold
-    python main.py ensemble RUN RUN RUN --method hard --weights seed003
-    python main.py ensemble sweep_seed002_... --method weighted --weights seed002
+    python main.py ensemble RUN RUN RUN --method hard --weights decision_fusion
+    python main.py ensemble sweep_emo_ensemble_... --method weighted --weights emo_ensemble
     python main.py ensemble RUN RUN RUN --method stack --oof 5 --stacker logistic
     python main.py ensemble text=OLD/text audio=OLD/audio cm=OLD/cmbert --method soft
 
@@ -37,7 +37,7 @@ class Settings:
     )
     weights: tuple[str, ...] | None = setting(
         None,
-        "a number a member, or seed002, seed003: those of the contest systems (default: "
+        "a number a member, or emo_ensemble, decision_fusion: those of that system (default: "
         "weighted: fitted on out-of-fold or validation rows; hard: equal)",
         words="+",
         metavar="W",

@@ -17,13 +17,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 from torch import nn
 
 import constants
 import model as models
 from inference.publishing import card as model_card
 from inference.publishing import origins, portable
+from reporting import page
 from training import configuration, run_folder
 from utils import (
     UserError,
@@ -75,7 +75,7 @@ def main(settings: Settings) -> None:
     run_folder.check_trained(run)
     model, said = models.load(run)
     configuration.check_values(run, said)
-    with _written_by_a_run(run), _staged(out) as folder:
+    with page.written_by_a_run(run, models.CONFIGURATION, *COPIED), _staged(out) as folder:
         said = _write(folder, run, model, said, settings.license)
     print(f"published {run.name} in {out}; nothing was uploaded, read its README.md before you do")
     for about in origins.corpora(said).values():
@@ -137,29 +137,6 @@ def _refuse_ensemble(run: Path) -> None:
             f"{run} is an ensemble, which has no weights of its own; publish its "
             f"members, each by itself: {', '.join(names)}"
         )
-
-
-@contextlib.contextmanager
-def _written_by_a_run(run: Path) -> Iterator[None]:
-    """A UserError where the files of a run, which anybody may have edited, say what none says."""
-    try:
-        yield
-    except UserError:
-        raise
-    except (
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-        jinja2.TemplateError,
-    ) as error:
-        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-        raise UserError(
-            f"{run} needs the {models.CONFIGURATION}, {' and '.join(COPIED)} that a "
-            f"run wrote; they are others: {reason}"
-        ) from error
 
 
 def _check_same(folder: Path, model: nn.Module) -> None:

@@ -52,16 +52,16 @@ class Settings(grids.GridSettings):
 
 def main(settings: Settings) -> None:
     """Expand, say what comes, train what is missing, write the tables."""
-    grid = grids.trials(_lines(settings), _sessions)
-    runs = _one({trial.settings.save_path for trial in grid}, "--save_path")
-    _one({trial.settings.ties for trial in grid}, "--ties")
+    grid = grids.points(_lines(settings), _sessions)
+    runs = _one({point.settings.save_path for point in grid}, "--save_path")
+    _one({point.settings.ties for point in grid}, "--ties")
     grids.refuse_overlap(grid)
     print(_expansion(grid, runs))
     if settings.dry_run:
         print(_time(grid, runs, settings.jobs))
         return
     title = Path(settings.grid).stem
-    folder = make_folder(Path(runs, f"sweep_{title}_{digest([trial.name for trial in grid])}"))
+    folder = make_folder(Path(runs, f"sweep_{title}_{digest([point.name for point in grid])}"))
     place = engine.Place(
         str(Path(runs).resolve()), str((folder / "logs").resolve()), str(Path.cwd())
     )
@@ -70,7 +70,7 @@ def main(settings: Settings) -> None:
     except KeyboardInterrupt:
         raise KeyboardInterrupt("the sweep; the same command goes on with it") from None
     write_json(folder / "sweep.json", _record(settings, grid, failed))
-    finished = [trial for trial in grid if trial.name not in failed]
+    finished = [point for point in grid if point.name not in failed]
     if finished:
         _write_tables((title, _about(settings)), finished, failed, runs, folder)
     if failed:
@@ -88,7 +88,7 @@ def _lines(settings: Settings) -> list[str]:
 
 @functools.cache
 def _sessions(data: str, tables: str) -> list[int]:
-    corpus = preparation.open_corpus(data, tables, max_bad=1.0)  # the trials judge that
+    corpus = preparation.open_corpus(data, tables, max_bad=1.0)  # each run judges that
     return sorted(set(corpus.utterances["session"]))
 
 
@@ -98,14 +98,14 @@ def _one(values: set, flag: str):
     return values.pop()
 
 
-def _record(settings: Settings, grid: list[grids.Trial], failed: dict) -> dict:
+def _record(settings: Settings, grid: list[grids.GridPoint], failed: dict) -> dict:
     trials = [
         {
-            "name": trial.name,
-            "command": shlex.join(["python", "main.py", *trial.words]),
-            "failed": failed.get(trial.name),
+            "name": point.name,
+            "command": shlex.join(["python", "main.py", *point.words]),
+            "failed": failed.get(point.name),
         }
-        for trial in grid
+        for point in grid
     ]
     return {"grid": _lines(settings), "trials": trials}
 
@@ -113,26 +113,26 @@ def _record(settings: Settings, grid: list[grids.Trial], failed: dict) -> dict:
 # --- what comes -----------------------------------------------------------------------------
 
 
-def _expansion(grid: list[grids.Trial], runs: str) -> str:
-    """A line a trial: its state, role, test sessions, seed and what sets it apart."""
+def _expansion(grid: list[grids.GridPoint], runs: str) -> str:
+    """A line for each point: its state, role, test sessions, seed and what sets it apart."""
     names = grids.differing(grid)
     lines = [f"{len(grid)} trials"]
-    for trial in grid:
-        said, state = trial.settings, _state(trial, runs)
-        line = f"{trial.name:<32} {state:<6} {said.SorL:<8} test {sessions(said.test_split):<8} "
-        lines.append(f"{line}seed {said.seed:<4} {grids.variant(trial, names)}".rstrip())
+    for point in grid:
+        said, state = point.settings, _state(point, runs)
+        line = f"{point.name:<32} {state:<6} {said.SorL:<8} test {sessions(said.test_split):<8} "
+        lines.append(f"{line}seed {said.seed:<4} {grids.variant(point, names)}".rstrip())
     return "\n".join(lines)
 
 
-def _state(trial: grids.Trial, runs: str) -> str:
-    folder = Path(runs, trial.name)
+def _state(point: grids.GridPoint, runs: str) -> str:
+    folder = Path(runs, point.name)
     if run_folder.is_finished(folder):
         return "done"
     return "begun" if folder.exists() else "to do"
 
 
-def _time(grid: list[grids.Trial], runs: str, jobs: int | None) -> str:
-    todo = [trial for trial in grid if _state(trial, runs) != "done"]
+def _time(grid: list[grids.GridPoint], runs: str, jobs: int | None) -> str:
+    todo = [point for point in grid if _state(point, runs) != "done"]
     if not todo:
         return "nothing to train"
     with engine.one_thread():
@@ -160,15 +160,19 @@ def _about(settings: Settings) -> str:
 
 
 def _write_tables(
-    head: tuple[str, str], grid: list[grids.Trial], failed: dict[str, str], runs: str, folder: Path
+    head: tuple[str, str],
+    grid: list[grids.GridPoint],
+    failed: dict[str, str],
+    runs: str,
+    folder: Path,
 ) -> None:
     title, about = head
     names = grids.differing(grid)
     rows: dict[str, list[finished_runs.Run]] = {}
-    for trial in grid:
-        parts = (trial.settings.SorL, grids.variant(trial, names))
+    for point in grid:
+        parts = (point.settings.SorL, grids.variant(point, names))
         row = rows.setdefault(", ".join(part for part in parts if part), [])
-        row.append(finished_runs.read(Path(runs, trial.name)))
+        row.append(finished_runs.read(Path(runs, point.name)))
     kind = highlight_tables if highlight_tables.judges(rows) else tables
     result = kind.compared(title, rows, grid[0].settings.ties, folder, about) | {"failed": failed}
     page = kind.write(folder, result)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 import metric
+from evaluation.predictions import column, columns, label_ids
 from utils import UserError
 
 KEY = ("corpus", "role", "segment")
@@ -20,7 +21,7 @@ def numbered(predictions: Mapping, names: Iterable[str]) -> np.ndarray:
 
 
 def _keys(predictions: Mapping, names: Iterable[str]) -> list[tuple]:
-    return list(zip(*(metric.column(predictions, name).tolist() for name in names), strict=True))
+    return list(zip(*(column(predictions, name).tolist() for name in names), strict=True))
 
 
 def select(predictions: Mapping, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -48,8 +49,8 @@ def same_rows(a: Mapping, b: Mapping) -> dict[str, np.ndarray]:
 
 
 def _same_truth(a: Mapping, b: Mapping, keys: list[tuple]) -> None:
-    labels = (metric.label_ids(metric.column(table, "emotion_true")) for table in (a, b))
-    numbers = (metric.columns(table, TRUTH) for table in (a, b))
+    labels = (label_ids(column(table, "emotion_true")) for table in (a, b))
+    numbers = (columns(table, TRUTH) for table in (a, b))
     differs = np.array([x != y for x, y in zip(*labels, strict=True)], bool)
     differs |= ~np.isclose(*numbers, equal_nan=True).all(1)
     differs |= np.array(

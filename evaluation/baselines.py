@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 
 import metric
 from constants import EMOTIONS
+from evaluation.predictions import column, columns, emotion_rows, label_ids, multi_hot
 
 
 def majority_class(labels: Iterable[str]) -> str:
@@ -27,7 +28,7 @@ def class_counts(labels: Iterable[str]) -> np.ndarray:
     >>> class_counts(["sad;angry", "angry", "happy", ""])
     array([0. , 1.5, 0.5, 0. , 0. , 0. , 1. ])
     """
-    hot = metric.multi_hot(list(labels))
+    hot = multi_hot(list(labels))
     labelled = hot[hot.any(1)]
     return (labelled / labelled.sum(1, keepdims=True)).sum(0)
 
@@ -46,13 +47,13 @@ def majority(
     """
     baseline = predictions.copy()
     if emotion is None:
-        emotion = majority_class(metric.column(predictions, "emotion_true"))
-    ids = metric.label_ids([emotion])[0]
+        emotion = majority_class(column(predictions, "emotion_true"))
+    ids = label_ids([emotion])[0]
     baseline["emotion"] = _answered(predictions, emotion)
     for i, name in enumerate(metric.PROBABILITIES):
         baseline[name] = _where_given(predictions, name, float(i in ids) if ids else np.nan)
     for head, value in (("arousal", arousal), ("valence", valence)):
-        truth = metric.columns(predictions, (f"{head}_true",))
+        truth = columns(predictions, (f"{head}_true",))
         known = truth[np.isfinite(truth)]
         value = known.mean() if value is None and len(known) else value
         baseline[head] = _where_given(predictions, head, np.nan if value is None else value)
@@ -71,17 +72,17 @@ def prior_confusion(predictions: Mapping, ties: str, class_counts: ArrayLike) ->
     expected = np.zeros((metric.C, metric.C))
     for emotion, share in zip(EMOTIONS, counts / counts.sum(), strict=True):
         answered = _answered(predictions, emotion)
-        counted = metric.emotion_rows({**predictions, "emotion": answered}, ties)[1:]
+        counted = emotion_rows({**predictions, "emotion": answered}, ties)[1:]
         expected += share * metric.confusion(*counted)
     return expected
 
 
 def _answered(predictions: Mapping, emotion: str) -> np.ndarray:
     """The column of an answer that is always the same, where the model gave one."""
-    given = [len(label) > 0 for label in metric.label_ids(metric.column(predictions, "emotion"))]
+    given = [len(label) > 0 for label in label_ids(column(predictions, "emotion"))]
     return np.where(given, emotion, "").astype(object)
 
 
 def _where_given(predictions: Mapping, name: str, value: float) -> np.ndarray:
-    given = metric.columns(predictions, (name,))[:, 0]
+    given = columns(predictions, (name,))[:, 0]
     return np.where(np.isfinite(given), value, np.nan)

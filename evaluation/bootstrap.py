@@ -13,6 +13,7 @@ import numpy as np
 import metric
 from constants import BOOTSTRAP, CONFIDENCE, SEED, TIES
 from evaluation.alignment import DIALOGUE, numbered, same_rows
+from evaluation.predictions import columns, emotion_rows, modal, scores_of
 from utils import UserError, rng
 
 # --- intervals ------------------------------------------------------------------------------
@@ -94,13 +95,13 @@ def sums(predictions: Mapping, ties: str, groups: np.ndarray) -> dict[str, np.nd
     as in `metric.moments`.
     """
     size = int(groups.max(initial=0)) + 1
-    rows, truth, predicted, weights = metric.emotion_rows(predictions, ties)
+    rows, truth, predicted, weights = emotion_rows(predictions, ties)
     result = {"confusion": np.zeros((size, metric.C, metric.C))}
     np.add.at(result["confusion"], (groups[rows], truth, predicted), weights)
     rows, hits = _top_hits(predictions)
     result["top"] = _add_up(hits, groups[rows], size)
     for head in ("arousal", "valence"):
-        both = metric.columns(predictions, (f"{head}_true", head))
+        both = columns(predictions, (f"{head}_true", head))
         result[head] = _add_up(metric.moments(*both.T), groups, size)
     return result
 
@@ -117,7 +118,7 @@ def from_sums(sums: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _top_hits(predictions: Mapping) -> tuple[np.ndarray, np.ndarray]:
     """Rows (M,) that the scores at k count, and for each (M, 5): 1, P@1, R@1, P@2, R@2."""
-    truth, p = metric.modal(predictions), metric.columns(predictions, metric.PROBABILITIES)
+    truth, p = modal(predictions), columns(predictions, metric.PROBABILITIES)
     rows = np.flatnonzero(metric.has_top(truth, p))
     parts = [np.ones(len(rows)), *metric.hits(truth, p, 1), *metric.hits(truth, p, 2)]
     return rows, np.stack(parts, axis=1)
@@ -152,7 +153,7 @@ def paired(
     b = same_rows(a, b)
     groups = numbered(a, DIALOGUE)
     counts = draws(groups, resamples, seed)
-    first, second = (metric.scores(table, ties)[score] for table in (a, b))
+    first, second = (scores_of(table, ties)[score] for table in (a, b))
     if first["n"] != second["n"]:
         raise UserError(
             f"{score} needs predictions for the same rows, "

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 
 import metric
 from evaluation import alignment
+from evaluation.predictions import column, columns, emotion_rows
 from utils import plain
 
 BINS = 15  # Guo et al. 2017, "On calibration of modern neural networks"
@@ -35,7 +36,7 @@ def temperature(validation: Mapping) -> float | None:
     rows = fitted_rows(validation)
     if len(rows) < 2:
         return None
-    p = metric.columns(validation, metric.PROBABILITIES)[rows]
+    p = columns(validation, metric.PROBABILITIES)[rows]
     shares = _shares(validation)[rows]
     found = minimize_scalar(
         lambda log_t: _cross_entropy(scaled(p, np.exp(log_t)), shares),
@@ -47,7 +48,7 @@ def temperature(validation: Mapping) -> float | None:
 
 def fitted_rows(validation: Mapping) -> np.ndarray:
     """The rows that `temperature` is fitted on: ids (M,)."""
-    known = _known(metric.columns(validation, metric.PROBABILITIES))
+    known = _known(columns(validation, metric.PROBABILITIES))
     return np.flatnonzero(known & np.isfinite(_shares(validation)).all(1))
 
 
@@ -78,14 +79,14 @@ def confidence(predictions: Mapping, t: float | None = None) -> np.ndarray:
 
     NaN where the model gave no prediction.
     """
-    p = metric.columns(predictions, metric.PROBABILITIES)
+    p = columns(predictions, metric.PROBABILITIES)
     return scaled(p, 1.0 if t is None else t).max(1)
 
 
 def cross_entropy(predictions: Mapping, t: float | None = None) -> float:
     """Mean over rows of -sum votes' share x log p, in nats, at least 0; NaN without rows."""
     rows = fitted_rows(predictions)
-    p = metric.columns(predictions, metric.PROBABILITIES)[rows]
+    p = columns(predictions, metric.PROBABILITIES)[rows]
     return _cross_entropy(scaled(p, 1.0 if t is None else t), _shares(predictions)[rows])
 
 
@@ -96,7 +97,7 @@ def _cross_entropy(p: np.ndarray, shares: np.ndarray) -> float:
 
 def _shares(predictions: Mapping) -> np.ndarray:
     """What part of the votes each emotion has, (N, 7); NaN in a row without votes."""
-    votes = metric.columns(predictions, metric.VOTES)
+    votes = columns(predictions, metric.VOTES)
     return metric.ratio(votes, np.broadcast_to(votes.sum(1, keepdims=True), votes.shape))
 
 
@@ -108,8 +109,8 @@ def correct(predictions: Mapping, ties: str) -> np.ndarray:
 
     0 or 1, and with `ties` "soft" the share of the raters who gave the predicted label.
     """
-    rows, truth, predicted, weights = metric.emotion_rows(predictions, ties)
-    size = len(metric.column(predictions, "emotion"))
+    rows, truth, predicted, weights = emotion_rows(predictions, ties)
+    size = len(column(predictions, "emotion"))
     found = np.full(size, np.nan)
     found[rows] = np.bincount(rows, weights * (truth == predicted), minlength=size)[rows]
     return found

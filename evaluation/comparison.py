@@ -18,6 +18,7 @@ import metric
 import utils
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
 from evaluation import alignment, baselines, bootstrap
+from evaluation import predictions as tables
 from evaluation.finished_runs import (
     PLACES,
     Pool,
@@ -28,6 +29,7 @@ from evaluation.finished_runs import (
     resampled,
     table_of,
 )
+from evaluation.predictions import emotion_rows, scores_of
 from evaluation.result import baseline
 from evaluation.significance import bootstrap_p, holm
 from utils import UserError
@@ -61,7 +63,7 @@ def row(
     utterance with the same seed, or disagree on its truth.
     """
     pool = pool_of(runs, ties)
-    singles = [metric.scores(run.predictions, ties) for run in runs]
+    singles = [scores_of(run.predictions, ties) for run in runs]
     values = {score: [single[score]["value"] for single in singles] for score in metric.SCORES}
     own = _intervals(pool, values, resamples, seed)
     baseline = _baseline(runs, ties, resamples, seed)
@@ -124,7 +126,7 @@ def _baseline(
     if not all(run.configuration.get("majority") for run in runs):
         return dict.fromkeys(metric.SCORES, (np.nan, np.nan, np.nan))
     constant = [run._replace(predictions=_constant(run)) for run in runs]
-    singles = [metric.scores(run.predictions, ties) for run in constant]
+    singles = [scores_of(run.predictions, ties) for run in constant]
     values = {name: [single[name]["value"] for single in singles] for name in metric.LEGACY}
     return _intervals(pool_of(constant, ties), values, resamples, seed)
 
@@ -200,7 +202,7 @@ def by(runs: Sequence[Run], column: str, ties: str = TIES) -> list[dict]:
     pool_of(runs, ties)  # refuses what must not be pooled
     frame, run = table_of(runs)
     seed = np.array([t.configuration["seed"] for t in runs])[run]
-    named = zip(frame["corpus"], metric.column(frame, column), strict=True)
+    named = zip(frame["corpus"], tables.column(frame, column), strict=True)
     keys = [(c, _number(v)) if pd.notna(v) and v != "" else None for c, v in named]
     rows: dict[tuple, list[int]] = {}
     for place, key in enumerate(keys):
@@ -214,8 +216,8 @@ def by(runs: Sequence[Run], column: str, ties: str = TIES) -> list[dict]:
 
 
 def _group(frame: pd.DataFrame, seed: np.ndarray, ties: str) -> dict:
-    found = [metric.scores(frame[seed == s], ties) for s in np.unique(seed)]
-    rows, truth = metric.emotion_rows(frame, ties)[:2]
+    found = [scores_of(frame[seed == s], ties) for s in np.unique(seed)]
+    rows, truth = emotion_rows(frame, ties)[:2]
     key = list(alignment.KEY)
     result = {"n": len(frame[key].drop_duplicates())}
     result["n_emotion"] = len(frame.iloc[np.unique(rows)][key].drop_duplicates())

@@ -22,7 +22,7 @@ from scipy import sparse
 import metric
 from constants import EMOTIONS
 from evaluation import alignment, bootstrap
-from evaluation.predictions import read_predictions
+from evaluation.predictions import column, columns, label_ids, read_predictions
 from utils import UserError, read_json, rng
 
 FILES = ("configuration.json", "predictions.csv", "result.json")  # of a finished run
@@ -153,14 +153,14 @@ def table_of(runs: Sequence[Run]) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def _tuples(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[tuple]:
-    return zip(*(metric.column(frame, name).tolist() for name in names), strict=True)
+    return zip(*(column(frame, name).tolist() for name in names), strict=True)
 
 
 def _truth(frame: pd.DataFrame) -> pd.DataFrame:
     """(N, ...): the dialogue, the modal labels as written, the votes and the scales."""
-    truth = pd.DataFrame(metric.columns(frame, alignment.TRUTH), columns=list(alignment.TRUTH))
+    truth = pd.DataFrame(columns(frame, alignment.TRUTH), columns=list(alignment.TRUTH))
     truth["dialogue"] = ["\0".join(map(str, key)) for key in _tuples(frame, DIALOGUE)]
-    truth["emotion"] = [";".join(map(str, ids)) for ids in metric.label_ids(frame["emotion_true"])]
+    truth["emotion"] = [";".join(map(str, ids)) for ids in label_ids(frame["emotion_true"])]
     return truth
 
 

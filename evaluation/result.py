@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 import metric
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
 from evaluation import alignment, baselines, bootstrap
+from evaluation.predictions import column, emotion_rows, scores_of
 from utils import plain
 
 Known = TypeVar("Known")
@@ -36,10 +37,10 @@ def summarise(
     from them; None where there was none, and for scores of no confusion matrix. `corpus_classes`
     and `corpus_counts` hold both for single corpora, see `known_of`.
     """
-    named = list(dict.fromkeys(metric.column(predictions, "corpus")))
+    named = list(dict.fromkeys(column(predictions, "corpus")))
     known = (baseline_class, corpus_classes or {}), (class_counts, corpus_counts or {})
     baseline_class, class_counts = (known_of(predictions, *of_all) for of_all in known)
-    matrix = metric.confusion(*metric.emotion_rows(predictions, ties)[1:])
+    matrix = metric.confusion(*emotion_rows(predictions, ties)[1:])
     present = matrix.sum(1) > 0
     result = {
         "ties": ties,
@@ -67,7 +68,7 @@ def _of_corpus(
     predictions: Mapping, name: str, ties: str, known: tuple, seed: int, resamples: int
 ) -> dict:
     """The rows of one corpus alone, beside the baselines that know this corpus."""
-    rows = alignment.select(predictions, metric.column(predictions, "corpus") == name)
+    rows = alignment.select(predictions, column(predictions, "corpus") == name)
     answer, counts = (known_of(rows, *of_all) for of_all in known)
     return {
         "n": _sizes(rows, ties),
@@ -82,7 +83,7 @@ def known_of(predictions: Mapping, together: Known, by_corpus: Mapping[str, Know
     `together`, which is of all training rows, where these are of several corpora, or of one that
     `by_corpus` does not name.
     """
-    named = set(metric.column(predictions, "corpus"))
+    named = set(column(predictions, "corpus"))
     return by_corpus.get(named.pop(), together) if len(named) == 1 else together
 
 
@@ -124,7 +125,7 @@ def _sizes(predictions: Mapping, ties: str) -> dict[str, int]:
     )
     return {
         "rows": len(dialogues),
-        "emotion": metric.scores(predictions, ties)["accuracy"]["n"],
+        "emotion": scores_of(predictions, ties)["accuracy"]["n"],
         "dialogues": len(set(dialogues)),
         "sessions": len(set(sessions)),
     }
@@ -140,7 +141,7 @@ def _beside(
 ) -> dict[str, dict]:
     """Every score with its interval, beside the majority baseline and, with counts, the prior."""
     baseline = baselines.majority(predictions, baseline_class)
-    scores = [metric.scores(table, ties) for table in (predictions, baseline)]
+    scores = [scores_of(table, ties) for table in (predictions, baseline)]
     intervals = [
         bootstrap.bootstrap(table, ties, resamples, seed) for table in (predictions, baseline)
     ]
@@ -170,10 +171,10 @@ def _prior(predictions: Mapping, ties: str, class_counts: ArrayLike) -> dict[str
 
 
 def _by_kind(predictions: Mapping, ties: str) -> dict[str, dict]:
-    kinds = metric.column(predictions, "kind")
+    kinds = column(predictions, "kind")
     result = {}
     for kind in sorted({kind for kind in kinds if isinstance(kind, str) and kind}):
-        found = metric.scores(alignment.select(predictions, kinds == kind), ties)
+        found = scores_of(alignment.select(predictions, kinds == kind), ties)
         result[kind] = {"n": found["uar"]["n"]}
         result[kind] |= {name: found[name]["value"] for name in ("macro_f1", "uar")}
     return result

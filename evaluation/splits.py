@@ -182,11 +182,11 @@ class Fold(NamedTuple):
 def folds(name: str, sessions: Iterable[int]) -> list[Fold]:
     """Named ways to test each session once. UserError for an unknown name or too few sessions.
 
-    folds5   5 groups of consecutive sessions, sizes as equal as they can be, larger ones first;
-             KEMDy19: 1-4, 5-8, ..., 17-20, as in 2022. No validation
-    loso     each session by itself (leave one session out). No validation
-    seed12   5 groups of shuffled sessions and 2 validation sessions each, for 20 or 40 sessions:
-             those of WoongheeLee's public comparison on KEMDy19 and KEMDy20
+    folds5      5 groups of consecutive sessions, sizes as equal as they can be, larger ones first;
+                KEMDy19: 1-4, 5-8, ..., 17-20, as in 2022. No validation
+    loso        each session by itself (leave one session out). No validation
+    shuffled12  5 groups of shuffled sessions and 2 validation sessions each, for 20 or 40 of them:
+                those of WoongheeLee's public comparison on KEMDy19 and KEMDy20
     """
     there = sorted(set(sessions))
     if name not in FOLDS:
@@ -208,13 +208,13 @@ def _single(sessions: list[int]) -> list[tuple]:
     return [(session, [session], ()) for session in sessions]
 
 
-def _seed12(sessions: list[int]) -> list[tuple]:
+def _shuffled12(sessions: list[int]) -> list[tuple]:
     """Numbered from 0, as published; groups are drawn with seed 12, validation with 12 + number.
 
     The stream of `RandomState` is frozen, so these are the same sessions with any NumPy.
     """
     if len(sessions) not in (20, 40):
-        raise UserError(f"folds seed12 need 20 or 40 sessions, there are {len(sessions)}")
+        raise UserError(f"folds shuffled12 need 20 or 40 sessions, there are {len(sessions)}")
     groups = np.split(np.random.RandomState(12).permutation(sessions), N_FOLDS)
     found = []
     for number, test in enumerate(groups):
@@ -230,7 +230,7 @@ def _check(sessions: list[int], needed: int, name: str) -> None:
 
 
 N_FOLDS = 5
-FOLDS = {"folds5": _consecutive, "loso": _single, "seed12": _seed12}
+FOLDS = {"folds5": _consecutive, "loso": _single, "shuffled12": _shuffled12}
 
 
 def is_target(utterances: pd.DataFrame) -> np.ndarray:

@@ -1,7 +1,8 @@
 """Log power spectrogram of a whole wav, its silence 0: (T, 321), as long as the utterance.
 
 Frames of 40 ms every 20 ms under a Hann window, the power spectral density of SciPy's spectrogram
-without detrending, then ln(x + EPS) - ln(EPS). Against Preprocessing.py of seed 003:
+without detrending, then ln(x + EPS) - ln(EPS). Against Preprocessing.py of the
+decision fusion of 2022:
 
 * Amplitudes are floats in [-1, 1], there they were raw 16-bit integers. What is louder than EPS
   lies ln(2^-30 / EPS) = 11.4 higher here, everywhere alike; digital silence is 0 here, -23 there.

@@ -19,7 +19,6 @@ LEAST = 0.5  # s that are left of a clip whose ends are moved
 APART = 0.1  # s between two clips
 PAUSE = 9  # steps of 20 ms: 180 ms
 THUMBNAILS = 12
-BLUE, SHADE = "#0072B2", "#F0E442"  # Okabe and Ito
 
 Spans = list[tuple[float, float]]
 
@@ -151,9 +150,9 @@ def picture(watched: Watched, spans: Spans, frames: list[tuple[float, np.ndarray
     def draw(axes) -> None:
         curve, strip = axes
         for start, end in spans:
-            curve.axvspan(start, end, color=SHADE, alpha=0.45, lw=0)
+            curve.axvspan(start, end, color=charts.COLOURS["yellow"], alpha=0.45, lw=0)
         middle = np.arange(len(watched.scores)) + 0.5
-        curve.plot(middle, watched.scores, color=BLUE, lw=1.2)
+        curve.plot(middle, watched.scores, color=charts.COLOURS["blue"], lw=1.2)
         curve.set(xlim=(0, watched.seconds), ylim=(0, 1), ylabel="highlight score")
         curve.spines[["top", "right"]].set_visible(False)
         total = sum(end - start for start, end in spans)
@@ -183,7 +182,7 @@ def timeline_picture(table: pd.DataFrame) -> bytes:
             above.stackplot(time, table[shares].fillna(0).T, labels=shares, colors=colours, lw=0)
             above.set(ylim=(0, 1), ylabel="probability")
             above.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
-        for name, colour in zip(scales, (BLUE, "#D55E00"), strict=False):
+        for name, colour in zip(scales, charts.SCALE_COLOURS, strict=False):
             below.plot(time, table[name], color=colour, label=name, lw=1.2)
         if scales:
             below.set(ylim=constants.SCALE, ylabel="1 to 5")

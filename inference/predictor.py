@@ -376,8 +376,7 @@ def of_run(folder: Path, gpu_id: int | None = -1, moved: dict[str, str] | None =
         return {head: values.float().cpu().numpy() for head, values in said.items()}
 
     inputs = models.inputs(settings.model, vars(settings))
-    if hasattr(model, "folded"):
-        model = model.folded()
+    model = model.folded()
     return Predictor(
         folder.resolve().name,
         configuration,
@@ -393,7 +392,7 @@ def of_run(folder: Path, gpu_id: int | None = -1, moved: dict[str, str] | None =
 
 def tails(model: str, inputs: tuple[str, ...]) -> dict[str, int]:
     """Of features whose padding a model need not see whole: how much of it is enough."""
-    known = getattr(leaf("models", model), "TAIL", {})
+    known = leaf("models", model).TAIL
     return {name: known[name] for name in inputs if name in known}
 
 
@@ -405,7 +404,7 @@ def _refuse(folder: Path) -> None:
         names = ", ".join(str(member.get("name")) for member in said["members"])
         raise UserError(f"{folder.name} is an ensemble; name one of its members: {names}")
     named = said.get("model", constants.MODEL)
-    if hasattr(leaf("models", str(named)), "SEQUENCE"):
+    if leaf("models", str(named)).SEQUENCE:
         raise UserError(
             f"{folder.name} judges seconds of a video: python main.py highlight "
             f"VIDEO --run {folder.name} --out CLIP.mp4"

@@ -58,7 +58,7 @@ def watch(path: Path, run: Path, given: VideoSettings) -> Watched:
     processes = Processes(given.gpu_id)
     run_folder.check_trained(run)
     named = read_json(run / models.CONFIGURATION).get("model", constants.MODEL)
-    if not hasattr(leaf("models", str(named)), "SEQUENCE"):
+    if not leaf("models", str(named)).SEQUENCE:
         raise UserError(
             f"{run.name} is a run of {named}, which does not judge seconds of a video; "
             f"--run needs one of a highlight model"

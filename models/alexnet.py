@@ -1,4 +1,4 @@
-"""The audio model of seed 003, "ModifiedAlexNet": AlexNet's convolutions over a spectrogram.
+"""The audio model of the decision fusion, "ModifiedAlexNet": convolutions over a spectrogram.
 
     spectrogram (B, T, F)   of the last utterance, standardised over its own cells
     base, delta, delta-delta          (B, 3, T, F), differences along time
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 import constants
 from constants import HEADS
-from model import Batch, at_least_float32, heads_of, judged, mask_of, masked
+from model import Batch, EmotionModel, at_least_float32, heads_of, judged, mask_of, masked
 from utils import setting
 
 FEATURE = "spectrogram"
@@ -46,16 +46,6 @@ LAYERS = (  # AlexNet's: (channels out, kernel, stride, padding, pool after it)
 POOL, POOL_STRIDE = 3, 2
 DROPOUT = 0.5
 LEAST = 100  # frames: 2 s
-DEFAULTS = {
-    "optim": "adamw",
-    "lr": 2e-4,
-    "weight_decay": 0.0,
-    "batch_size": 16,
-    "epochs": 16,
-    "schedule": "linear",
-    "warmup": 0.0,
-    "clip": 1.0,
-}
 
 
 @dataclass(frozen=True)
@@ -74,17 +64,29 @@ class Settings:
     heads: str = setting("emotion", "what is predicted, separated by commas")
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The features it reads."""
-    return (FEATURE,)
-
-
-class Model(nn.Module):
+class Model(EmotionModel):
     """A batch of windows -> `{head: output}` for each of `heads`.
 
     The batch holds `spectrogram` (B, W, T, F) and `spectrogram_mask` (B, W, T), frames first and
     then padding.
     """
+
+    Settings = Settings
+    DEFAULTS = {
+        "optim": "adamw",
+        "lr": 2e-4,
+        "weight_decay": 0.0,
+        "batch_size": 16,
+        "epochs": 16,
+        "schedule": "linear",
+        "warmup": 0.0,
+        "clip": 1.0,
+    }
+
+    @staticmethod
+    def inputs(settings: Settings) -> tuple[str, ...]:
+        """The features it reads."""
+        return (FEATURE,)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()

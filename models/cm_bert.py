@@ -26,22 +26,11 @@ from torch import Tensor, nn
 
 import constants
 from constants import HEADS
-from model import Batch, heads_of, judged, mask_of, masked
+from model import Batch, EmotionModel, heads_of, judged, mask_of, masked
 from models.encoders import text as text_encoders
 from models.layers.attention import MultimodalAttention, average, equal_rate, timed, transposed
 from utils import UserError, setting
 
-DEFAULTS = {
-    "optim": "adamw",
-    "lr": 2e-5,
-    "weight_decay": 0.01,
-    "batch_size": 24,
-    "epochs": 3,
-    "schedule": "linear",
-    "warmup": 0.1,
-    "clip": 1.0,
-    "text_encoder": constants.TEXT_ENCODER,
-}
 LEGACY_FRAMES = 465  # 4.65 s: what was kept of an utterance in 2022
 LEGACY_SD = 0.02  # of the weights of its head: BERT's
 
@@ -72,21 +61,34 @@ class Settings:
     encoder_files: str | None = setting(None, "digest of its config and tokenizer", flag=False)
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The features it reads."""
-    return "tokens", "mfcc"
-
-
-def complete(settings: Any) -> dict:
-    """What the text encoder is, read from its folder."""
-    return text_encoders.described(settings.text_encoder)
-
-
-class Model(nn.Module):
+class Model(EmotionModel):
     """A batch -> `{"emotion": (B, 7), "arousal": (B,), "valence": (B,)}`, of its `heads`.
 
     The batch holds `tokens` (B, W, T) and `mfcc` (B, W, F, n_mfcc) with their masks.
     """
+
+    Settings = Settings
+    DEFAULTS = {
+        "optim": "adamw",
+        "lr": 2e-5,
+        "weight_decay": 0.01,
+        "batch_size": 24,
+        "epochs": 3,
+        "schedule": "linear",
+        "warmup": 0.1,
+        "clip": 1.0,
+        "text_encoder": constants.TEXT_ENCODER,
+    }
+
+    @staticmethod
+    def inputs(settings: Settings) -> tuple[str, ...]:
+        """The features it reads."""
+        return "tokens", "mfcc"
+
+    @staticmethod
+    def complete(settings: Any) -> dict:
+        """What the text encoder is, read from its folder."""
+        return text_encoders.described(settings.text_encoder)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()

@@ -16,12 +16,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import constants
 import utils
 from constants import EMOTIONS, HEADS, SCALE, SCALES
-from model import Batch, at_least_float32, mask_of, masked
+from model import Batch, EmotionModel, at_least_float32, mask_of, masked
 from models.layers.svm import PAIRS, lessons, matrices, votes
 from utils import UserError, setting
 
@@ -43,18 +43,13 @@ class Settings:
     alpha: float = setting(1.0, "what a weight costs the ridge regression", least=1e-6)
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The features it reads."""
-    return (FEATURE,)
-
-
 def width(settings: Settings) -> int:
     """How many functionals there are."""
     leaf = utils.leaf("features", FEATURE)
     return leaf.shape(leaf.parameters(settings))[0]
 
 
-class Model(nn.Module):
+class Model(EmotionModel):
     """A batch of windows -> `{"emotion": (B, 7), "arousal": (B,), "valence": (B,)}`.
 
     Buffers: `mean`, `scale` (D,) of the training rows; `support` (n, D) vectors, `pairs` (21, n)
@@ -62,6 +57,14 @@ class Model(nn.Module):
     the classes learnt; `ridge` (2, D), `middle` (2,) of SCALES. Before `fit` all classes are alike
     and scales in their middle.
     """
+
+    Settings = Settings
+    FITTED = True
+
+    @staticmethod
+    def inputs(settings: Settings) -> tuple[str, ...]:
+        """The features it reads."""
+        return (FEATURE,)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()

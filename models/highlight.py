@@ -12,8 +12,8 @@ A window is `--ws` consecutive seconds of one video in training, a whole video i
 come first and padding last, and padding changes nothing. A second with nothing to see or hear is
 judged by its neighbours. `--no_bidirectional` never looks ahead.
 
-`--legacy` is the seed's first version: every second is a sequence of its own, so the LSTM has no
-memory at all.
+`--legacy` is the first version of EmotionShortForm: every second is a sequence of its own, so the
+LSTM has no memory at all.
 `python main.py --model highlight --data aihub_highlight:DIR --emotion_run exp/emotion`
 """
 
@@ -24,21 +24,12 @@ import torch
 from torch import Tensor, nn
 
 import utils
-from model import Batch, at_least_float32, mask_of, masked
+from model import Batch, EmotionModel, at_least_float32, mask_of, masked
 from models.layers.standardise import Standardised
 from utils import UserError, setting
 
-SEQUENCE = True
 MODALITIES = ("both", "audio", "video")
 SIZE = 128  # numbers of a block, as it goes into the LSTM
-DEFAULTS = {
-    "optim": "adam",
-    "lr": 1e-3,
-    "weight_decay": 1e-5,
-    "batch_size": 8,
-    "epochs": 30,
-    "clip": 1.0,
-}
 
 
 @dataclass(frozen=True)
@@ -61,30 +52,6 @@ class Settings:
     computed_by: dict | None = setting(None, "digests of what computes them", flag=False)
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The features it reads, in the order of its blocks."""
-    states = ("emotion_states",) if settings.emotion_run else ()
-    audio, video = ("mfcc_second", *states), ("frames",)
-    return {"audio": audio, "video": video, "both": audio + video}[settings.modality]
-
-
-def complete(settings: Any) -> dict:
-    """How wide its features are, and what computes them: the runs, the encoder.
-
-    UserError where a finished run is to read others than it was trained with.
-    """
-    found = {name: utils.leaf("features", name) for name in inputs(settings)}
-    given = {name: leaf.parameters(settings) for name, leaf in found.items()}
-    files = {n: _files({"version": leaf.VERSION} | given[n]) for n, leaf in found.items()}
-    trained = getattr(settings, "computed_by", None) or files
-    if other := [name for name in files if trained.get(name) != files[name]]:
-        flag = {"frames": "vision_encoder", "emotion_states": "emotion_run"}.get(other[0])
-        said = f"--{flag} {getattr(settings, flag)}" if flag else "this version"
-        raise UserError(f"{said} is not what this run was trained with: {other[0]} differ")
-    widths = {name: leaf.shape(given[name])[0] for name, leaf in found.items()}
-    return {"widths": widths, "computed_by": files}
-
-
 def _files(parameters: dict) -> str:
     """Digest of the parameters of a feature, but for where files of known content lie."""
     return utils.digest(
@@ -96,14 +63,53 @@ def _files(parameters: dict) -> str:
     )
 
 
-class Model(nn.Module):
+class Model(EmotionModel):
     """A batch with its features (B, W, D), their masks and `mask` -> `{"highlight": (B, W)}`."""
 
+    Settings = Settings
+    SEQUENCE = True
     heads = ("highlight",)
+    DEFAULTS = {
+        "optim": "adam",
+        "lr": 1e-3,
+        "weight_decay": 1e-5,
+        "batch_size": 8,
+        "epochs": 30,
+        "clip": 1.0,
+    }
+
+    @staticmethod
+    def inputs(settings: Settings) -> tuple[str, ...]:
+        """The features it reads, in the order of its blocks."""
+        states = ("emotion_states",) if settings.emotion_run else ()
+        audio, video = ("mfcc_second", *states), ("frames",)
+        return {"audio": audio, "video": video, "both": audio + video}[settings.modality]
+
+    @staticmethod
+    def complete(settings: Any) -> dict:
+        """How wide its features are, and what computes them: the runs, the encoder.
+
+        UserError where a finished run is to read others than it was trained with.
+        """
+        found = {name: utils.leaf("features", name) for name in Model.inputs(settings)}
+        given = {name: leaf.parameters(settings) for name, leaf in found.items()}
+        files = {n: _files({"version": leaf.VERSION} | given[n]) for n, leaf in found.items()}
+        trained = getattr(settings, "computed_by", None) or files
+        if other := [name for name in files if trained.get(name) != files[name]]:
+            flag = {"frames": "vision_encoder", "emotion_states": "emotion_run"}.get(other[0])
+            said = f"--{flag} {getattr(settings, flag)}" if flag else "this version"
+            raise UserError(f"{said} is not what this run was trained with: {other[0]} differ")
+        widths = {name: leaf.shape(given[name])[0] for name, leaf in found.items()}
+        return {"widths": widths, "computed_by": files}
+
+    @staticmethod
+    def event_weight(settings: Settings) -> float:
+        """Of `--pos_weight`."""
+        return settings.pos_weight
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self.features, self.legacy = inputs(settings), settings.legacy
+        self.features, self.legacy = self.inputs(settings), settings.legacy
         widths = settings.widths or {}
         if absent := [name for name in self.features if name not in widths]:
             raise UserError(f"the model highlight needs `widths` of {', '.join(absent)}")

@@ -20,22 +20,9 @@ from torch import Tensor, nn
 
 import constants
 from constants import HEADS
-from model import Batch, heads_of, judged, masked
+from model import Batch, EmotionModel, heads_of, judged, masked
 from models.encoders import text as text_encoders
 from utils import UserError, setting
-
-# of the system of 2022 (KoBERT + ModifiedAlexNet + CM-BERT), its text model
-DEFAULTS = {
-    "text_encoder": constants.TEXT_ENCODER,
-    "optim": "adamw",
-    "lr": 5e-5,
-    "weight_decay": 0.01,
-    "schedule": "cosine",
-    "warmup": 0.1,
-    "clip": 1.0,
-    "batch_size": 16,
-    "epochs": 16,
-}
 
 
 @dataclass(frozen=True)
@@ -52,18 +39,32 @@ class Settings:
     encoder_files: str | None = setting(None, "digest of its config and tokenizer", flag=False)
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The features it reads."""
-    return ("tokens",)
-
-
-def complete(settings: Any) -> dict:
-    """What the encoder is, read from its folder."""
-    return text_encoders.described(settings.text_encoder)
-
-
-class Model(nn.Module):
+class Model(EmotionModel):
     """A batch with `tokens` and `tokens_mask` -> `{"emotion": (B, 7), "arousal": (B,), ...}`."""
+
+    Settings = Settings
+    # of the system of 2022 (KoBERT + ModifiedAlexNet + CM-BERT), its text model
+    DEFAULTS = {
+        "text_encoder": constants.TEXT_ENCODER,
+        "optim": "adamw",
+        "lr": 5e-5,
+        "weight_decay": 0.01,
+        "schedule": "cosine",
+        "warmup": 0.1,
+        "clip": 1.0,
+        "batch_size": 16,
+        "epochs": 16,
+    }
+
+    @staticmethod
+    def inputs(settings: Settings) -> tuple[str, ...]:
+        """The features it reads."""
+        return ("tokens",)
+
+    @staticmethod
+    def complete(settings: Any) -> dict:
+        """What the encoder is, read from its folder."""
+        return text_encoders.described(settings.text_encoder)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -75,7 +76,8 @@ class Model(nn.Module):
         text_encoders.check_length(settings.encoder, settings.max_length)
         self.special, self.longest = dict(settings.special), settings.max_length
         size = self.encoder.config.hidden_size
-        if not hasattr(self.encoder, "pooler"):  # ELECTRA: one of our own, as BERT's
+        self.pooler = None
+        if not hasattr(self.encoder, "pooler"):  # of transformers; ELECTRA's has none: one of ours
             self.pooler = nn.Sequential(nn.Linear(size, size), nn.Tanh())
         self.dropout = nn.Dropout(settings.dropout)
         self.outputs = nn.ModuleDict({n: nn.Linear(size, HEADS[n].size) for n in self.heads})
@@ -103,6 +105,6 @@ class Model(nn.Module):
 
     def _pooled(self, read: Any) -> Tensor:
         """(B, size)."""
-        if hasattr(self, "pooler"):
+        if self.pooler is not None:
             return self.pooler(read.last_hidden_state[:, 0])
         return read.pooler_output

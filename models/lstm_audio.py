@@ -1,4 +1,4 @@
-"""The emotion models of seed 004: an LSTM over the seconds of an utterance, by their mean MFCC.
+"""Emotion models of EmotionShortForm: an LSTM over the seconds of an utterance, by mean MFCC.
 
     mfcc_seconds (B, W, S, 32)  mean coefficients of each second; windows of one utterance
       standardised, dropout         by all training seconds so far, models/layers/standardise.py
@@ -10,12 +10,12 @@
 With `--ws 8` the seconds of the utterances before are read first. Where nothing is heard, the state
 is zeros. features/emotion_states.py reads a video through such a model, second by second.
 
-`--legacy` is the seed's first version: an utterance is one vector, the mean over its seconds, and
+`--legacy` is its first version: an utterance is one vector, the mean over its seconds, and
 every sequence has length 1. `--balance` changes how often training rows of a class (the first of
 its labels) are seen, and no other rows; `smote` makes up vectors between those of a class, so it
-needs `--legacy`. The seed trained for 1,500 epochs of a single step each, all rows at once: 30
-epochs in batches of 64 are more steps than that (4,000 of KEMDy20), and it chose its epoch on its
-test rows.
+needs `--legacy`. EmotionShortForm trained for 1,500 epochs of a single step each, all rows at once:
+30 epochs in batches of 64 are more steps than that (4,000 of KEMDy20), and it chose its epoch on
+its test rows.
 `python main.py --model lstm_audio --balance oversample`
 """
 
@@ -26,14 +26,22 @@ import torch
 from torch import Tensor, nn
 
 from constants import HEADS
-from model import Batch, at_least_float32, heads_of, judged, mask_of, masked
+from model import (
+    Batch,
+    EmotionModel,
+    Resampling,
+    at_least_float32,
+    heads_of,
+    judged,
+    mask_of,
+    masked,
+)
 from models.layers.standardise import Standardised, dense
 from utils import UserError, setting
 
 FEATURE = "mfcc_seconds"
 COEFFICIENTS = 32  # of a second
 BALANCES = ("none", "oversample", "undersample", "smote")
-DEFAULTS = {"optim": "adam", "lr": 1e-3, "weight_decay": 1e-5, "batch_size": 64, "epochs": 30}
 
 
 @dataclass(frozen=True)
@@ -51,35 +59,31 @@ class Settings:
     ws: int = setting(1, "utterances in a window; the last one is judged", least=1)
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The features it reads."""
-    return (FEATURE,)
-
-
-def complete(settings: Any) -> dict:
-    """Nothing to fill in; a UserError, before hours of extraction, for what cannot be balanced."""
-    if settings.balance == "smote" and not settings.legacy:
-        raise UserError(
-            "--balance smote makes up mean vectors, so it needs --legacy; sequences "
-            "take oversample or undersample"
-        )
-    return {}
-
-
-def resampled(windows: Any, settings: Any) -> Any:
-    """The training windows, of equally frequent classes where `--balance` says so."""
-    from training import balance  # here: predicting needs none of it
-
-    complete(settings)
-    if settings.balance == "none":
-        return windows
-    if settings.balance == "smote":
-        return balance.smote(windows, FEATURE, settings.neighbours, settings.seed)
-    return balance.resampled(windows, settings.balance, settings.seed)
-
-
-class Model(nn.Module):
+class Model(EmotionModel):
     """A batch with `mfcc_seconds` and its mask (B, W, S) -> `{"emotion": (B, 7), ...}`."""
+
+    Settings = Settings
+    DEFAULTS = {"optim": "adam", "lr": 1e-3, "weight_decay": 1e-5, "batch_size": 64, "epochs": 30}
+
+    @staticmethod
+    def inputs(settings: Settings) -> tuple[str, ...]:
+        """The features it reads."""
+        return (FEATURE,)
+
+    @staticmethod
+    def complete(settings: Any) -> dict:
+        """Nothing to fill in; a UserError for what cannot be balanced."""
+        if settings.balance == "smote" and not settings.legacy:
+            raise UserError(
+                "--balance smote makes up mean vectors, so it needs --legacy; sequences "
+                "take oversample or undersample"
+            )
+        return {}
+
+    @staticmethod
+    def resampling(settings: Settings) -> Resampling:
+        """Of `--balance`."""
+        return Resampling(settings.balance, FEATURE, settings.neighbours)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -121,7 +125,7 @@ class Model(nn.Module):
     def states(self, seconds: Tensor, mask: Tensor) -> Tensor:
         """(N, S, 32), (N, S) bool, padding last -> (N, S, hidden): the state after each second.
 
-        With `--legacy` each second is a sequence of its own, as the seed used its models.
+        With `--legacy` each second is a sequence of its own, as EmotionShortForm used its models.
         """
         with torch.autocast(seconds.device.type, enabled=False):
             x = self.dropout(self.standardised(at_least_float32(seconds), mask))

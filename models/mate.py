@@ -25,15 +25,12 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import constants
 from constants import HEADS
-from model import Batch, at_least_float32, judged, masked
+from model import Batch, EmotionModel, at_least_float32, judged, masked
 from utils import UserError, setting
 
 FEATURES = {"both": ("log_mel", "sentence"), "audio": ("log_mel",), "text": ("sentence",)}
 CONVOLUTIONS = ((32, 3), (48, 3), (32, 5))  # channels, kernel; a last one has (W, 7)
 LAST_KERNEL = 7
-# of a window whose clips are all over, this many frames say what all later ones would: a column of
-# what the CNN leaves has seen 44, the next one 8 further on. `Model` takes blocks that end there
-TAIL = {"log_mel": 56}
 LAYERS = 4  # recurrent; the paper's slide says 8, its code had 4
 EMOTION = (2048, 512, 256, 64)
 AFFECT = (2048, 1024, 512)
@@ -56,21 +53,31 @@ class Settings:
     emotion_concat: bool = setting(True, "arousal and valence see the predicted emotion")
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The features it reads."""
-    return FEATURES[settings.modality]
-
-
-class Model(nn.Module):
+class Model(EmotionModel):
     """A batch of windows -> `{"emotion": (B, 7), "arousal": (B,), "valence": (B,)}`.
 
     The batch holds `log_mel`, `sentence` and `mask`; `log_mel_mask` and `sentence_mask` (B, W)
     default to `mask`. A modality that is not an input is not built and need not be there.
     """
 
+    Settings = Settings
+    # of a window whose clips are all over, this many frames say what all later ones would: a column
+    # of what the CNN leaves has seen 44, the next one 8 further on. Blocks may end there
+    TAIL = {"log_mel": 56}
+
+    @staticmethod
+    def inputs(settings: Settings) -> tuple[str, ...]:
+        """The features it reads."""
+        return FEATURES[settings.modality]
+
+    @staticmethod
+    def run_name(settings: Settings) -> str:
+        """Of `--backbone`, as in 2022."""
+        return settings.backbone
+
     def __init__(self, settings: Settings) -> None:
         super().__init__()
-        self.features = inputs(settings)
+        self.features = self.inputs(settings)
         width = 0
         if "log_mel" in self.features:
             self.audio = _convolutions(settings.ws)
@@ -135,6 +142,30 @@ class Model(nn.Module):
             block[0], block[1] = fuse_conv_bn_eval(block[0], block[1]), nn.Identity()
         return self
 
+    @staticmethod
+    def upgrade(
+        state: dict[str, Tensor], configuration: dict[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """A state dict and configuration of the 2022 code, in today's names."""
+        absent = [key for key in LEGACY_KEYS if key not in configuration]
+        if absent:
+            raise UserError(
+                f"configuration.json names no model, so it should be one of 2022; "
+                f"it lacks {', '.join(absent)}"
+            )
+        state = {_renamed(name): tensor for name, tensor in state.items()}
+        kept = {key: value for key, value in configuration.items() if key not in LEGACY_DROPPED}
+        first = state.get("scales.arousal.0.0.weight")  # its width tells what the ablation left out
+        return state, kept | {
+            "model": "mate",
+            "modality": "both",
+            "emotion_concat": first is None or first.shape[1] != AFFECT[-1],
+            "test_split": [int(n) for n in re.findall(r"\d+", str(configuration["test_split"]))],
+            # the 2022 code took these two, whatever its flags said
+            "sr": constants.SAMPLE_RATE,
+            "lr_decay": constants.LR_DECAY,
+        }
+
 
 def _convolutions(ws: int) -> nn.Sequential:
     """(B, W, mels, frames) -> (B, W, smaller, smaller)."""
@@ -184,30 +215,6 @@ LEGACY_NAMES = (
 LEGACY_KEYS = ("backbone", "hidden_size", "text_dim", "bidirectional", "ws", "SorL", "test_split")
 # of no use to a trained model
 LEGACY_DROPPED = ("embed_d", "save_path", "test_only", "test_path", "gpu_id")
-
-
-def upgrade(
-    state: dict[str, Tensor], configuration: dict[str, Any]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """A state dict and configuration of the 2022 code, in today's names."""
-    absent = [key for key in LEGACY_KEYS if key not in configuration]
-    if absent:
-        raise UserError(
-            f"configuration.json names no model, so it should be one of 2022; "
-            f"it lacks {', '.join(absent)}"
-        )
-    state = {_renamed(name): tensor for name, tensor in state.items()}
-    kept = {key: value for key, value in configuration.items() if key not in LEGACY_DROPPED}
-    first = state.get("scales.arousal.0.0.weight")  # its width tells what the ablation left out
-    return state, kept | {
-        "model": "mate",
-        "modality": "both",
-        "emotion_concat": first is None or first.shape[1] != AFFECT[-1],
-        "test_split": [int(n) for n in re.findall(r"\d+", str(configuration["test_split"]))],
-        # the 2022 code took these two, whatever its flags said
-        "sr": constants.SAMPLE_RATE,
-        "lr_decay": constants.LR_DECAY,
-    }
 
 
 def _renamed(name: str) -> str:

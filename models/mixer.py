@@ -32,21 +32,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from constants import HEADS
-from model import Batch, heads_of, judged, mask_of, masked
+from model import Batch, EmotionModel, heads_of, judged, mask_of, masked
 from models.encoders import speech
 from models.encoders import text as text_encoders
 from models.layers.fusions import FUSIONS
 from utils import UserError, setting
 
-DEFAULTS = {  # as published, but for the batches, which were added up 8 by 8
-    "text_encoder": "beomi/KcELECTRA-base",
-    "optim": "adamw",
-    "lr": 5e-5,
-    "weight_decay": 0.01,
-    "lr_decay": 1.0,
-    "batch_size": 64,
-    "epochs": 30,
-}
 HIDDEN = 512  # numbers between a fusion and the heads
 
 
@@ -75,30 +66,41 @@ class Settings:
     speech_files: str | None = setting(None, "digest of the speech encoder's files", flag=False)
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The features it reads: text, then sound."""
-    return ("tokens", "waveform") if settings.finetune else ("text_states", "speech_states")
-
-
-def complete(settings: Any) -> dict:
-    """What the encoders are, read from their folders; frozen, their weights count as well.
-
-    Nothing new of a run that holds its encoders: it can be tested where the checkpoints are not.
-    """
-    places = settings.text_encoder, settings.speech_encoder
-    known = getattr(settings, "speech", None) is not None and settings.finetune
-    if known and not all(Path(place).is_dir() for place in places):
-        return {}
-    found = text_encoders.described(settings.text_encoder)
-    found |= speech.described(settings.speech_encoder) | {"ws": settings.context + 1}
-    if not settings.finetune:  # they are not in the run: it can be tested with no others
-        found["encoder_files"] = text_encoders.identify(settings.text_encoder).get("content")
-        found["speech_files"] = speech.identify(settings.speech_encoder).get("content")
-    return found
-
-
-class Model(nn.Module):
+class Model(EmotionModel):
     """A batch -> `{"emotion": (B, 7), "arousal": (B,), "valence": (B,)}`, of its `heads`."""
+
+    Settings = Settings
+    DEFAULTS = {  # as published, but for the batches, which were added up 8 by 8
+        "text_encoder": "beomi/KcELECTRA-base",
+        "optim": "adamw",
+        "lr": 5e-5,
+        "weight_decay": 0.01,
+        "lr_decay": 1.0,
+        "batch_size": 64,
+        "epochs": 30,
+    }
+
+    @staticmethod
+    def inputs(settings: Settings) -> tuple[str, ...]:
+        """The features it reads: text, then sound."""
+        return ("tokens", "waveform") if settings.finetune else ("text_states", "speech_states")
+
+    @staticmethod
+    def complete(settings: Any) -> dict:
+        """What the encoders are, read from their folders; frozen, their weights count as well.
+
+        Nothing new of a run that holds its encoders: it can be tested where no checkpoint is.
+        """
+        places = settings.text_encoder, settings.speech_encoder
+        known = getattr(settings, "speech", None) is not None and settings.finetune
+        if known and not all(Path(place).is_dir() for place in places):
+            return {}
+        found = text_encoders.described(settings.text_encoder)
+        found |= speech.described(settings.speech_encoder) | {"ws": settings.context + 1}
+        if not settings.finetune:  # they are not in the run: it can be tested with no others
+            found["encoder_files"] = text_encoders.identify(settings.text_encoder).get("content")
+            found["speech_files"] = speech.identify(settings.speech_encoder).get("content")
+        return found
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -149,7 +151,7 @@ class Model(nn.Module):
     def _words(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, T, Dt), (B, T): states of what is said, the newest utterance first."""
         wanted, longest = -1 - self.settings.context, self.settings.max_length
-        name = inputs(self.settings)[0]
+        name = self.inputs(self.settings)[0]
         text = masked(batch, name)[:, wanted:].flip(1)
         said = mask_of(batch, name)[:, wanted:].flip(1)
         if not self.settings.finetune:
@@ -163,7 +165,7 @@ class Model(nn.Module):
 
     def _sound(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(B, F, Ds), (B, F): states of the judged utterance, at most `frames`."""
-        name, frames = inputs(self.settings)[1], self.settings.frames
+        name, frames = self.inputs(self.settings)[1], self.settings.frames
         sound, heard = masked(batch, name)[:, -1], mask_of(batch, name)[:, -1]
         if self.settings.finetune:
             longest = max(1, int(heard.sum(1).max()))

@@ -26,23 +26,10 @@ from torch import Tensor, nn
 
 import constants
 from constants import HEADS
-from model import Batch, heads_of, judged, mask_of, masked
+from model import Batch, EmotionModel, heads_of, judged, mask_of, masked
 from models.encoders import speech
 from utils import UserError, setting
 
-# of the system of 2023 (two wav2vec2 and three KoBERT): batches of 4 by accumulation, else the
-# defaults of transformers' Trainer
-DEFAULTS = {
-    "speech_encoder": constants.SPEECH_ENCODER,
-    "optim": "adamw",
-    "lr": 2e-4,
-    "weight_decay": 0.0,
-    "schedule": "linear",
-    "warmup": 0.0,
-    "clip": 1.0,
-    "batch_size": 4,
-    "epochs": 1,
-}
 AS_SAVED = -1.0  # of --dropout: what the checkpoint's config says
 
 
@@ -64,27 +51,42 @@ class Settings:
     speech_files: str | None = setting(None, "digest of its files", flag=False)
 
 
-def inputs(settings: Settings) -> tuple[str, ...]:
-    """The features it reads."""
-    return ("speech_layers",) if settings.frozen else ("waveform",)
-
-
-def complete(settings: Any) -> dict:
-    """What the encoder is, read from its folder; a frozen one's weights count as well.
-
-    Nothing new of a run that holds its encoder: it can be tested where the checkpoint is not.
-    """
-    known = getattr(settings, "speech", None) is not None and not settings.frozen
-    if known and not Path(settings.speech_encoder).is_dir():
-        return {}
-    found = speech.described(settings.speech_encoder)
-    if settings.frozen:  # it is not in the run, which can be tested with no other
-        found["speech_files"] = speech.identify(settings.speech_encoder).get("content")
-    return found
-
-
-class Model(nn.Module):
+class Model(EmotionModel):
     """A batch with `waveform` (or `speech_layers`) and its mask -> `{"emotion": (B, 7), ...}`."""
+
+    Settings = Settings
+    # of the system of 2023 (two wav2vec2 and three KoBERT): batches of 4 by accumulation, else the
+    # defaults of transformers' Trainer
+    DEFAULTS = {
+        "speech_encoder": constants.SPEECH_ENCODER,
+        "optim": "adamw",
+        "lr": 2e-4,
+        "weight_decay": 0.0,
+        "schedule": "linear",
+        "warmup": 0.0,
+        "clip": 1.0,
+        "batch_size": 4,
+        "epochs": 1,
+    }
+
+    @staticmethod
+    def inputs(settings: Settings) -> tuple[str, ...]:
+        """The features it reads."""
+        return ("speech_layers",) if settings.frozen else ("waveform",)
+
+    @staticmethod
+    def complete(settings: Any) -> dict:
+        """What the encoder is, read from its folder; a frozen one's weights count as well.
+
+        Nothing new of a run that holds its encoder: it can be tested where the checkpoint is not.
+        """
+        known = getattr(settings, "speech", None) is not None and not settings.frozen
+        if known and not Path(settings.speech_encoder).is_dir():
+            return {}
+        found = speech.described(settings.speech_encoder)
+        if settings.frozen:  # it is not in the run, which can be tested with no other
+            found["speech_files"] = speech.identify(settings.speech_encoder).get("content")
+        return found
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -98,6 +100,7 @@ class Model(nn.Module):
             if settings.checkpointing:
                 self.encoder.activation_checkpointing_enable({"use_reentrant": False})
         size, layers = sizes(config)
+        self.weights = None
         if settings.layers == "weighted":  # all alike at first, as in SUPERB
             self.weights = nn.Parameter(torch.zeros(layers))
         given = size * (2 if self.ws > 1 else 1)
@@ -136,13 +139,13 @@ class Model(nn.Module):
         wave, mask = masked(batch, "waveform").flatten(0, 1), batch["waveform_mask"].flatten(0, 1)
         if self.reverse:
             wave = reversed_in_time(wave, mask)
-        means, there = speech.means(self.encoder, wave, mask, hasattr(self, "weights"))
+        means, there = speech.means(self.encoder, wave, mask, self.weights is not None)
         windows = batch["waveform"].shape[:2]
         return means.transpose(0, 1).unflatten(0, windows), there.unflatten(0, windows)
 
     def _layer(self, means: Tensor) -> Tensor:
         """(B, W, L + 1, D) -> (B, W, D): the last layer, or all by their weights."""
-        if not hasattr(self, "weights"):
+        if self.weights is None:
             return means[:, :, -1]
         return torch.einsum("l,bwld->bwd", self.weights.softmax(0), means)
 

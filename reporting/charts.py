@@ -19,15 +19,25 @@ SQUARE = {"left": 40.0, "right": 310.0, "top": 10.0, "bottom": 280.0}  # of 320 
 BARS = SQUARE | {"left": 46.0}  # of 320 x 388 units, with the counts below
 COUNTS = (322.0, 362.0)  # top and bottom of the counts under the reliability
 
-EMOTION_COLOURS = {  # Okabe and Ito's, told apart without seeing colours well
-    "disgust": "#009E73",
-    "angry": "#D55E00",
-    "sad": "#56B4E9",
-    "fear": "#CC79A7",
-    "surprise": "#F0E442",
-    "neutral": "#BBBBBB",
-    "happy": "#E69F00",
+COLOURS = {  # Okabe and Ito's, told apart without seeing colours well
+    "blue": "#0072B2",
+    "vermilion": "#D55E00",
+    "sky": "#56B4E9",
+    "green": "#009E73",
+    "yellow": "#F0E442",
+    "orange": "#E69F00",
+    "purple": "#CC79A7",
 }
+EMOTION_COLOURS = {
+    "disgust": COLOURS["green"],
+    "angry": COLOURS["vermilion"],
+    "sad": COLOURS["sky"],
+    "fear": COLOURS["purple"],
+    "surprise": COLOURS["yellow"],
+    "neutral": "#BBBBBB",
+    "happy": COLOURS["orange"],
+}
+SCALE_COLOURS = (COLOURS["blue"], COLOURS["vermilion"])
 
 
 # --- strips in the table of scores -----------------------------------------------------------
@@ -63,10 +73,10 @@ def strip(row: dict, axis: tuple[float, float]) -> dict:
 
 
 def curve(log: list[dict]) -> dict | None:
-    """Lines of the losses by epoch in units of the drawing; None without a log."""
+    """Each loss by epoch, as values and as a line in units of the drawing; None without a log."""
     if not log:
         return None
-    epochs, lines = loss_lines(log)
+    epochs, lines = _losses(log)
     known = [v for values in lines.values() for v in values if math.isfinite(v)]
     x, ticks_x = _scale(min(epochs), max(epochs), PLOT["left"], PLOT["right"], whole=True)
     y, ticks_y = _scale(min([0.0, *known]), max([0.0, *known]), PLOT["bottom"], PLOT["top"])
@@ -74,12 +84,12 @@ def curve(log: list[dict]) -> dict | None:
     for name, values in lines.items():
         pairs = zip(epochs, values, strict=True)
         points = [(x(e), y(v)) if math.isfinite(v) else None for e, v in pairs]
-        line = {"name": name, "path": _path(points), "end": points[-1], "last": values[-1]}
+        line = {"name": name, "values": values, "path": _path(points), "end": points[-1]}
         series.append(line)
-    return {"series": series, "x": ticks_x, "y": ticks_y, "box": PLOT, "epochs": len(log)}
+    return {"series": series, "x": ticks_x, "y": ticks_y, "box": PLOT, "epochs": epochs}
 
 
-def loss_lines(log: list[dict]) -> tuple[list[int], dict[str, list[float]]]:
+def _losses(log: list[dict]) -> tuple[list[int], dict[str, list[float]]]:
     """Epochs, and each loss by epoch; NaN where an epoch does not have it."""
     names = dict.fromkeys(
         name for line in log for name in line if name.startswith("loss") or name == "val/loss"

@@ -8,11 +8,11 @@ import pandas as pd
 
 import constants
 from corpora.preparation.corpus import Corpus
-from reporting import corpus_tables, figures, page
+from reporting import charts, corpus_tables, figures, page
 from utils import make_folder, write_atomic
 
 ORIGIN, ADDED = "Class_distribution_origin.png", "Class_distribution_add.png"  # as in 2023
-COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")  # Okabe and Ito
+COLOURS = [charts.COLOURS[name] for name in ("blue", "orange", "green", "purple")]
 ROLE = constants.ROLES[0]
 
 

@@ -2,6 +2,7 @@
 
 import textwrap
 
+from reporting import highlight_text
 from reporting.formatting import interval, number
 from reporting.page import (
     GROUPS,
@@ -43,8 +44,6 @@ def console(result: dict) -> str:
 
 
 def _console_events(result: dict) -> str:
-    from reporting import highlight_text  # which compares runs, whose tables are read here
-
     lines = highlight_text.lines(result["highlight"])
     return "\n".join([*lines, *([NOT_A_RESULT] if result["synthetic"] else [])])
 

@@ -12,6 +12,7 @@ import pandas as pd
 
 from constants import EMOTIONS
 from metric import VOTES
+from reporting import charts
 from utils import leaf
 
 TIE = "tie"  # the column of rows with several modal labels
@@ -19,10 +20,7 @@ SIGNALS = ["session", "subject", "signal", "time", "value", "timestamp", "segmen
 
 # --- how pictures look ---------------------------------------------------------------------------
 
-COLOURS = {
-    "speaker": "#0072B2",
-    "listener": "#D55E00",
-}  # Okabe and Ito: also told apart without red
+COLOURS = {"speaker": charts.COLOURS["blue"], "listener": charts.COLOURS["vermilion"]}
 STYLE = {  # matplotlib's rcParams
     "figure.dpi": 90,
     "figure.constrained_layout.use": True,

@@ -6,18 +6,19 @@ from collections.abc import Callable
 import numpy as np
 
 import constants
-from reporting import charts, fonts
+from reporting import fonts
 from reporting.formatting import count
 
 
-def loss_png(log: list[dict]) -> bytes:
-    """The losses of every epoch."""
+def loss_png(curve: dict) -> bytes:
+    """The losses of every epoch; `curve`: what `charts.curve` makes of a log."""
 
     def draw(axes) -> None:
-        epochs, lines = charts.loss_lines(log)
-        for name, values in lines.items():
+        for line in curve["series"]:
+            name = line["name"]
             style = {"linewidth": 2.2 if name == "loss" else 1.2, "marker": "o", "markersize": 2.5}
-            axes.plot(epochs, values, "--" if name == "val/loss" else "-", label=name, **style)
+            form = "--" if name == "val/loss" else "-"
+            axes.plot(curve["epochs"], line["values"], form, label=name, **style)
         axes.set(xlabel="epoch", ylabel="loss", title="Training loss")
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.grid(alpha=0.25)

@@ -14,6 +14,7 @@ from evaluation.finished_runs import Run
 from evaluation.highlights import intervals
 from evaluation.highlights.scores import BUDGET
 from reporting import page
+from reporting.formatting import interval, number
 from utils import read_json, write_atomic, write_json
 
 SCORE = "average_precision"
@@ -101,17 +102,17 @@ def console(result: dict) -> str:
 
 def _line(row: dict, width: int) -> str:
     scores = row["scores"]
-    cells = "".join(f"{page.number(scores[name]['value']):>10}" for name in COLUMNS)
+    cells = "".join(f"{number(scores[name]['value']):>10}" for name in COLUMNS)
     rate, ap = scores["positive_rate"]["value"], scores[SCORE]
-    ends = page.interval(ap["low"], ap["high"])
-    return f"{row['name']:<{width}}{row['n']['videos']:>7}{page.number(rate):>7}{cells}  {ends}"
+    ends = interval(ap["low"], ap["high"])
+    return f"{row['name']:<{width}}{row['n']['videos']:>7}{number(rate):>7}{cells}  {ends}"
 
 
 def _pair(pair: dict) -> str:
     found, video = pair["comparison"], pair["comparison"]["video"]
-    ends = page.interval(found["low"], found["high"]) or "no interval"
+    ends = interval(found["low"], found["high"]) or "no interval"
     p = "-" if video["p_holm"] is None else f"{video['p_holm']:.3g}"
     return (
-        f"{pair['a']} - {pair['b']}: {page.number(found['difference'])} {ends}, better in "
+        f"{pair['a']} - {pair['b']}: {number(found['difference'])} {ends}, better in "
         f"{video['better']} of {video['n']} videos, p {p}"
     )

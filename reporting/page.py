@@ -38,6 +38,7 @@ ROLES = {"speaker": "the one who talks", "listener": "the partner who listens"}
 INTERVAL = f"{100 * constants.CONFIDENCE:g} % interval"
 NOT_A_RESULT = "synthetic corpus: not a result"
 TEST_AUDIO = "uses the test speakers' unlabelled audio"
+READ = ("configuration.json", "result.json", "protocol.json", "train_loss.log")
 MISTAKES = 10  # rows in the table of confident mistakes
 ERRORS = {  # of result["calibration"]
     "ece": f"ECE, {calibration.BINS} bins of equal width",
@@ -63,24 +64,25 @@ def write(run_folder: Path | str) -> Path:
     log = read_log(folder / "train_loss.log")
     protocol = folder / "protocol.json"
     protocol = read_json(protocol) if protocol.exists() else {}
-    with _written_by_a_run(folder):
+    with written_by_a_run(folder, *READ):
         if has_emotion(result):
             table = pd.DataFrame(result["confusion"], constants.EMOTIONS, constants.EMOTIONS)
             cells = table.to_csv(index_label="truth", float_format="%.10g")
             write_atomic(folder / "confusion.csv", cells)
             write_atomic(folder / "confusion.png", confusion_png(result["confusion"]))
-        if log:
-            write_atomic(folder / "loss_curve.png", loss_png(log))
+        curve = charts.curve(log)
+        if curve:
+            write_atomic(folder / "loss_curve.png", loss_png(curve))
         name = folder.resolve().name
-        html = page(configuration, result, predictions, log, name, protocol)
+        html = page(configuration, result, predictions, curve, name, protocol)
     # an argument that is not UTF-8 reaches the command as lone surrogates
     write_atomic(folder / "report.html", html.encode("utf-8", "backslashreplace"))
     return folder / "report.html"
 
 
 @contextmanager
-def _written_by_a_run(folder: Path) -> Iterator[None]:
-    """A UserError where the files of a run, which anybody may have edited, cannot be shown."""
+def written_by_a_run(folder: Path, *files: str) -> Iterator[None]:
+    """A UserError where these files of a run, which anybody may have edited, cannot be shown."""
     import jinja2
 
     try:
@@ -98,8 +100,8 @@ def _written_by_a_run(folder: Path) -> Iterator[None]:
     ) as error:
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise UserError(
-            f"{folder} needs the configuration.json, result.json, protocol.json and train_loss.log "
-            f"that a run wrote; they are others: {reason}"
+            f"{folder} needs the {', '.join(files[:-1])} and {files[-1]} that a run wrote; they "
+            f"are others: {reason}"
         ) from error
 
 
@@ -138,9 +140,6 @@ def present_line(result: dict) -> str:
     return f"{line}; absent from the truth: {', '.join(absent)}" if absent else line
 
 
-# --- the console --------------------------------------------------------------------------------
-
-
 # --- the page -----------------------------------------------------------------------------------
 
 
@@ -148,13 +147,14 @@ def page(
     configuration: dict,
     result: dict,
     predictions: pd.DataFrame,
-    log: list[dict],
+    curve: dict | None,
     name: str,
     protocol: dict | None = None,
 ) -> str:
     """The HTML of a run called `name`: one file, no script, nothing fetched.
 
-    `protocol`: what protocol.json holds, a dict of any shape, shown as small tables.
+    `curve`: what `charts.curve` makes of the log. `protocol`: what protocol.json holds, a dict of
+    any shape, shown as small tables.
     """
     protocol = protocol or {}
     tested = predictions[predictions["set"] == "test"]
@@ -174,7 +174,7 @@ def page(
         groups=groups(result),
         corpora=by_corpus(result),
         highlight=result.get("highlight"),
-        curve=charts.curve(log),
+        curve=curve,
         matrix=list(zip(constants.EMOTIONS, result["confusion"], strict=True)) if scored else [],
         scatters=[s for head in SCALES if (s := charts.scatter(tested, head, result))],
         mistakes=mistakes(tested),
@@ -310,6 +310,3 @@ def flat(configuration: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
         elif prefix + name != "command":
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
             yield prefix + name, text
-
-
-# --- pictures as files ----------------------------------------------------------------------

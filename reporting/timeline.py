@@ -13,7 +13,6 @@ import constants
 from reporting import charts, figures
 from reporting.fonts import families, readable
 
-SCALE_COLOURS = ("#0072B2", "#D55E00")
 APART = 0.3  # s between two files that are laid end to end
 NAMED = 26  # utterances whose numbers stand under the axis
 WORDS = {  # in English and in Korean
@@ -113,7 +112,7 @@ def _shares(
 def _scales(
     axes: Any, table: pd.DataFrame, names: list[str], start: Any, width: Any, language: str
 ) -> None:
-    for name, colour in zip(names, SCALE_COLOURS, strict=False):
+    for name, colour in zip(names, charts.SCALE_COLOURS, strict=False):
         values = table[name].to_numpy(float)
         said = _say(language, name)
         axes.hlines(values, start, start + width, color=colour, lw=2.4, label=said)
@@ -146,8 +145,10 @@ def plane(table: pd.DataFrame, language: str = "en") -> bytes:
         axes.axhline(3, color="#cccccc", lw=0.8)
         axes.axvline(3, color="#cccccc", lw=0.8)
         axes.plot(x, y, color="#888888", lw=1, zorder=1)
-        colours = [charts.EMOTION_COLOURS.get(name, "#0072B2") for name in table["emotion"]]
-        sizes = [110] * (len(table) - 1) + [260] * bool(len(table))
+        other = charts.COLOURS["blue"]
+        colours = [charts.EMOTION_COLOURS.get(name, other) for name in table["emotion"]]
+        sizes = np.full(len(table), 110)
+        sizes[-1:] = 260  # the newest
         axes.scatter(x, y, sizes, colours, edgecolors="black", linewidths=0.7, zorder=2)
         for n, (at, up) in enumerate(zip(x, y, strict=True), start=1):
             axes.annotate(str(n), (at, up), ha="center", va="center", fontsize=8, zorder=3)

@@ -24,12 +24,13 @@ import loss
 import model
 import utils
 from constants import HEADS, SCALE
+from training.modality_dropout import drop_modality
 from utils import UserError
 
 
 def has_gradients(name):
-    """Whether a leaf learns by gradients: the others hold `fit` (model.py)."""
-    return not hasattr(utils.leaf("models", name).Model, "fit")
+    """Whether a plugin learns by gradients: the others are FITTED (model.py)."""
+    return not utils.leaf("models", name).FITTED
 
 
 NETWORKS = [name for name in LEAVES if has_gradients(name)]
@@ -373,7 +374,7 @@ FEATURES = ("log_mel", "sentence")
 
 def test_a_dropped_modality_is_dropped_whole_and_never_both():
     batch = two_features()
-    masks = model.drop_modality(batch, FEATURES, 0.5, utils.rng(0, "modality"))
+    masks = drop_modality(batch, FEATURES, 0.5, utils.rng(0, "modality"))
     assert set(masks) == {"log_mel_mask", "sentence_mask"}
     for name, mask in masks.items():
         lost = mask != batch[name]
@@ -383,7 +384,7 @@ def test_a_dropped_modality_is_dropped_whole_and_never_both():
 
 def test_modalities_are_dropped_evenly_at_the_rate_asked_for():
     batch = two_features()
-    masks = model.drop_modality(batch, FEATURES, 0.3, utils.rng(0, "modality"))
+    masks = drop_modality(batch, FEATURES, 0.3, utils.rng(0, "modality"))
     for name, mask in masks.items():
         share = (~mask.any(1)).float().mean().item()
         assert share == pytest.approx(0.15, abs=4 * (0.15 * 0.85 / 2000) ** 0.5), name
@@ -392,9 +393,9 @@ def test_modalities_are_dropped_evenly_at_the_rate_asked_for():
 def test_a_window_with_one_modality_keeps_it():
     batch = two_features(rows=2)
     for seed in range(20):
-        masks = model.drop_modality(batch, FEATURES, 1.0, utils.rng(seed, "modality"))
+        masks = drop_modality(batch, FEATURES, 1.0, utils.rng(seed, "modality"))
         assert all(torch.equal(masks[name], batch[name]) for name in masks)
-    masks = model.drop_modality(batch, ("sentence",), 1.0, utils.rng(0, "modality"))
+    masks = drop_modality(batch, ("sentence",), 1.0, utils.rng(0, "modality"))
     assert torch.equal(masks["sentence_mask"], batch["sentence_mask"])
 
 
@@ -402,7 +403,7 @@ def test_dropping_draws_from_the_generator_alone_and_leaves_the_batch():
     batch = two_features()
     before = {name: mask.clone() for name, mask in batch.items()}
     first, again, other = (
-        model.drop_modality(batch, FEATURES, 0.5, utils.rng(seed, "modality")) for seed in (1, 1, 2)
+        drop_modality(batch, FEATURES, 0.5, utils.rng(seed, "modality")) for seed in (1, 1, 2)
     )
     assert torch.equal(first["log_mel_mask"], again["log_mel_mask"])
     assert not torch.equal(first["log_mel_mask"], other["log_mel_mask"])
@@ -411,14 +412,14 @@ def test_dropping_draws_from_the_generator_alone_and_leaves_the_batch():
 
 def test_nothing_is_dropped_at_rate_zero():
     batch = two_features()
-    masks = model.drop_modality(batch, FEATURES, 0.0, utils.rng(0, "modality"))
+    masks = drop_modality(batch, FEATURES, 0.0, utils.rng(0, "modality"))
     assert all(torch.equal(masks[name], batch[name]) for name in masks)
 
 
 def test_dropping_reaches_ragged_masks_and_defaults_to_the_mask_of_the_rows():
     batch = {"mask": torch.ones(50, W).bool(), "frames": torch.zeros(50, W, 5)}
     batch["frames_mask"] = torch.ones(50, W, 5).bool()
-    masks = model.drop_modality(batch, ("frames", "sentence"), 1.0, utils.rng(0, "modality"))
+    masks = drop_modality(batch, ("frames", "sentence"), 1.0, utils.rng(0, "modality"))
     assert masks["frames_mask"].shape == (50, W, 5)
     assert masks["sentence_mask"].shape == (50, W)
     assert torch.equal(masks["frames_mask"].all((1, 2)), ~masks["sentence_mask"].all(1))

@@ -1,8 +1,8 @@
 """Training rows drawn so that their classes are equally frequent. Never test or validation rows.
 
 A window counts to the first label of its judged row; one without a label is left as it is. A model
-whose leaf holds `resampled` (model.py) is trained on what these functions return in place of its
-training windows. Drawn once, before the first epoch, from (seed, "balance").
+says by `resampling` (model.py) which windows it is trained on in place of the training windows.
+Drawn once, before the first epoch, from (seed, "balance").
 """
 
 from typing import Any
@@ -14,10 +14,10 @@ import torch
 import model as models
 from constants import EMOTIONS
 from dataset import Windows
+from model import Resampling
 from utils import UserError, rng
 
 AT_ONCE = 256  # windows gathered at once
-DRAWN = ("oversample", "undersample")
 
 
 class Resampled(Windows):
@@ -34,9 +34,13 @@ def classes(windows: Windows) -> np.ndarray:
     return pd.Index(EMOTIONS).get_indexer(first)
 
 
-def resampled(windows: Windows, how: str, seed: int) -> Windows:
-    """`how`: one of DRAWN."""
-    draw = oversampled if how == "oversample" else undersampled
+def resampled(windows: Windows, resampling: Resampling, seed: int) -> Windows:
+    """The windows that are trained on."""
+    if resampling.how == "none":
+        return windows
+    if resampling.how == "smote":
+        return smote(windows, resampling.feature, resampling.neighbours, seed)
+    draw = {"oversample": oversampled, "undersample": undersampled}[resampling.how]
     return Resampled(windows, draw(classes(windows), rng(seed, "balance")))
 
 

@@ -13,6 +13,7 @@ import constants
 import model as models
 from corpora.preparation.corpus import Corpus
 from dataset import Material, Windows
+from loss import CBLoss
 from training.settings import TrainingSettings, flat
 from utils import ROOT, UserError
 
@@ -47,7 +48,7 @@ def describe(
         "split": material.sets._asdict(),
         "class_counts": dict(zip(constants.EMOTIONS, map(int, counts), strict=True)),
         "class_counts_by_corpus": by_corpus,
-        "class_weights": criterion.weights.tolist() if hasattr(criterion, "weights") else None,
+        "class_weights": criterion.weights.tolist() if isinstance(criterion, CBLoss) else None,
         "majority": {
             "emotion": constants.EMOTIONS[int(counts.argmax())] if counts.any() else "",
             "by_corpus": {name: max(by, key=by.get) for name, by in by_corpus.items()},

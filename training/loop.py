@@ -23,12 +23,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 import loss as losses
-import metric
 import model as models
 from dataset import Windows
 from evaluation.highlights import scores as highlight_scores
+from evaluation.predictions import scores_of
 from training import checkpoints
 from training.devices import Processes, share_batchnorm, use_bf16
+from training.modality_dropout import drop_modality
 from training.schedule import learning_rate, rate_factor, training_batches
 from training.settings import TrainingSettings
 from training.testing import frame, outputs, to
@@ -83,9 +84,8 @@ class Training:
         self.windows, self.validation = windows, validation
         self.losses = ("loss", *(f"loss/{head}" for head in models.heads(model)))
         self.weights = [p for p in model.parameters() if p.requires_grad]
-        groups = getattr(model, "parameter_groups", lambda: [{"params": self.weights}])()
         self.optimizer = OPTIMIZERS[settings.optim](
-            groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+            model.parameter_groups(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         self.rates = [group["lr"] for group in self.optimizer.param_groups]
         self.progress = Progress()
@@ -167,7 +167,7 @@ class Training:
         batch = to(self.windows.batch(indices[share], cut[share]), self.processes.device)
         if settings.modality_dropout:
             draw = rng(settings.seed, "modality", epoch, step)
-            batch |= models.drop_modality(
+            batch |= drop_modality(
                 batch,
                 tuple(self.windows.stores),
                 settings.modality_dropout,
@@ -406,7 +406,7 @@ def validate(
     """The scores that `--select` can choose by."""
     output = outputs(model, windows, settings.batch_size, "val", processes, settings.max_tokens)
     table = frame(windows, output, "val")
-    values = {name: score["value"] for name, score in metric.scores(table, settings.ties).items()}
+    values = {name: score["value"] for name, score in scores_of(table, settings.ties).items()}
     values["average_precision"] = average_precision(table)
     truth = to(windows.answers(np.arange(len(windows))), processes.device)
     values["loss"] = criterion(output, truth)["loss"].item()

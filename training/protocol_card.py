@@ -65,7 +65,7 @@ def _by_corpus(utterances: pd.DataFrame, sets: np.ndarray, target: np.ndarray) -
 
 
 def _resampling(settings: TrainingSettings) -> str:
-    how = getattr(settings, "balance", "none")
+    how = leaf("models", settings.model).resampling(settings).how
     return (
         "none: nothing is resampled before the split"
         if how == "none"
@@ -74,7 +74,7 @@ def _resampling(settings: TrainingSettings) -> str:
 
 
 def _selection(settings: TrainingSettings) -> str:
-    if hasattr(leaf("models", settings.model).Model, "fit"):
+    if leaf("models", settings.model).FITTED:
         return "nothing: learnt at once, without epochs"
     if not settings.val_split:
         return "last epoch kept"

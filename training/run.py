@@ -16,13 +16,13 @@ import loss as losses
 import model as models
 from dataset import Material, Windows, open_material, with_text_encoder
 from dataset import windows as windows_of
-from training import checkpoints, protocol_card, run_folder
+from training import balance, checkpoints, protocol_card, run_folder
 from training import configuration as run_configuration
 from training.devices import Processes, settle_arithmetic
 from training.loop import Training
 from training.scores import fitted_values, windows_on, write_scores
 from training.settings import TrainingSettings, settings_of
-from utils import UserError, digest, keep_freed_memory, leaf, write_atomic, write_json
+from utils import UserError, digest, keep_freed_memory, write_atomic, write_json
 
 
 def train(settings: TrainingSettings, command: str) -> Path:
@@ -46,23 +46,21 @@ def _train(settings: TrainingSettings, command: str, processes: Processes) -> Pa
     settings = models.complete(settings)
     model = models.build(settings.model, vars(settings), settings.seed)
     _check_select(settings, model)
-    if hasattr(model, "load_pretrained"):
-        model.load_pretrained(settings)
+    model.load_pretrained(settings)
     model = model.to(processes.device)
     settings = with_text_encoder(settings)
     inputs = models.inputs(settings.model, vars(settings))
-    sequence = models.is_sequence(settings.model)
+    sequence = model.SEQUENCE
     material = open_material(settings, inputs, sequence=sequence)
     windows = windows_on(material, "train", settings, processes)
     _check_truth(windows, model)
     if len(windows) < 2:
         raise UserError(f"training needs at least 2 labelled utterances, got {len(windows)}")
-    own = leaf("models", settings.model)
-    learnt = own.resampled(windows, settings) if hasattr(own, "resampled") else windows
+    learnt = balance.resampled(windows, model.resampling(settings), settings.seed)
     criterion = losses.build(
         settings.loss, settings.lam, settings.beta, _counts(learnt, settings), settings.cb_counts
     ).to(processes.device)
-    criterion.pos_weight = _pos_weight(learnt, settings)
+    criterion.pos_weight = _event_weight(learnt, model.event_weight(settings))
     configuration = run_configuration.describe(
         settings, command, material, windows, model, criterion, processes.count
     )
@@ -105,7 +103,7 @@ def _fit(
     model, criterion, material: Material, windows: Windows, settings, processes, folder: Path
 ) -> None:
     """Train in steps, or at once a model that has `fit` and no gradients."""
-    if hasattr(model, "fit"):
+    if model.FITTED:
         model.fit(windows.batch(np.arange(len(windows))))
         return
     _say_weights(criterion)
@@ -113,12 +111,11 @@ def _fit(
     Training(model, criterion, windows, validation, settings, processes, folder).fit()
 
 
-def _pos_weight(windows: Windows, settings: TrainingSettings) -> float:
-    """The weight of an event in its loss: as said, or all events as much as all that are none."""
-    said = getattr(settings, "pos_weight", 0.0)
+def _event_weight(windows: Windows, given: float) -> float:
+    """The weight of an event in its loss: as given, or all events as much as all that are none."""
     events = [values for name, values in windows.truth.items() if name in constants.EVENTS]
-    if said or not events:
-        return said or 1.0
+    if given or not events:
+        return given or 1.0
     share = float(np.nanmean(events[0][windows.judged]))
     return (1 - share) / share if 0 < share < 1 else 1.0
 
@@ -196,7 +193,7 @@ def _test(folder, settings, given: dict, command: str, processes: Processes) -> 
     places = {"gpu_id": settings.gpu_id, "save_path": settings.save_path, "val_split": ()}
     merged = with_text_encoder(settings_of(configuration, **given | places))
     run_folder.refuse_another_encoder(folder, merged, configuration)
-    inputs, sequence = models.inputs(merged.model, vars(merged)), models.is_sequence(merged.model)
+    inputs, sequence = models.inputs(merged.model, vars(merged)), model.SEQUENCE
     material = open_material(merged, inputs, train=False, sequence=sequence)
     run_folder.refuse_trained(folder, material, configuration)
     place = folder

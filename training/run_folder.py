@@ -100,9 +100,9 @@ def new_folder(save_path: str, settings: TrainingSettings, configuration: dict) 
 
     A model of one backbone gives its own name; one that learns without an optimizer names none.
     """
-    kind = vars(settings).get("backbone", settings.model)
-    steps = not hasattr(leaf("models", settings.model).Model, "fit")
-    parts = [kind, settings.SorL, *[settings.optim] * steps, str(settings.ws), now()]
+    own = leaf("models", settings.model)
+    steps = [] if own.FITTED else [settings.optim]
+    parts = [own.run_name(settings), settings.SorL, *steps, str(settings.ws), now()]
     name = "_".join(parts)
     return fresh(make_folder(save_path), name, configuration)
 
@@ -147,8 +147,7 @@ def training_rows(windows: Windows, validation: Windows) -> pd.DataFrame:
 
 def refuse_another_encoder(folder: Path, settings: TrainingSettings, configuration: dict) -> None:
     """A UserError where a run would be tested with other word pieces than it was trained with."""
-    own = leaf("models", settings.model)
-    found = own.complete(settings) if hasattr(own, "complete") else {}
+    found = leaf("models", settings.model).complete(settings)
     for name, value in found.items():
         if configuration.get(name) not in (None, json.loads(json.dumps(value))):
             kind = "speech_encoder" if name.startswith("speech") else "text_encoder"

@@ -155,7 +155,7 @@ def settings_class(model: str) -> type[TrainingSettings]:
     plugin = leaf("models", model)
     both = {f.name: f for f in dataclasses.fields(TrainingSettings)}
     both |= {f.name: f for f in dataclasses.fields(plugin.Settings)}
-    defaults = {"model": model, **getattr(plugin, "DEFAULTS", {})}
+    defaults = {"model": model, **plugin.DEFAULTS}
     changed = [
         (name, both[name].type, dataclasses.field(default=value, metadata=both[name].metadata))
         for name, value in defaults.items()

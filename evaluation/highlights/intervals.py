@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-import metric
 from constants import BOOTSTRAP, SEED
 from evaluation.bootstrap import draws, interval
 from evaluation.highlights import scores as highlight_scores
@@ -32,6 +31,7 @@ from evaluation.highlights.scores import (
     values,
     video_of,
 )
+from evaluation.predictions import column
 from evaluation.significance import bootstrap_p, holm, sign_flip
 from metric import ratio
 from utils import UserError, plain
@@ -341,7 +341,7 @@ def _sizes(seconds: Seconds, tested: Mapping) -> dict[str, int]:
         "rows": rows,
         "videos": len(seconds.names),
         "positive": int(seconds.positive.sum()),
-        "without": len(metric.column(tested, "segment")) - rows,
+        "without": len(column(tested, "segment")) - rows,
     }
 
 

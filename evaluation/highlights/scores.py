@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-import metric
 from evaluation import alignment
+from evaluation.predictions import column, columns
 from metric import Score, ratio
 from utils import UserError
 
@@ -79,11 +79,11 @@ def seconds_of(table: Mapping) -> Seconds:
 
     UserError for a number outside [0, 1], a second that comes twice, or marks that are no 0 and 1.
     """
-    numbers = metric.columns(table, ("highlight", "highlight_true"))
+    numbers = columns(table, ("highlight", "highlight_true"))
     rows = np.flatnonzero(np.isfinite(numbers).all(1))
-    segments = metric.column(table, "segment")[rows]
+    segments = column(table, "segment")[rows]
     _within(numbers[rows], segments)
-    kept = {name: metric.column(table, name)[rows] for name in alignment.DIALOGUE}
+    kept = {name: column(table, name)[rows] for name in alignment.DIALOGUE}
     keys = list(zip(*(kept[name].astype(str).tolist() for name in alignment.DIALOGUE), strict=True))
     ids = {key: number for number, key in enumerate(sorted(set(keys)))}
     video = np.array([ids[key] for key in keys], int)
@@ -93,7 +93,7 @@ def seconds_of(table: Mapping) -> Seconds:
     twice = np.flatnonzero((np.diff(video) == 0) & (np.diff(second) == 0))
     if len(twice):
         raise UserError(f"each second must come once, {segments[order[twice[0]]]} comes twice")
-    marks = _marks(metric.column(table, "marks")[rows][order], video)
+    marks = _marks(column(table, "marks")[rows][order], video)
     return Seconds(*numbers[rows[order]].T, marks, video, second, tuple(key[-1] for key in ids))
 
 
@@ -277,7 +277,7 @@ def threshold(validation: Mapping | None) -> float | None:
 
     Give it validation videos only, never tested rows. None: no such rows or no positive one.
     """
-    if validation is None or not len(metric.column(validation, "highlight")):
+    if validation is None or not len(column(validation, "highlight")):
         return None
     seconds = seconds_of(validation)
     if not seconds.positive.any():

@@ -13,7 +13,7 @@ import scipy.sparse
 
 from constants import SAMPLE_RATE
 
-COEFFICIENTS, BANDS = 32, 128  # of seed 004, librosa's number
+COEFFICIENTS, BANDS = 32, 128  # of EmotionShortForm (2023), librosa's number
 N_FFT, HOP = 2048, 512  # samples: 128 ms, 32 ms
 AMIN, TOP_DB = 1e-10, 80.0  # power floor, and dB below the loudest band: librosa's defaults
 PARAMETERS = {

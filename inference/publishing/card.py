@@ -36,7 +36,7 @@ def card(
     text = page.template("card.md.j2", Path(__file__).parent).render(
         name=name,
         said=said,
-        about=leaf("models", said["model"]).__doc__.splitlines()[0],
+        about=leaf("models", said["model"]).about(),
         heads=heads,
         films=films,
         emotions=[f"{emotion} {constants.KOREAN[emotion]}" for emotion in constants.EMOTIONS],
@@ -87,7 +87,7 @@ def _front_matter(name: str, said: dict, result: dict, license: str) -> ModelCar
 
 def _task(said: dict) -> str:
     """What the hub calls its task, by what it is given: videos, sound at least, or words alone."""
-    if hasattr(leaf("models", said["model"]), "SEQUENCE"):
+    if leaf("models", said["model"]).SEQUENCE:
         return "video-classification"
     sources = {leaf("features", feature).SOURCE for feature in origins.inputs(said)}
     return "audio-classification" if "wav" in sources else "text-classification"

@@ -60,7 +60,7 @@ def saved(folder: Path, name: str, configuration: dict, **changed: object) -> Pa
     """A run of any model as training leaves it, but for scores; `configuration`: of another run."""
     said = configuration | small(name) | {"model": name} | changed
     built = model.build(name, said, seed=7)
-    if hasattr(built, "fit"):
+    if built.FITTED:
         built.fit(windows(name, small(name), seed=1, rows=60))
     model.save(folder, built, said)
     return folder

@@ -38,8 +38,8 @@ def twenty(data: str, tables: str) -> list[int]:
     return list(range(1, 21))
 
 
-def grid_of(text: str, sessions=no_corpus) -> list[grids.Trial]:
-    return grids.trials(text.splitlines(), sessions)
+def grid_of(text: str, sessions=no_corpus) -> list[grids.GridPoint]:
+    return grids.points(text.splitlines(), sessions)
 
 
 # --- expansion ------------------------------------------------------------------------------
@@ -99,20 +99,20 @@ def test_a_line_expands_like_the_product_of_its_braces(lists):
         ("modality", 6, 6),
         ("folds5", 5, 1),
         ("loso", 20, 1),
-        ("seed12", 25, 5),
-        ("seed002", 5, 5),
-        ("seed004", 3, 3),
+        ("shuffled12", 25, 5),
+        ("emo_ensemble", 5, 5),
+        ("emotion_short_form", 3, 3),
     ],
 )
 def test_a_grid_of_the_project_has_its_trials(name, trials, rows):
     lines = grids.read(TABLES / f"{name}.txt")
-    grid = grids.trials(lines, twenty)
+    grid = grids.points(lines, twenty)
     names = grids.differing(grid)
     assert lines[0].startswith(f"# python main.py sweep exp/tables/{name}.txt ")
     assert len(grid) == trials
     assert len({(t.settings.SorL, grids.variant(t, names)) for t in grid}) == rows
     if name[0] == "3":
-        assert {trial.settings.epochs for trial in grid} == {100}
+        assert {point.settings.epochs for point in grid} == {100}
 
 
 def test_every_grid_file_is_tested_here():
@@ -126,9 +126,9 @@ def test_every_grid_file_is_tested_here():
         "modality",
         "folds5",
         "loso",
-        "seed12",
-        "seed002",
-        "seed004",
+        "shuffled12",
+        "emo_ensemble",
+        "emotion_short_form",
     }
     assert {path.stem for path in TABLES.glob("*.txt")} == tested
 
@@ -153,11 +153,11 @@ def test_equal_trials_are_trained_once():
 
 
 def test_folds_and_seeds_multiply_the_trials():
-    grid = grid_of("--folds seed12\n--seeds 1 2", twenty)
+    grid = grid_of("--folds shuffled12\n--seeds 1 2", twenty)
     assert len(grid) == 10
-    assert {trial.settings.seed for trial in grid} == {1, 2}
-    assert all(len(trial.settings.val_split) == 2 for trial in grid)
-    assert sorted(s for trial in grid[::2] for s in trial.settings.test_split) == list(range(1, 21))
+    assert {point.settings.seed for point in grid} == {1, 2}
+    assert all(len(point.settings.val_split) == 2 for point in grid)
+    assert sorted(s for point in grid[::2] for s in point.settings.test_split) == list(range(1, 21))
 
 
 @pytest.mark.parametrize("flag", ["--save_name x", "--resume x", "--test_only x", "--no_such 1"])
@@ -169,7 +169,7 @@ def test_a_flag_that_is_none_of_training_many_is_refused(flag):
 def test_rows_of_several_models_are_named_by_the_model_and_what_differs_within_one():
     grid = grid_of("{--model mate --lam {0.5,0.6},--model functionals}")
     names = grids.differing(grid)
-    assert sorted({grids.variant(trial, names) for trial in grid}) == [
+    assert sorted({grids.variant(point, names) for point in grid}) == [
         "model functionals",
         "model mate, lam 0.5",
         "model mate, lam 0.6",
@@ -185,7 +185,7 @@ def test_trials_of_one_row_that_test_a_session_twice_are_refused_before_training
 
 def test_a_fold_that_is_left_out_is_no_trial():
     grid = grid_of("--folds loso --leave_out 5", twenty)
-    assert len(grid) == 19 and (5,) not in {trial.settings.test_split for trial in grid}
+    assert len(grid) == 19 and (5,) not in {point.settings.test_split for point in grid}
 
 
 def test_a_hash_within_quotes_is_no_comment():
@@ -195,7 +195,7 @@ def test_a_hash_within_quotes_is_no_comment():
 def test_variants_name_only_what_differs():
     grid = grid_of("--lam {0.5,0.66}\n{,--bidirectional}\n--test_split {[1],[2]}\n--seeds 1 2")
     names = grids.differing(grid)
-    assert sorted({grids.variant(trial, names) for trial in grid}) == [
+    assert sorted({grids.variant(point, names) for point in grid}) == [
         "lam 0.5, bidirectional",
         "lam 0.5, no bidirectional",
         "lam 0.66, bidirectional",
@@ -410,7 +410,7 @@ def test_alternatives_may_be_said_after_the_grid(place, capsys):
 
 def test_a_trial_keeps_its_name_when_the_corpus_says_which_text_encoder(place, capsys):
     words = ["--data", "corpus", "--test_split", "[3,4]", "--modality", "text"]
-    [trial] = grid_of(" ".join(words))
-    before = trial.name
-    engine._extract([trial])
-    assert trial.settings.text_encoder is None and trial.name == before
+    [point] = grid_of(" ".join(words))
+    before = point.name
+    engine._extract([point])
+    assert point.settings.text_encoder is None and point.name == before

@@ -1,361 +1,279 @@
-"""The how-to pages in docs/, built from what stands in them: their files, folder and commands.
+"""READMEs and all pages of docs/ say what is there: flags, links, paths, commands, columns, scores.
 
-A page names the file it adds; that file is the code block behind its name. All commands of both
-pages run in one interpreter, one after another, in a copy of the project that has both files.
+Code and commands of docs/*/extending/ run in test_extending.py, those of the page on recordings
+in test_recordings.py.
 """
 
-import csv
-import hashlib
-import io
-import json
-import math
+import contextlib
 import os
 import re
-import shutil
-import subprocess
-import sys
+import shlex
+from collections import Counter
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from xml.etree import ElementTree
 
-import numpy as np
 import pandas as pd
 import pytest
-import soundfile
-from doubles.pages import blocks, code, commands, tables, text
+import torch
+from doubles import pages
+from doubles.pages import LANGUAGES, code, everything, headings, rows, section, tables, text
 
-from corpora.preparation import columns
-from metric import VOTES
-from utils import ROOT, UserError, leaf, make_folder, read_json, rng
+import constants
+import main
+import metric
+from models import mate
+from training import flags as training_flags
+from training.sweep import grid as grids
+from utils import ROOT, leaf, leaves
 
-PAGES = {"new_corpus": "corpora/calls.py", "new_model": "models/pooled.py"}
-NAMES = [f"{page}{language}" for page in PAGES for language in ("", ".en")]
-SESSIONS, CALLS, TURNS = 5, 5, 4  # calls a session, utterances a call
-SOUNDS = "혐오 분노 슬픔 공포 놀람 중립 기쁨".split()
-QUARANTINED = {  # rows that are spoilt below, as the reader names them
-    "s1_c03_2": "unknown emotion",
-    "s2_c08_1": "score outside 1..5",
-    "s2_c07_3": "truncated wav",
-    "s3 c12 2": columns.NO_PATTERN,
-}
-# what `python` does with each line; starting it anew would cost ten seconds of imports a line
-RUNNER = """
-import contextlib, io, json, runpy, shlex, sys
-outcomes = []
-for line in sys.argv[1:]:
-    words, code, out = shlex.split(line)[1:], 0, io.StringIO()
-    with contextlib.redirect_stdout(out):
-        try:
-            sys.argv = words[1:] if words[0] == "-m" else words
-            if words[0] == "-m":
-                runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-            else:
-                runpy.run_path(words[0], run_name="__main__")
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-    outcomes.append({"line": line, "code": code, "out": out.getvalue()})
-print(json.dumps(outcomes))
-"""
+TRAINING = "docs/{}/03_train_and_test.md"
+RUN_FOLDER = "docs/{}/04_run_folder.md"
+SCORES = "docs/{}/05_scores_and_leakage.md"
+PREDICT = "docs/{}/10_predict_and_serve.md"
+PYTHON = "docs/{}/12_python.md"
+OTHERS = ["benchmarks/README.md", "data/README.md"]  # in English alone
+NEW = {"corpora/calls.py", "models/pooled.py"}  # which the pages of extending/ add
+FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"data"}
 
-each_page = pytest.mark.parametrize("page", PAGES)
-each_name = pytest.mark.parametrize("name", NAMES)
+each_language = pytest.mark.parametrize("language", LANGUAGES)
+each_page = pytest.mark.parametrize("page", everything("ko"))
+each_text = pytest.mark.parametrize("page", [*everything("ko"), *everything("en"), *OTHERS])
 
 
-def block(name: str, language: str, *words: str) -> str:
-    """The one block of that language that has those words."""
-    found = [code for kind, code in blocks(name) if kind == language]
-    [code] = [code for code in found if all(word in code for word in words)]
-    return code
+# --- flags ---------------------------------------------------------------------------------------
 
 
-def file_of(name: str) -> tuple[str, str]:
-    """(path, code) of the file that a page adds."""
-    [found] = re.findall(
-        r"^`((?:corpora|models)/\w+\.py)`[^\n]*\n\n```python\n(.*?)^```",
-        text(name),
-        re.MULTILINE | re.DOTALL,
-    )
+def subcommand_parser(name: str) -> training_flags.Parser:
+    parser = training_flags.Parser(prog=name)
+    leaf("commands", name).add_arguments(parser)
+    return parser
+
+
+def parsers() -> list[training_flags.Parser]:
+    training = [training_flags.training_parser(model) for model in leaves("models")]
+    return training + [subcommand_parser(name) for name in leaves("commands")]
+
+
+@each_language
+def test_every_flag_is_named(language):
+    flags = {f for p in parsers() for action in p._actions for f in action.option_strings}
+    pieces = [piece for page in everything(language) for piece in code(text(page))]
+    assert not flags - {word for piece in pieces for word in piece.split()} - {"-h", "--help"}
+
+
+@each_language
+def test_the_flag_table_has_the_defaults_and_choices_of_the_parser(language):
+    table = section(TRAINING.format(language), 1)
+    by_flag = {flag: row for row in rows(table) for flag in code(row[0])}
+    for action in training_flags.training_parser(constants.MODEL)._actions:
+        if "--help" in action.option_strings:
+            continue
+        row = by_flag[action.option_strings[0]]
+        assert all(flag in row[0] for flag in action.option_strings)
+        if action.default is not None and not isinstance(action.default, bool):
+            assert row[1] == f"`{action.default}`", row
+        if action.dest != "model":  # a new model needs no edit here
+            assert set(action.choices or ()) <= set(code(row[2])), row
+
+
+@each_language
+@pytest.mark.parametrize(("name", "number"), [("predict", 6), ("serve", 7)])
+def test_the_flags_of_a_subcommand_have_the_defaults_of_its_parser(language, name, number):
+    actions = {f: a for a in subcommand_parser(name)._actions for f in a.option_strings}
+    found = rows(section(PREDICT.format(language), number))
+    assert found
+    for row in found:
+        flags, defaults = code(row[0]), code(row[1])
+        assert set(flags) <= set(actions)
+        if len(flags) == len(defaults) and "--out" not in flags:
+            values = [str(actions[flag].default).removesuffix(".0") for flag in flags]
+            assert values == defaults, row
+
+
+@each_language
+def test_the_flags_allowed_in_testing_are_named(language):
+    pieces = code(section(TRAINING.format(language), 2))
+    [listed] = [piece for piece in pieces if piece.startswith("--data --")]
+    allowed = {f"--{flag}" for flag in main.TEST_FLAGS} - {"--test_only", "--test_path"}
+    assert set(listed.split()) == allowed
+
+
+# --- links, paths and words ----------------------------------------------------------------------
+
+
+@each_text
+def test_every_link_leads_to_a_file_and_a_heading(page):
+    for target in pages.links(page):
+        path, _, anchor = target.partition("#")
+        there = Path(os.path.normpath((ROOT / page).parent / path)) if path else ROOT / page
+        assert there.is_relative_to(ROOT) and there.exists(), target
+        if anchor:
+            assert anchor in pages.anchors(there.relative_to(ROOT).as_posix()), target
+
+
+@each_text
+def test_every_file_that_is_named_is_there(page):
+    named = {word for piece in code(text(page)) for word in piece.lstrip("@").split()}
+    kinds = re.compile(r"[\w.-]+(/[\w.-]+)+\.(py|txt|md|csv|j2)|\w+/")
+    paths = {word for word in named if kinds.fullmatch(word) and word.split("/")[0] in FOLDERS}
+    assert not {p for p in paths if "..." not in p and not (ROOT / p).exists()} - NEW
+
+
+@each_text
+def test_users_read_of_plugins_and_subcommands_and_one_seed(page):
+    old = re.compile(r"\b(leaf|verbs?|seed0\d+|seed12)\b|동사")
+    assert not old.findall(text(page))
+
+
+# --- commands and snippets -----------------------------------------------------------------------
+
+
+def commands(page: str) -> list[str]:
+    """What follows `main.py` in code blocks and in single backticks."""
+    found = [*pages.lines(page), *code(text(page))]
+    starts = re.compile(r"(?:python|torchrun|accelerate launch)\b.*?\bmain\.py +(.*)")
+    return [match[1] for line in found if (match := starts.match(line))]
+
+
+def all_commands() -> list[str]:
+    """Those of READMEs and pages; pages that add a plugin run them with it (test_extending.py)."""
+    both = [page for language in LANGUAGES for page in everything(language)]
+    return sorted({c for page in both if "/extending/new_" not in page for c in commands(page)})
+
+
+@pytest.mark.parametrize("command", all_commands())
+def test_a_command_is_understood(command):
+    words = shlex.split(command, comments=True)
+    if words[0] in leaves("commands"):
+        _, rest = subcommand_parser(words[0]).parse_known_args(words[1:])
+        if rest:  # flags of training, which may list alternatives
+            grid = " ".join(word if "{" in word else shlex.quote(word) for word in rest)
+            assert hasattr(leaf("commands", words[0]), "FLAGS")
+            assert grids.points([grid], None)
+        return
+    with contextlib.chdir(ROOT):
+        settings, given, extra = main.parse(words)
+    tested = main.tested_run(settings, extra)
+    if tested is None:
+        assert not extra
+    else:
+        assert tested
+        assert set(given) <= set(main.TEST_FLAGS)
+
+
+@each_text
+def test_make_knows_what_a_page_asks_of_it(page):
+    rules = re.findall(r"^(\w+):", text("Makefile"), re.MULTILINE)
+    pieces = [*pages.lines(page), *code(text(page))]
+    targets = [match[1] for piece in pieces if (match := re.match(r"make (\w+)", piece))]
+    assert set(targets) <= set(rules)
+
+
+def snippet(page: str) -> str:
+    """The one block of Python of a page."""
+    [found] = [block for kind, block in pages.blocks(page) if kind == "python"]
     return found
 
 
-# --- what is built -------------------------------------------------------------------------------
-
-
-def calls() -> list[list[str]]:
-    """Rows of labels.csv: those of the page, and as many more as it says."""
-    header, *rows = csv.reader(io.StringIO(block("new_corpus", "csv")))
-    random = rng(0, "calls")
-    for number in range(len(rows), SESSIONS * CALLS * TURNS):
-        call, turn = number // TURNS + 1, number % TURNS + 1
-        session = (call - 1) // CALLS + 1
-        speaker = f"agent{session}" if turn % 2 else f"caller{call}"
-        emotion = SOUNDS[random.integers(len(SOUNDS))]
-        scores = [f"{score:.1f}" for score in random.uniform(1, 5, 2)]
-        said = f"{emotion}, {call}번 통화의 {turn}번째 말"
-        name = f"s{session}_c{call:02d}_{turn}"
-        rows.append([name, str(session), f"c{call:02d}", speaker, said, emotion, *scores])
-    return [header, *rows]
-
-
-def write_calls(folder: Path) -> None:
-    """The folder of the page: 100 utterances, with one of each trouble that it says is there."""
-    make_folder(folder / "wav")
-    header, *rows = calls()
-    random, t = rng(0, "waves"), np.arange(8000) / 16_000  # half a second
-    for row in rows:
-        pitch = 100 + 40 * SOUNDS.index(row[5])
-        wave = np.sin(2 * np.pi * pitch * t) * (1 + 0.2 * random.standard_normal(len(t)))
-        soundfile.write(folder / f"wav/{row[0]}.wav", 0.1 * wave, 16_000)
-    wavs = {path.stem: path for path in folder.glob("wav/*.wav")}
-    wavs["s4_c18_4"].unlink()
-    wavs["s3_c12_2"].unlink()
-    wavs["s2_c07_3"].write_bytes(wavs["s2_c07_3"].read_bytes()[:5000])
-    by_name = {row[0]: row for row in rows}
-    by_name["s1_c03_2"][5] = "짜증"
-    by_name["s2_c08_1"][6] = "7"
-    by_name["s3_c12_2"][0] = "s3 c12 2"
-    by_name["s5_c23_1"][4] = "b/"
-    rows.append(by_name["s1_c02_1"])
-    out = io.StringIO(newline="")
-    csv.writer(out, lineterminator="\r\n").writerows([header, *rows])
-    (folder / "labels.csv").write_bytes(out.getvalue().encode("cp949"))
-
-
-def project(place: Path) -> Path:
-    """A copy of the code: a link would lead `utils.ROOT` back here, which lacks the new files."""
-    for folder in ("commands", "corpora", "features", "models"):
-        skip = shutil.ignore_patterns("*.pyc.*")  # being written by another test
-        shutil.copytree(ROOT / folder, place / folder, ignore=skip)
-    make_folder(place / "tests")
-    files = [path for path in ROOT.iterdir() if path.suffix in (".py", ".j2", ".toml")]
-    for path in [*files, ROOT / "tests/conftest.py", ROOT / "tests/test_model.py"]:
-        shutil.copy2(path, place / path.relative_to(ROOT))
-    return place
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {
-        p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()
+@each_language
+def test_the_python_snippet_runs(language, workplace, run_folder, tmp_path):
+    source = snippet(PYTHON.format(language))
+    run = re.search(r'model\.load\("(exp/\w+)"\)', source)[1]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "exp").mkdir()
+    (tmp_path / "data/sample").symlink_to(workplace / "corpus")
+    (tmp_path / run).symlink_to(run_folder)
+    names: dict = {}
+    with contextlib.chdir(tmp_path):
+        exec(compile(source, PYTHON.format(language), "exec"), names)
+        batch = names["data"].batch([0, 1, 2])
+    assert {head: tuple(v.shape) for head, v in names["prediction"].items()} == {
+        "emotion": (3, 7),
+        "arousal": (3,),
+        "valence": (3,),
     }
+    table = rows(section(PYTHON.format(language), 1))
+    assert {key for row in table for key in code(row[0])} == set(batch)
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """The copy, with both files, the folder of calls and a small synthetic corpus."""
-    place = project(tmp_path_factory.mktemp("docs") / "project")
-    for page in PAGES:
-        path, source = file_of(page)
-        (place / path).write_text(source, encoding="utf-8")
-    write_calls(place / "data/calls")
-    # of 18 utterances in place of 1,200: the page says how long those take
-    leaf("corpora", "sample").write(place / "data/sample", sessions=6, dialogues=1, utterances=3)
-    return place
+# --- what a run writes ---------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def outcomes(place) -> dict[str, dict]:
-    """Exit code and output of each command of the pages, and the folder of calls before them."""
-    lines = [line for page in PAGES for line in commands(page)]
-    said = [f"{line} -rA" if " pytest " in line else line for line in lines]  # names what passed
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    env |= {
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "TQDM_DISABLE": "1",
+@each_language
+def test_every_file_and_column_of_a_run_is_named(language, run_folder):
+    page = text(RUN_FOLDER.format(language))
+    named = [piece for row in rows(page) for piece in code(row[0])]
+    files = {p.name for p in run_folder.iterdir() if p.is_file()}
+    assert not {f for f in files if not any(Path(f).match(piece) for piece in named)}
+    columns = set(pd.read_csv(run_folder / "predictions.csv", nrows=1))
+    assert not columns - set(named)
+
+
+@each_language
+def test_every_score_and_tie_policy_is_defined(language):
+    table = rows(section(SCORES.format(language), 2))
+    assert {piece for row in table for piece in code(row[0])} == {
+        *metric.SCORES,
+        *constants.TIE_POLICIES,
     }
-    before = digests(place / "data/calls")
-    run = subprocess.run(
-        [sys.executable, "-c", RUNNER, *said],
-        cwd=place,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout.splitlines()[-1])
-    answers = dict(zip(lines, found, strict=True))
-    return answers | {"before": before, "stderr": run.stderr}
+    for row in table:
+        for score in (metric.SCORES[n] for n in code(row[0]) if n in metric.SCORES):
+            low, high = re.split(r"\.\.|~", row[2])
+            assert (float(low), float(high)) == (score.low, score.high), row
 
 
-@pytest.fixture(scope="module")
-def reader() -> ModuleType:
-    """The corpus of the page as a module, here."""
-    path, source = file_of("new_corpus")
-    module = ModuleType("calls")
-    exec(compile(source, path, "exec"), vars(module))
-    return module
+# --- both languages ------------------------------------------------------------------------------
 
 
-# --- the pages -----------------------------------------------------------------------------------
+def test_both_languages_have_the_same_pages():
+    assert [pages.english(page) for page in pages.pages("ko")] == pages.pages("en")
 
 
 @each_page
-def test_both_languages_hold_the_same_code(page):
-    assert len(blocks(page)) > 2
-    assert blocks(page) == blocks(f"{page}.en")
-
-
-@each_page
-def test_both_languages_have_the_same_sections_and_tables(page):
-    one, other = (re.findall(r"^## (\d)\. ", text(n), re.MULTILINE) for n in (page, f"{page}.en"))
-    assert one == other == [str(number + 1) for number in range(7)]
-    one, other = ([list(map(len, table)) for table in tables(n)] for n in (page, f"{page}.en"))
-    assert one == other
-    assert len(one) >= 3
-
-
-@each_page
-def test_each_language_links_to_the_other(page):
-    assert text(page).splitlines()[2] == f"한국어 · [English]({page}.en.md)"
-    assert text(f"{page}.en").splitlines()[2] == f"[한국어]({page}.md) · English"
-
-
-@each_name
-def test_a_page_adds_one_file_and_names_only_files_that_are_there(name):
-    own, _ = file_of(name)
-    assert own == PAGES[name.partition(".")[0]]
-    paths = {p for p in code(text(name)) if re.fullmatch(r"[\w/]+\.py|\w{2,}/", p)} - {own}
-    assert len(paths) > 3
-    assert not [path for path in paths if not (ROOT / path).exists()]
-
-
-def test_the_files_are_in_the_style_of_the_project(place):
-    files = [place / path for path in PAGES.values()]
-    for words in (["check"], ["format", "--check"]):
-        run = subprocess.run(
-            [sys.executable, "-m", "ruff", *words, "--no-cache", *files],
-            cwd=place,
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
-
-
-@each_page
-def test_every_command_of_a_page_ends_well(page, outcomes):
-    assert any(line.startswith("python main.py ") for line in commands(page))
-    for line in commands(page):
-        assert outcomes[line]["code"] == 0, outcomes[line]["out"] + outcomes["stderr"]
-
-
-# --- a new corpus --------------------------------------------------------------------------------
-
-
-def prepared(place: Path, name: str) -> pd.DataFrame:
-    [folder] = place.glob("data/prepared/calls-*")
-    return pd.read_csv(folder / f"{name}.csv")
-
-
-def test_preparing_prints_what_the_page_shows(outcomes):
-    printed = outcomes["python main.py prepare --data data/calls"]["out"]
-    shown = block("new_corpus", "", "treatment")
-    of_place = re.compile(r"calls-[0-9a-f]{8}/")  # which depends on where the folder is
-    assert of_place.sub("", printed) == of_place.sub("", shown)
-
-
-def test_bad_rows_are_named_and_neither_learnt_from_nor_tested_on(place, outcomes):
-    table = prepared(place, "annotation")
-    bad = table[table["quarantine"].notna()]
-    assert dict(zip(bad["segment"], bad["quarantine"], strict=True)) == QUARANTINED
-    listed = prepared(place, "quarantine")
-    assert dict(zip(listed["segment"], listed["reason"], strict=True)) == QUARANTINED
-    assert bad.loc[bad["segment"] == "s3 c12 2", "session"].tolist() == [3]  # it keeps its place
-    [run] = place.glob("exp/functionals_*")
-    learnt, tested = (pd.read_csv(run / f"{n}.csv")["segment"] for n in ("training", "predictions"))
-    assert sorted([*learnt, *tested, *QUARANTINED]) == sorted(table["segment"])
-    assert len(tested) == CALLS * TURNS
-
-
-def test_the_first_utterances_are_those_of_the_page(place, outcomes):
-    table = prepared(place, "annotation").head(TURNS)
-    rows = pd.read_csv(io.StringIO(block("new_corpus", "csv")))
-    assert table["emotion"].tolist() == ["neutral", "angry", "sad", "happy"]
-    for name in ("session", "dialogue", "speaker", "valence", "arousal"):
-        assert table[name].tolist() == rows[name].tolist(), name
-    assert table["segment"].tolist() == rows["file"].tolist()
-    assert table["text"][1] == "어제 주문한 게, 아직도 안 왔는데요"  # without the breath
-    assert (table[VOTES].max(axis=1) == table[VOTES].sum(axis=1)).all()
-
-
-def test_the_folder_of_a_corpus_is_left_alone(place, outcomes):
-    assert digests(place / "data/calls") == outcomes["before"]
-
-
-GOOD = ["s1_c01_1", "1", "c01", "agent1", "네", "중립", "3", "3"]
-BAD_CELLS = ("", "../../etc/passwd", "x" * 300, "기쁨;슬픔", "nan", "-1", "٣", "9" * 30, "a\0b")
-
-
-@pytest.mark.parametrize("column", range(len(GOOD)))
-def test_one_bad_row_never_stops_the_reading(reader, tmp_path, column):
-    make_folder(tmp_path / "wav")
-    for cell in BAD_CELLS:
-        row = ["s1_c01_2", *GOOD[1:]]
-        row[column] = cell
-        with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([reader.HEADER, GOOD, row])
-        utterances, _ = reader.read(tmp_path)
-        assert list(utterances) == columns.COLUMNS
-        assert utterances["quarantine"][0] == ""
-        assert utterances["wav"].eq("").all()  # nothing of the table became a path
-
-
-def test_another_header_or_a_comma_too_many_is_an_error_of_one_line(reader, tmp_path):
-    for lines, match in (
-        ([reader.HEADER[::-1], GOOD], "needs 'file' at line 1 column 1"),
-        ([reader.HEADER, GOOD, [*GOOD, "x"]], "needs 8 columns, line 3 has 9"),
-        ([reader.HEADER], "lists no utterance"),
-    ):
-        with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(lines)
-        with pytest.raises(UserError, match=match):
-            reader.read(tmp_path)
-    (tmp_path / "labels.csv").unlink()
-    assert not reader.matches(tmp_path)
-    with pytest.raises(UserError, match="needs labels.csv; it has none"):
-        reader.read(tmp_path)
-
-
-# --- a new model ---------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", ["functionals", "pooled"])
-def test_a_run_has_finite_scores(kind, place, outcomes):
-    [run] = place.glob(f"exp/{kind}_*")
-    scores = read_json(run / "result.json")["scores"]
-    assert {"macro_f1", "uar", "ccc_arousal", "ccc_valence"} <= set(scores)
-    assert all(math.isfinite(score["value"]) for score in scores.values())
-
-
-@each_name
-def test_the_tests_of_every_leaf_pass_and_are_named(name, outcomes):
-    if not name.startswith("new_model"):
+def test_a_page_of_docs_links_to_the_other_language(page):
+    if not page.startswith("docs/"):
         return
-    [line] = [line for line in commands(name) if " pytest " in line]
-    out = outcomes[line]["out"]
-    passed = re.findall(r"^PASSED tests/test_model\.py::(test_\w+)\[pooled\]", out, re.MULTILINE)
-    assert {
-        "test_a_row_alone_is_the_same_row_in_a_batch",
-        "test_every_parameter_gets_a_finite_gradient",
-    } <= set(passed)
-    assert "FAILED" not in out
-    rows = [row for table in tables(name) for row in table]
-    assert sorted(code(row[0])[0] for row in rows if row[0].startswith("`test_")) == sorted(passed)
+    for here, there in ((page, pages.english(page)), (pages.english(page), page)):
+        assert text(here).splitlines()[2].startswith(("한국어 · [English](", "[한국어]("))
+        first = pages.links(here)[0]
+        assert os.path.normpath(Path(here).parent / first) == there
 
 
-SETTINGS = {"sr": 16_000, "text_dim": 12, "n_mfcc": 20, "mfcc_fft": 400, "mfcc_hop": 160}
+@each_page
+def test_both_languages_have_the_same_sections_tables_and_slots(page):
+    both = page, pages.english(page)
+    one, other = ([level for level, _ in headings(p)] for p in both)
+    assert one == other
+    one, other = ([list(map(len, table)) for table in tables(text(p))] for p in both)
+    assert one == other
+    one, other = (re.findall(r"<!-- RESULTS: (\w+) -->", text(p)) for p in both)
+    assert one == other
 
 
-@pytest.mark.parametrize("name", ["new_model", "new_model.en"])
-def test_a_feature_needs_the_settings_that_the_page_names(name):
-    [rows] = [table for table in tables(name) if table[0][0] == "`log_mel`"]
-    for row in rows:
-        [feature], needed = code(row[0]), code(row[2]) if len(row) > 2 else []
-        said = {key: SETTINGS[key] for key in needed} | {"text_encoder": "char-ngram"}
-        own = leaf("features", feature)
-        shape = own.shape(own.parameters(SimpleNamespace(**said)))
-        assert len(row[1].strip("()").split(", ")) == 2 + len(shape), feature
-        assert (", T" in row[1]) == (shape[0] is None), feature
-        for key in needed:
-            with pytest.raises(AttributeError, match=key):
-                own.parameters(SimpleNamespace(**{k: v for k, v in said.items() if k != key}))
+@each_page
+def test_both_languages_have_the_same_commands(page):
+    one, other = (sorted(commands(p)) for p in (page, pages.english(page)))
+    assert one == other
+
+
+@each_page
+def test_both_languages_have_the_same_scores(page):
+    number = r"(?<![\d.])-?\d?\.\d{3}(?!\d)"  # three decimals; Hangul may follow without a space
+    one, other = (Counter(re.findall(number, text(p))) for p in (page, pages.english(page)))
+    assert one == other
+    assert one.total() > 50 or "13_results" not in page
+
+
+def test_the_drawing_shows_the_sizes_of_the_model():
+    root = ElementTree.parse(ROOT / "docs/images/model.svg").getroot()
+    labels = {"".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")}
+    with torch.device("meta"):
+        model, sound = mate.Model(mate.Settings()).eval(), torch.zeros(1, 8, 229, 313)
+        shapes = [sound := block(sound) for block in model.audio]
+    wanted = [" × ".join(map(str, shape.shape[1:])) for shape in shapes]
+    wanted += [" · ".join(map(str, widths)) for widths in (mate.EMOTION, mate.AFFECT)]
+    wanted += [f"8 × {shapes[-1][0, 0].numel()}", f"8 × {model.recurrent.input_size}"]
+    wanted += [f"8 × 512 = {model.emotion[0][0].in_features}"]
+    wanted += [f"512 + 7 = {model.scales['arousal'][0][0].in_features}"]
+    wanted += [" · ".join(map(str, (*mate.SCALE_HEAD, 1))) + ", 4 σ + 1"]
+    assert not set(wanted) - labels

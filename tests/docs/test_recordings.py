@@ -8,7 +8,7 @@ import shlex
 import numpy as np
 import pytest
 import soundfile
-from doubles.pages import blocks, code, commands, tables, text
+from doubles.pages import blocks, code, commands, english, headings, section, tables, text
 from doubles.untrained import run as untrained
 
 import main
@@ -16,8 +16,8 @@ from inference import recordings
 from training import flags as training_flags
 from utils import leaf, leaves
 
-PAGE = "recordings"
-LANGUAGES = (PAGE, f"{PAGE}.en")
+PAGE = "docs/ko/10_predict_and_serve.md"
+BOTH = PAGE, english(PAGE)
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +54,11 @@ def place(tmp_path_factory, workplace):
     return place
 
 
-def test_both_languages_hold_the_same_code_sections_and_tables():
-    one, other = LANGUAGES
+def test_both_languages_hold_the_same_code_and_sections():
+    one, other = BOTH
     assert blocks(one) == blocks(other) and len(blocks(one)) == 3
-    headings = [re.findall(r"^## (\d)\. ", text(name), re.MULTILINE) for name in LANGUAGES]
-    assert headings[0] == headings[1] == list("12345")
-    sizes = [[list(map(len, table)) for table in tables(name)] for name in LANGUAGES]
-    assert sizes[0] == sizes[1]
-    assert text(one).splitlines()[2] == "한국어 · [English](recordings.en.md)"
-    assert text(other).splitlines()[2] == "[한국어](recordings.md) · English"
+    for page in BOTH:
+        assert [title[0] for level, title in headings(page) if level == 2] == list("1234567")
 
 
 def test_the_table_of_the_page_is_read_as_it_says(place):
@@ -81,9 +77,10 @@ def test_every_command_of_the_page_ends_well_and_writes_what_it_says(place, caps
                 parser.parse_args(words[1:])
                 continue
             assert main.main(words) == 0, capsys.readouterr().err
-    said = {name for table in tables(PAGE)[1:] for row in table for name in code(row[0])}
+    [table] = tables(section(PAGE, 2))
+    named = {name for row in table for name in code(row[0])}
     written = {path.name for path in (place / "evening").glob("[!.]*")}
-    assert written == said - {"timeline_1.png"}
+    assert written == named - {"timeline_1.png"}
     line = json.loads((place / "one/predictions.jsonl").read_text())
     assert line["text"] == "오늘 왜 이렇게 늦었어" and line["masked"] == []
     lines = (place / "light/predictions.jsonl").read_text().splitlines()
@@ -91,12 +88,13 @@ def test_every_command_of_the_page_ends_well_and_writes_what_it_says(place, caps
 
 
 def test_the_flags_and_limits_of_the_page_are_those_of_the_code():
-    parser = training_flags.Parser(prog="predict")
-    leaf("commands", "predict").add_arguments(parser)
-    known = {flag for action in parser._actions for flag in action.option_strings}
-    known |= {"--modality_dropout", "--speaker_norm"}
-    for name in LANGUAGES:
-        named = {w for c in code(text(name)) for w in c.split() if re.fullmatch(r"--\w+", w)}
-        assert named <= known, named - known
-        assert f"{recordings.LONG:g}" in tables(name)[0][3][0]
+    known = {"--modality_dropout", "--speaker_norm"}
+    for name in ("predict", "serve"):
+        parser = training_flags.Parser(prog=name)
+        leaf("commands", name).add_arguments(parser)
+        known |= {flag for action in parser._actions for flag in action.option_strings}
+    for page in BOTH:
+        named = {w for c in code(text(page)) for w in c.split() if re.fullmatch(r"--\w+", w)}
+        assert named <= known | {"--save_path"}, named - known
+        assert f"{recordings.LONG:g}" in tables(section(page, 1))[0][3][0]
     assert {"predict", "serve", "export", "publish"} <= set(leaves("commands"))

@@ -59,7 +59,7 @@ def sound(value: int = 1) -> bytes:
 
 
 def lay(folder: Path, cells: list[list[str]] | None = None) -> Path:
-    """As the seed has it: annotation/5차년도_2차.csv and wav/, each wav another."""
+    """As Emo-Ensemble has it: annotation/5차년도_2차.csv and wav/, each wav another."""
     cells = rows() if cells is None else cells
     write(folder / f"annotation/{RELEASE}.csv", table_bytes(cells))
     for value, (name, *_) in enumerate(cells, 1):
@@ -68,7 +68,7 @@ def lay(folder: Path, cells: list[list[str]] | None = None) -> Path:
 
 
 def edit(folder: Path, change: Callable[[list[list[str]]], object]) -> None:
-    """Change the rows of the seed's table, in place."""
+    """Change the rows of its table, in place."""
     path = folder / f"annotation/{RELEASE}.csv"
     cells = list(csv.reader(io.StringIO(path.read_bytes().decode("cp949"), "")))[1:]
     change(cells)
@@ -89,3 +89,27 @@ def download(
         for value, (name, *_) in enumerate(cells, first):
             archive.writestr(f"{inside.format(release)}{name}.wav", sound(value))
     return folder
+
+
+def one(utterances, segment):
+    found = utterances[utterances["segment"] == segment]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def where(troubles, reason):
+    return troubles.loc[troubles["reason"] == reason, "segment"].tolist()
+
+
+def unexpected(troubles):
+    """What is met besides the encoding that every table has."""
+    return troubles[~troubles["reason"].str.startswith("annotation ")]
+
+
+def replace(name, column, new):
+    def change(cells):
+        for line in cells:
+            if line[ID] == name:
+                line[column] = new
+
+    return change

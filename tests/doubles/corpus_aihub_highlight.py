@@ -2,12 +2,14 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
+LEFT_OUT = "label file left out: "
 TOP = "042.동영상 콘텐츠 하이라이트 편집 및 설명(요약) 데이터/01.데이터/2.Validation"
 VIDEOS, LABELS = f"{TOP}/원천데이터/VS_유튜브_01", f"{TOP}/라벨링데이터/VL_유튜브"
 FOOD, TRAVEL = "유튜브_음식_17341", "유튜브_여행_7640"
@@ -86,3 +88,11 @@ def film(seconds: float, rate: int = 4, sound: bool = True) -> bytes:
             part.rate, part.pts = 16_000, 0
             file.mux([*tones.encode(part), *tones.encode()])
     return buffer.getvalue()
+
+
+def of(table, video):
+    return table[table["dialogue"] == video].reset_index(drop=True)
+
+
+def reasons(troubles):
+    return Counter(troubles["reason"])

@@ -4,6 +4,7 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
+SEGMENT, TOTAL = 9, 10  # columns
 HEADER = (
     "Numb,Wav,,ECG,,E4-EDA,,E4-TEMP,,Segment ID,Total Evaluation,,,Eval01F,,,Eval02M,,,Eval03F,,,"
     "Eval04F,,,Eval05M,,,Eval06M,,,Eval07M,,,Eval08F,,,Eval09M,,,Eval10F,,",
@@ -85,3 +86,33 @@ def sound(folder: Path, segment: str) -> None:
     with wave.open(str(path), "wb") as file:
         file.setparams((1, 2, 16_000, 0, "NONE", ""))
         file.writeframes(b"\1\0" * 1600)
+
+
+def one(utterances, segment, role="speaker"):
+    rows = utterances[(utterances["segment"] == segment) & (utterances["role"] == role)]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def order(utterances, role="speaker"):
+    return list(utterances.loc[utterances["role"] == role, "segment"])
+
+
+def count(troubles, treatment, reason):
+    return int(((troubles["treatment"] == treatment) & (troubles["reason"] == reason)).sum())
+
+
+def where(troubles, reason):
+    rows = troubles[troubles["reason"] == reason]
+    return list(zip(rows["role"], rows["segment"], strict=True))
+
+
+def replace(old, new, column=SEGMENT):
+    """A change of the cells in one column, in the rows of one segment."""
+
+    def change(rows):
+        for cells in rows:
+            if cells[SEGMENT] == old:
+                cells[column] = new
+
+    return change

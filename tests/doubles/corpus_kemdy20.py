@@ -4,6 +4,7 @@ import wave
 from collections.abc import Callable
 from pathlib import Path
 
+FIRST = "Sess01_script01_User001F_001"
 HEADER = (
     "Numb,WAV, ,Segment ID,Total Evaluation, , ,Eval01F, , ,Eval02M, , ,Eval03M, , ,Eval04F, , ,"
     "Eval05M, , ,Eval06F, , ,Eval07F, , ,Eval08M, , ,Eval09F, , ,Eval10M, , ",
@@ -77,3 +78,22 @@ def wear(folder: Path, kind: str, person: str, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path
+
+
+def one(utterances, segment):
+    rows = utterances[utterances["segment"] == segment]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def where(troubles, reason):
+    return troubles.loc[troubles["reason"] == reason, "segment"].tolist()
+
+
+def count(troubles, treatment, reason):
+    return int(((troubles["treatment"] == treatment) & (troubles["reason"] == reason)).sum())
+
+
+def unexpected(troubles):
+    """What is met besides the encoding that every txt has."""
+    return troubles[troubles["reason"] != "txt in CP949"]

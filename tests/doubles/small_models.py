@@ -92,9 +92,7 @@ def small(name):
 
 
 # those that judge each second of a video: tests/models/test_highlight.py
-LEAVES = [
-    name for name in utils.leaves("models") if not hasattr(utils.leaf("models", name), "SEQUENCE")
-]
+LEAVES = [name for name in utils.leaves("models") if not utils.leaf("models", name).SEQUENCE]
 
 
 def windows(name, configuration, seed=0, rows=ROWS):

@@ -19,7 +19,7 @@ def run(folder: Path, name: str = "mate", *flags: str, **configured) -> Path:
     said = models.complete(parsed.settings)
     built = models.build(name, vars(said), seed=7)
     generator = torch.Generator().manual_seed(3)
-    if hasattr(built, "fit"):
+    if built.FITTED:
         size = utils.leaf("features", "functionals").shape({})[0]
         heard = {
             "functionals": torch.randn(40, said.ws, size, generator=generator),

@@ -16,6 +16,7 @@ import constants
 import metric
 from constants import EMOTIONS
 from evaluation import alignment, baselines, bootstrap
+from evaluation.predictions import emotion_rows, multi_hot, scores_of
 from evaluation.result import summarise
 from utils import UserError
 
@@ -65,7 +66,7 @@ def test_vectorised_resamples_equal_scoring_the_drawn_rows_one_resample_at_a_tim
     found = bootstrap.resampled(frame, ties, counts, groups)
     for resample, count in enumerate(counts):
         rows = [np.flatnonzero(groups == g) for g in range(4) for _ in range(count[g])]
-        direct = metric.scores(alignment.select(frame, np.concatenate(rows)), ties)
+        direct = scores_of(alignment.select(frame, np.concatenate(rows)), ties)
         for name in NAMES:
             expected = pytest.approx(direct[name]["value"], abs=1e-9, nan_ok=True)
             assert found[name][resample] == expected, name
@@ -92,7 +93,7 @@ def test_the_interval_is_the_percentiles_of_resampled_scores_written_out():
 def test_a_resample_that_lacks_a_class_averages_the_rest():
     frame = drawn(3, dialogues=2, rows=20)
     frame["emotion_true"] = np.where(frame.dialogue == "script00", "sad", "happy")
-    frame[list(metric.VOTES)] = metric.multi_hot(frame.emotion_true)
+    frame[list(metric.VOTES)] = multi_hot(frame.emotion_true)
     frame["emotion"] = frame.emotion_true
     groups = alignment.numbered(frame, alignment.DIALOGUE)
     found = bootstrap.resampled(frame, "drop", np.array([[2, 0], [1, 1]]), groups)
@@ -118,7 +119,7 @@ def test_a_narrow_interval_holds_the_score_and_more_dialogues_narrow_it():
     few, many = drawn(2, dialogues=5, rows=100), drawn(2, dialogues=80, rows=1600)
     widths = []
     for frame in (few, many):
-        score = metric.scores(frame, "drop")["accuracy"]["value"]
+        score = scores_of(frame, "drop")["accuracy"]["value"]
         low, high = bootstrap.bootstrap(frame, "drop", 500, 0)["accuracy"]
         assert low < score < high
         widths.append(high - low)
@@ -172,7 +173,7 @@ def test_the_baseline_scores_as_a_constant_answer_must():
     before = frame.copy()
     answer = baselines.majority_class(frame.emotion_true)
     baseline = baselines.majority(frame, answer, arousal=3.1, valence=2.7)
-    found = {name: s["value"] for name, s in metric.scores(baseline, "drop").items()}
+    found = {name: s["value"] for name, s in scores_of(baseline, "drop").items()}
     single = frame[(frame.emotion_true != "") & ~frame.emotion_true.str.contains(";")]
     share = (single.emotion_true == answer).mean()
     classes = single.emotion_true.nunique()
@@ -197,15 +198,15 @@ def test_the_baseline_counts_the_same_rows_as_the_model():
     frame.loc[:9, ["emotion", *metric.PROBABILITIES]] = ["", *[np.nan] * 7]
     frame["valence"] = np.nan
     for ties in constants.TIE_POLICIES:
-        model = metric.scores(frame, ties)
-        baseline = metric.scores(baselines.majority(frame, "sad"), ties)
+        model = scores_of(frame, ties)
+        baseline = scores_of(baselines.majority(frame, "sad"), ties)
         assert [model[name]["n"] for name in NAMES] == [baseline[name]["n"] for name in NAMES]
 
 
 def test_the_baseline_of_rows_without_any_emotion_has_no_emotion():
     frame = drawn(9).assign(emotion_true="")
     frame[list(metric.VOTES)] = np.nan
-    assert math.isnan(metric.scores(baselines.majority(frame), "drop")["accuracy"]["value"])
+    assert math.isnan(scores_of(baselines.majority(frame), "drop")["accuracy"]["value"])
 
 
 # --- the label prior ------------------------------------------------------------------------
@@ -226,14 +227,14 @@ def test_the_prior_is_the_mean_of_many_who_guess_by_the_training_labels(ties):
     frame.loc[:9, "emotion"] = ""
     found = baselines.prior_confusion(frame, ties, COUNTS)
     tables = [guesses(frame, seed) for seed in range(400)]
-    mean = np.mean([metric.confusion(*metric.emotion_rows(t, ties)[1:]) for t in tables], axis=0)
+    mean = np.mean([metric.confusion(*emotion_rows(t, ties)[1:]) for t in tables], axis=0)
     np.testing.assert_allclose(found, mean, atol=0.8)  # of up to 60 rows
-    assert found.sum() == pytest.approx(metric.scores(frame, ties)["accuracy"]["n"])
+    assert found.sum() == pytest.approx(scores_of(frame, ties)["accuracy"]["n"])
 
 
 def test_the_prior_of_rows_with_one_label_is_the_product_of_the_margins():
     frame = drawn(21, rows=200)
-    truth = metric.confusion(*metric.emotion_rows(frame, "drop")[1:]).sum(1)
+    truth = metric.confusion(*emotion_rows(frame, "drop")[1:]).sum(1)
     found = baselines.prior_confusion(frame, "drop", COUNTS)
     np.testing.assert_allclose(found, np.outer(truth, np.divide(COUNTS, 109)))
     assert metric.accuracy(found) == pytest.approx(truth / truth.sum() @ np.divide(COUNTS, 109))
@@ -294,7 +295,7 @@ def test_the_paired_interval_is_that_of_the_differences_on_the_same_dialogues():
     differences = []
     for count in bootstrap.draws(groups, 100, 5):
         rows = np.concatenate([np.flatnonzero(groups == g) for g in np.repeat(range(8), count)])
-        a, b = (metric.scores(alignment.select(t, rows), "drop") for t in (frame, other))
+        a, b = (scores_of(alignment.select(t, rows), "drop") for t in (frame, other))
         differences.append(a["uar"]["value"] - b["uar"]["value"])
     expected = np.percentile(differences, [2.5, 97.5])
     assert (found["low"], found["high"]) == pytest.approx(tuple(expected))

@@ -17,6 +17,7 @@ import constants
 import metric
 from constants import EMOTIONS
 from evaluation import calibration
+from evaluation.predictions import scores_of
 from utils import UserError
 
 SEEDS = st.integers(0, 2**32)
@@ -308,7 +309,7 @@ def test_the_mean_of_what_is_right_is_the_accuracy_of_the_scores(ties):
     frame.loc[5, VOTES] = np.nan
     frame.loc[6, "emotion"] = ""
     found = calibration.correct(frame, ties)
-    scores = metric.scores(frame, ties)["accuracy"]
+    scores = scores_of(frame, ties)["accuracy"]
     assert np.isfinite(found).sum() == scores["n"]
     assert np.nanmean(found) == pytest.approx(scores["value"])
     assert np.isnan(found[[5, 6]]).all()
@@ -328,13 +329,13 @@ def test_the_summary_is_valid_json_and_of_the_rows_that_the_scores_count(ties):
     test, validation = table(300, 13, sharpen=3), table(500, 14, sharpen=3)
     found = judged(test, validation, ties)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert found["n"] == metric.scores(test, ties)["accuracy"]["n"]
+    assert found["n"] == scores_of(test, ties)["accuracy"]["n"]
     assert found["fitted_on"] == 500
     assert found["temperature"] == calibration.temperature(validation)
     assert sum(row["n"] for row in found["reliability"]) == found["n"]
     assert len(found["coverage_risk"]) == calibration.POINTS
     assert found["coverage_risk"][-1][0] == 1
-    accuracy = metric.scores(test, ties)["accuracy"]["value"]
+    accuracy = scores_of(test, ties)["accuracy"]["value"]
     assert found["coverage_risk"][-1][1] == pytest.approx(1 - accuracy)
     assert list(found["accuracy_at"]) == ["0.5", "0.8", "0.9"]
 

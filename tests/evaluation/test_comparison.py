@@ -22,6 +22,7 @@ import metric
 from constants import EMOTIONS
 from evaluation import comparison, finished_runs, significance
 from evaluation.finished_runs import Run
+from evaluation.predictions import emotion_rows, multi_hot, scores_of
 from reporting import tables
 from utils import UserError, rng, write_json
 
@@ -173,7 +174,7 @@ def test_mean_and_sd_are_those_of_the_runs_and_the_pooled_score_that_of_all_thei
 def test_with_several_seeds_the_pooled_score_is_the_mean_over_seeds_of_each_seeds_own(ties):
     row = folds(seeds=(1, 2, 5))
     found = comparison.row("x", row, ties, 20)
-    per_seed = [metric.scores(pooled(row[i : i + 2]), ties) for i in (0, 2, 4)]
+    per_seed = [scores_of(pooled(row[i : i + 2]), ties) for i in (0, 2, 4)]
     for name in set(metric.SCORES) - set(metric.LEGACY):
         expected = np.mean([scores[name]["value"] for scores in per_seed])
         assert found["scores"][name]["pooled"] == pytest.approx(expected), name
@@ -186,7 +187,7 @@ def test_a_legacy_score_belongs_to_a_file_so_its_pooled_value_is_the_mean_of_the
     found = comparison.row("x", row, resamples=20)["scores"]["legacy_f1"]
     values = []
     for one in row:
-        hot = metric.multi_hot(one.predictions.emotion_true)
+        hot = multi_hot(one.predictions.emotion_true)
         values.append(metric.legacy_f1(hot, one.predictions[list(metric.PROBABILITIES)]))
     assert found["values"] == pytest.approx(values)
     assert found["pooled"] == found["mean"] == pytest.approx(np.mean(values))
@@ -269,8 +270,8 @@ def test_vectorised_resamples_equal_scoring_the_drawn_rows_one_resample_at_a_tim
     )
     for resample, count in enumerate(finished_runs.draws(tuple(pool.dialogues), 4, seed)):
         drawn = [name[2] for name in np.repeat(np.array(pool.dialogues), count, axis=0)]
-        direct = [metric.scores(_rows_of(pooled(row[i::2]), drawn), ties) for i in (0, 1)]
-        alone = [metric.scores(_rows_of(one.predictions, drawn), ties) for one in row]
+        direct = [scores_of(_rows_of(pooled(row[i::2]), drawn), ties) for i in (0, 1)]
+        alone = [scores_of(_rows_of(one.predictions, drawn), ties) for one in row]
         for name in metric.SCORES:
             parts = alone if name in metric.LEGACY else direct
             expected = np.mean([scores[name]["value"] for scores in parts])
@@ -373,7 +374,7 @@ def test_the_prior_baseline_is_the_mean_of_drawing_answers_from_the_training_lab
     matrices = []
     for _ in range(300):
         answers = dummy.predict(np.zeros((300, 1)))
-        drawn = metric.emotion_rows(one.predictions.assign(emotion=answers), ties)
+        drawn = emotion_rows(one.predictions.assign(emotion=answers), ties)
         matrices.append(metric.confusion(*drawn[1:]))
     matrix = np.mean(matrices, axis=0)
     for score in metric.POOLED:
@@ -410,7 +411,7 @@ def test_groups_are_scored_by_themselves_with_their_classes(column):
         assert group["macro_f1"] == pytest.approx(sklearn_macro_f1(rows))
         assert group["accuracy"] == pytest.approx((rows.emotion == rows.emotion_true).mean())
         assert set(group["classes"]) == set(rows.emotion_true)
-        scores = metric.scores(frame[frame[column] == name], "drop")
+        scores = scores_of(frame[frame[column] == name], "drop")
         for score in ("uar", "legacy_f1", "ccc_arousal", "ccc_valence"):
             assert group[score] == pytest.approx(scores[score]["value"])
 

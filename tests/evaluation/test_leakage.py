@@ -720,7 +720,9 @@ def test_the_card_of_a_run_tested_again_counts_the_test_alone():
 
 
 def test_the_card_says_what_is_resampled():
-    assert protocol_card._resampling(SimpleNamespace(balance="none")).startswith("none")
-    assert protocol_card._resampling(SimpleNamespace()).startswith("none")
-    said = protocol_card._resampling(SimpleNamespace(balance="smote"))
+    sound = dict(model="lstm_audio", neighbours=2)
+    none = protocol_card._resampling(SimpleNamespace(balance="none", **sound))
+    assert none == protocol_card._resampling(SimpleNamespace(model="mate"))
+    assert none.startswith("none")
+    said = protocol_card._resampling(SimpleNamespace(balance="smote", **sound))
     assert said == "smote, of training rows alone, after the split"

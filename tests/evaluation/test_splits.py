@@ -48,7 +48,7 @@ def test_an_impossible_split_says_which_sessions_there_are(test, val, message):
 
 # test and validation sessions of WoongheeLee's comparison, recomputed from its published counts:
 # the number of scored rows of each fold is the sum over these sessions
-SEED12 = {
+SHUFFLED12 = {
     20: [
         ((8, 10, 14, 20), (6, 11)),
         ((9, 11, 15, 17), (10, 14)),
@@ -66,11 +66,11 @@ SEED12 = {
 }
 
 
-@pytest.mark.parametrize("count", SEED12)
+@pytest.mark.parametrize("count", SHUFFLED12)
 def test_the_shuffled_folds_are_the_published_ones(count):
-    folds = splits.folds("seed12", range(count, 0, -1))
-    assert [(fold.test, fold.val) for fold in folds] == SEED12[count]
-    assert [fold.name for fold in folds] == [f"seed12-{number}" for number in range(5)]
+    folds = splits.folds("shuffled12", range(count, 0, -1))
+    assert [(fold.test, fold.val) for fold in folds] == SHUFFLED12[count]
+    assert [fold.name for fold in folds] == [f"shuffled12-{number}" for number in range(5)]
 
 
 def test_five_folds_of_20_sessions_are_those_of_2022():
@@ -90,15 +90,15 @@ def test_a_session_left_out_is_the_whole_fold():
 SESSIONS = st.sets(st.integers(1, 99), min_size=5, max_size=41)
 
 
-@given(st.sampled_from(["folds5", "loso", "seed12"]), SESSIONS)
+@given(st.sampled_from(["folds5", "loso", "shuffled12"]), SESSIONS)
 def test_folds_test_each_session_once_and_validate_on_none_of_them(name, sessions):
-    if name == "seed12":
+    if name == "shuffled12":
         sessions = set(range(100, 140))
     folds = splits.folds(name, sessions)
     assert sorted(s for fold in folds for s in fold.test) == sorted(sessions)
     sizes = [len(fold.test) for fold in folds]
     assert max(sizes) - min(sizes) <= 1 and len({fold.name for fold in folds}) == len(folds)
-    if name != "seed12":
+    if name != "shuffled12":
         assert [s for fold in folds for s in fold.test] == sorted(sessions)
     for fold in folds:
         assert splits.split(sessions, fold.test, fold.val).train
@@ -108,11 +108,11 @@ def test_folds_test_each_session_once_and_validate_on_none_of_them(name, session
 @pytest.mark.parametrize(
     ("name", "count", "message"),
     [
-        ("folds6", 20, "no folds 'folds6'; there are: folds5, loso, seed12"),
+        ("folds6", 20, "no folds 'folds6'; there are: folds5, loso, shuffled12"),
         ("folds5", 4, "folds folds5 need at least 5 sessions, there are 4"),
         ("loso", 1, "folds loso need at least 2 sessions, there are 1"),
-        ("seed12", 21, "folds seed12 need 20 or 40 sessions, there are 21"),
-        ("seed12", 4, "folds seed12 need 20 or 40 sessions, there are 4"),
+        ("shuffled12", 21, "folds shuffled12 need 20 or 40 sessions, there are 21"),
+        ("shuffled12", 4, "folds shuffled12 need 20 or 40 sessions, there are 4"),
     ],
 )
 def test_folds_that_cannot_be_made_are_refused(name, count, message):

@@ -114,10 +114,10 @@ def test_what_is_heard_lies_a_constant_above_that_of_raw_integers():
     _, _, raw = scipy.signal.spectrogram(
         np.round(wave.astype(np.float64) * 32768), 16_000, "hann", 640, 320, detrend=False
     )
-    seeds = np.log(raw.T + 1e-10)
-    loud = seeds > -5  # the floor of ours is at -11
+    published = np.log(raw.T + 1e-10)
+    loud = published > -5  # the floor of ours is at -11
     assert loud.mean() > 0.2
-    above = (EXTRACTOR.logarithm(wave) - seeds)[loud]
+    above = (EXTRACTOR.logarithm(wave) - published)[loud]
     np.testing.assert_allclose(above, np.log(2**-30 / EPS), atol=1e-2)
     assert np.log(2**-30 / EPS) == pytest.approx(11.4, abs=0.05)
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from doubles.settings import settings_with
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -236,10 +235,8 @@ def test_the_loss_of_events_is_the_weighted_cross_entropy_of_the_known_seconds()
 def test_events_weigh_as_much_as_all_that_is_none_unless_it_is_said():
     windows = dataset.windows(material(seconds(LENGTHS)), "train", 4)
     share = 3 / 8
-    assert run._pos_weight(windows, settings_with("highlight")) == pytest.approx(
-        (1 - share) / share
-    )
-    assert run._pos_weight(windows, settings_with("highlight", pos_weight=2.5)) == 2.5
+    assert run._event_weight(windows, 0.0) == pytest.approx((1 - share) / share)
+    assert run._event_weight(windows, 2.5) == 2.5
     assert set(windows.truth) == set(constants.EVENTS)
 
 

@@ -219,7 +219,7 @@ def encoders(tmp_path_factory):
 def test_every_model_judges_recordings(name, place, encoders, tmp_path):
     flags = [*encoders, *(["--text_dim", 64] if name == "mate" else [])]
     folder = untrained(tmp_path / name, name, *flags)
-    if hasattr(utils.leaf("models", name), "SEQUENCE"):
+    if utils.leaf("models", name).SEQUENCE:
         with pytest.raises(UserError, match=f"python main.py highlight VIDEO --run {name}"):
             predictor.of_run(folder)
         return

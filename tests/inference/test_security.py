@@ -33,7 +33,7 @@ from evaluation.predictions import TEXTS, read_predictions
 from features import sentence
 from features.signal import vectors_2022
 from features.store import extraction
-from reporting import corpus_tables, figures, page
+from reporting import charts, corpus_tables, figures, page
 from utils import ROOT, UserError
 
 SPOILT = "Sess01_script01_M001"
@@ -384,7 +384,7 @@ def page_with(word: str, folder: Path) -> str:
     log = [log_lines(1)[0] | {f"loss/{word}": 1.0}]
     rows = read_predictions(folder / "predictions.csv")
     rows = rows.assign(**dict.fromkeys(TEXTS, word)).assign(emotion_true=f"!{word}")
-    return page.page(run, result, rows, log, word)
+    return page.page(run, result, rows, charts.curve(log), word)
 
 
 @pytest.mark.parametrize("word", HOSTILE)
@@ -416,7 +416,8 @@ MATHTEXT = ["$\\frac{", "a$b$c", "$", "$$", "_x", "\\", "$\\notacommand$"]
 def test_a_dollar_in_a_name_is_no_formula(name):
     from matplotlib.figure import Figure
 
-    assert figures.loss_png([{"epoch": 1, "loss": 1.0, f"loss/{name}": 1.0}]).startswith(b"\x89PNG")
+    log = [{"epoch": 1, "loss": 1.0, f"loss/{name}": 1.0}]
+    assert figures.loss_png(charts.curve(log)).startswith(b"\x89PNG")
     figure = Figure()
     cells = pd.DataFrame([[1.0, 2.0]], index=[name], columns=[name, f"{name} again"])
     corpus_tables.heatmap(figure.subplots(), cells)

@@ -317,7 +317,7 @@ def test_what_is_pooled_and_judged_is_float32_under_autocast():
         torch.testing.assert_close(flat(half), flat(made(values)), atol=0.05, rtol=0)
 
 
-def test_the_defaults_of_training_are_those_of_seed_003():
+def test_the_defaults_of_training_are_those_of_the_decision_fusion():
     settings, *_ = training_flags.parse(["--model", "alexnet", "--data", "sample"])
     wanted = {
         "optim": "adamw",

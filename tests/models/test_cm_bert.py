@@ -416,7 +416,7 @@ def tiny(tmp_path_factory):
 
 def test_the_encoder_is_completed_and_loaded_from_its_folder(tiny):
     chosen = SimpleNamespace(text_encoder=str(tiny))
-    filled = cm_bert.complete(chosen)
+    filled = cm_bert.Model.complete(chosen)
     assert filled["special"] == {"cls": 2, "sep": 3, "pad": 1}
     json.dumps(filled)
     built = model.build("cm_bert", filled)

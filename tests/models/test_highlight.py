@@ -246,7 +246,7 @@ def test_each_modality_learns_a_rule_of_a_second_and_the_one_before(rule):
 def test_inputs_stand_in_one_order():
     order = {
         name: [
-            highlight.inputs(highlight.Settings(modality=name, emotion_run=run))
+            highlight.Model.inputs(highlight.Settings(modality=name, emotion_run=run))
             for run in ("", "exp/a")
         ]
         for name in highlight.MODALITIES
@@ -326,5 +326,5 @@ def test_a_saved_model_gives_the_same_numbers(tmp_path):
     built.train()(batch)
     models.save(tmp_path, built, {"model": "highlight", "hidden_size": 8} | ALL)
     loaded, _ = models.load(tmp_path)
-    assert models.heads(loaded) == ("highlight",) and highlight.SEQUENCE
+    assert models.heads(loaded) == ("highlight",) and highlight.Model.SEQUENCE
     np.testing.assert_array_equal(predict(loaded, batch), predict(built.eval(), batch))

@@ -258,8 +258,8 @@ def test_the_settings_of_the_contest_are_its_defaults():
         "batch_size": 16,
         "epochs": 16,
     }
-    assert kobert.DEFAULTS.items() >= wanted.items()
-    assert kobert.DEFAULTS["text_encoder"] == "skt/kobert-base-v1"
+    assert kobert.Model.DEFAULTS.items() >= wanted.items()
+    assert kobert.Model.DEFAULTS["text_encoder"] == "skt/kobert-base-v1"
     said = kobert.Settings()
     assert (said.max_length, said.dropout, said.ws, said.heads) == (128, 0.5, 1, "emotion")
 

@@ -183,7 +183,9 @@ def test_a_block_cut_behind_its_clips_says_what_the_whole_one_says(clip):
     }
     with torch.inference_mode():
         whole = built._utterances(batch)
-        cut = built._utterances(batch | {"log_mel": block[..., : clip + mate.TAIL["log_mel"]]})
+        cut = built._utterances(
+            batch | {"log_mel": block[..., : clip + mate.Model.TAIL["log_mel"]]}
+        )
         assert torch.allclose(cut, whole, atol=1e-4)
         assert torch.allclose(built.folded()._utterances(batch), whole, atol=1e-4)
     spread = whole[..., :816].std()

@@ -287,10 +287,10 @@ def test_the_numbers_of_each_fusion_are_those_published():
     for part, size in ((block.steps, 640), (block.numbers, 256)):
         assert part.first.weight.shape == part.second.weight.shape == (size, size)
     assert (
-        mixer.DEFAULTS.items()
+        mixer.Model.DEFAULTS.items()
         >= {"optim": "adamw", "lr": 5e-5, "lr_decay": 1.0, "batch_size": 64, "epochs": 30}.items()
     )
-    assert mixer.DEFAULTS["text_encoder"] == "beomi/KcELECTRA-base"
+    assert mixer.Model.DEFAULTS["text_encoder"] == "beomi/KcELECTRA-base"
     said = mixer.Settings()
     assert (said.fusion, said.blocks, said.dropout, said.context) == ("mixer", 1, 0.1, 0)
     assert (said.max_length, said.frames, said.heads) == (128, 512, "emotion,arousal,valence")
@@ -361,7 +361,7 @@ def test_each_side_counts_and_a_masked_one_does_not(kind):
         ]
         assert differ(before, predict(built, batch_of(mixed)))
         gone, changed = batch_of([[one] for one in base]), batch_of(mixed)
-        name = mixer.inputs(mixer.Settings())[side]
+        name = mixer.Model.inputs(mixer.Settings())[side]
         for batch in (gone, changed):
             batch[f"{name}_mask"] = torch.zeros_like(batch[f"{name}_mask"])
         changed[name][...] = torch.nan
@@ -744,8 +744,8 @@ def test_a_trained_one_is_loaded_without_the_checkpoints(folders, tmp_path, fine
 
 def test_context_makes_the_window(folders):
     assert configured(folders, context=3)["ws"] == 4
-    assert mixer.inputs(mixer.Settings()) == ("text_states", "speech_states")
-    assert mixer.inputs(mixer.Settings(finetune=True)) == ("tokens", "waveform")
+    assert mixer.Model.inputs(mixer.Settings()) == ("text_states", "speech_states")
+    assert mixer.Model.inputs(mixer.Settings(finetune=True)) == ("tokens", "waveform")
 
 
 @pytest.mark.parametrize("part", ["text", "speech"])

@@ -337,8 +337,8 @@ def test_the_settings_of_the_contest_are_its_defaults():
         "batch_size": 4,
         "epochs": 1,
     }
-    assert wav2vec2.DEFAULTS.items() >= wanted.items()
-    assert wav2vec2.DEFAULTS["speech_encoder"] == constants.SPEECH_ENCODER
+    assert wav2vec2.Model.DEFAULTS.items() >= wanted.items()
+    assert wav2vec2.Model.DEFAULTS["speech_encoder"] == constants.SPEECH_ENCODER
     said = wav2vec2.Settings()
     assert (said.layers, said.ws, said.heads, said.max_seconds) == ("last", 1, "emotion", 0)
     assert build(dropout=-1.0, about=config() | {"final_dropout": 0.3}).dropout.p == 0.3

@@ -17,7 +17,7 @@ from doubles.run_folders import log_lines, make_run, predictions, result_of
 import metric
 from constants import EMOTIONS
 from evaluation import calibration
-from evaluation.predictions import read_predictions
+from evaluation.predictions import read_predictions, scores_of
 from evaluation.result import summarise
 from reporting import charts, console, formatting
 from reporting import page as run_page
@@ -220,7 +220,7 @@ def test_the_page_of_a_run_with_validation_rows_says_how_far_to_trust_it(tmp_pat
     assert "No temperature" not in words
     for key, name in run_page.ERRORS.items():
         assert f"{name} {found[f'{key}_uncalibrated']:.3f} {found[key]:.3f}" in words
-    at, accuracy = found["accuracy_at"], metric.scores(predictions(300), "drop")["accuracy"]
+    at, accuracy = found["accuracy_at"], scores_of(predictions(300), "drop")["accuracy"]
     row = [f"{value:.3f}" for value in (*at.values(), accuracy["value"])]
     assert f"50 % 80 % 90 % all accuracy {' '.join(row)}" in words
     assert f"Area (AURC) {found['aurc']:.3f}" in words

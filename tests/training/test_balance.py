@@ -21,6 +21,7 @@ from training import balance
 from training.schedule import training_batches
 from utils import UserError
 
+DRAWN = ("oversample", "undersample")
 FEATURE, D = "mfcc_seconds", lstm_audio.COEFFICIENTS
 CLASSES = st.lists(st.integers(-1, 6), max_size=60).map(lambda values: np.array(values, int))
 LABELS = ["neutral"] * 12 + ["happy"] * 6 + ["sad;neutral"] * 4 + ["angry"] * 3 + [""] * 2
@@ -138,10 +139,10 @@ def test_a_tie_counts_to_the_label_written_first():
 # --- windows, drawn ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", balance.DRAWN)
+@pytest.mark.parametrize("how", DRAWN)
 def test_a_drawn_window_is_the_window_that_it_was(how):
     whole = windows(ws=3)
-    drawn = balance.resampled(whole, how, 7)
+    drawn = resampled(whole, how, 7)
     assert drawn.lengths.shape == drawn.rows.shape == (len(drawn),)
     assert drawn.keep_on(torch.device("cpu")) is False
     for number in range(len(drawn)):
@@ -156,7 +157,7 @@ def test_a_drawn_window_is_the_window_that_it_was(how):
     assert known.tolist() == (np.full(4, levels[how]) + ties).tolist()
 
 
-@pytest.mark.parametrize("how", [*balance.DRAWN, "smote"])
+@pytest.mark.parametrize("how", [*DRAWN, "smote"])
 def test_draws_depend_on_the_seed_alone_and_leave_the_windows_as_they_were(how):
     def rows(seed):
         found = resampled(whole, how, seed)
@@ -174,11 +175,11 @@ def test_draws_depend_on_the_seed_alone_and_leave_the_windows_as_they_were(how):
 
 
 def resampled(whole: Windows, how: str, seed: int = 0, **more) -> Windows:
-    given = {"balance": how, "legacy": how == "smote", "neighbours": 2, "seed": seed} | more
-    return lstm_audio.resampled(whole, settings_with("lstm_audio", **given))
+    given = lstm_audio.Settings(balance=how, legacy=how == "smote", **{"neighbours": 2} | more)
+    return balance.resampled(whole, lstm_audio.Model.resampling(given), seed)
 
 
-@pytest.mark.parametrize("how", ["none", *balance.DRAWN, "smote"])
+@pytest.mark.parametrize("how", ["none", *DRAWN, "smote"])
 def test_no_test_row_is_trained_on_and_the_test_set_is_as_it_was(how):
     both = material()
     test = Windows(both, "test", 1)
@@ -192,7 +193,7 @@ def test_no_test_row_is_trained_on_and_the_test_set_is_as_it_was(how):
 
 
 def test_an_epoch_of_drawn_windows_has_all_of_them():
-    drawn = balance.resampled(windows(), "oversample", 0)
+    drawn = resampled(windows(), "oversample")
     said = settings_with(seed=0, batch_size=8)
     numbers = np.concatenate(list(training_batches(len(drawn), said, 1, 1, drawn.lengths)))
     assert sorted(numbers) == list(range(48 + 2))

@@ -17,6 +17,7 @@ import main
 import model
 from reporting import page
 from training import checkpoints, loop
+from training.modality_dropout import drop_modality
 from utils import UserError, leaf, rng
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -338,10 +339,10 @@ def test_a_share_of_a_batch_loses_what_it_loses_in_the_whole():
     mask = torch.ones(10, 4, dtype=torch.bool)
     batch = {"mask": mask, "log_mel_mask": mask, "sentence_mask": mask}
     names = ("log_mel", "sentence")
-    whole = model.drop_modality(batch, names, 0.5, rng(0, "modality"))
+    whole = drop_modality(batch, names, 0.5, rng(0, "modality"))
     share = slice(3, 7)
     part = {name: value[share] for name, value in batch.items()}
-    lost = model.drop_modality(part, names, 0.5, rng(0, "modality"), 10, share)
+    lost = drop_modality(part, names, 0.5, rng(0, "modality"), 10, share)
     assert any((~whole[f"{name}_mask"][share]).any() for name in names)
     for name, value in lost.items():
         assert torch.equal(value, whole[name][share])

@@ -15,6 +15,7 @@ import pandas as pd
 import constants
 import metric
 from evaluation import alignment
+from evaluation.predictions import columns, label_ids
 from training.ensembles import stacking
 from utils import UserError
 
@@ -35,7 +36,7 @@ class Joined(NamedTuple):
     @property
     def votes(self) -> np.ndarray:
         """(N, 7), NaN where there are none."""
-        return metric.columns(self.table, metric.VOTES)
+        return columns(self.table, metric.VOTES)
 
     @property
     def emotional(self) -> np.ndarray:
@@ -75,9 +76,7 @@ def join(tables: Mapping[str, pd.DataFrame]) -> Joined:
         tables[name] = other.iloc[keys[name].get_indexer(keys[first])].reset_index(drop=True)
         _check_truth(first, table, name, tables[name], keys[first])
     p = [_probabilities(name, table) for name, table in tables.items()]
-    label = [
-        [ids[0] if ids else -1 for ids in metric.label_ids(t["emotion"])] for t in tables.values()
-    ]
+    label = [[ids[0] if ids else -1 for ids in label_ids(t["emotion"])] for t in tables.values()]
     scales = {
         head: np.stack([_scale(name, table, head) for name, table in tables.items()])
         for head in constants.SCALES
@@ -137,7 +136,7 @@ def _some(keys: Iterable[tuple]) -> str:
 
 def _probabilities(name: str, table: pd.DataFrame) -> np.ndarray:
     """(N, 7), each row made to sum to 1; all NaN for a member without that head."""
-    p = metric.columns(table, metric.PROBABILITIES)
+    p = columns(table, metric.PROBABILITIES)
     if not len(p) or np.isnan(p).all():
         return p
     bad = ~(np.isfinite(p).all(1) & (p >= 0).all(1) & (p.sum(1) > 0))
@@ -146,7 +145,7 @@ def _probabilities(name: str, table: pd.DataFrame) -> np.ndarray:
 
 
 def _scale(name: str, table: pd.DataFrame, head: str) -> np.ndarray:
-    values = metric.columns(table, (head,))[:, 0]
+    values = columns(table, (head,))[:, 0]
     if not np.isnan(values).all():
         _refuse(name, table, ~np.isfinite(values), head)
     return values
@@ -275,8 +274,8 @@ def held_out(table: pd.DataFrame) -> list[np.ndarray]:
 
     Each group is (N,) bool and has taught rows of two emotions outside it; [] where that cannot be.
     """
-    for columns in (("corpus", "session"), alignment.DIALOGUE):
-        group = alignment.numbered(table, columns)
+    for names in (("corpus", "session"), alignment.DIALOGUE):
+        group = alignment.numbered(table, names)
         parts = np.array_split(np.unique(group), min(FOLDS, len(np.unique(group))))
         folds = [np.isin(group, part) for part in parts]
         if len(folds) > 1 and all(_teaches(table[~fold]) for fold in folds):
@@ -285,7 +284,7 @@ def held_out(table: pd.DataFrame) -> list[np.ndarray]:
 
 
 def _teaches(table: pd.DataFrame) -> bool:
-    votes = np.nan_to_num(metric.columns(table, metric.VOTES))
+    votes = np.nan_to_num(columns(table, metric.VOTES))
     return (votes.sum(1) > 0).sum() > 1 and (votes.sum(0) > 0).sum() > 1
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 import metric
 import model as models
 from evaluation import baselines, calibration, finished_runs
-from evaluation.predictions import read_predictions
+from evaluation.predictions import emotion_rows, read_predictions
 from evaluation.result import baseline
 from reporting import console, tables
 from reporting import page as run_page
@@ -338,7 +338,7 @@ def _scored(found: Mapping[str, pd.DataFrame], configuration: dict) -> dict[str,
 
 def scores(predictions: Mapping, ties: str) -> dict[str, float]:
     """The scores in `COLUMNS` of some predictions; NaN without rows."""
-    matrix = metric.confusion(*metric.emotion_rows(predictions, ties)[1:])
+    matrix = metric.confusion(*emotion_rows(predictions, ties)[1:])
     return {title: float(score(matrix)) for title, score in COLUMNS.items()}
 
 

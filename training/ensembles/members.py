@@ -16,8 +16,8 @@ from training.ensembles.ensemble import Member
 from utils import UserError, checksum, read_json
 
 WEIGHTS = {  # written by hand in notebooks of 2022 and 2023: by method, of each member of a model
-    "seed002": {"weighted": {"wav2vec2": [1 / 4] * 2, "kobert": [1 / 6] * 3}},
-    "seed003": {
+    "emo_ensemble": {"weighted": {"wav2vec2": [1 / 4] * 2, "kobert": [1 / 6] * 3}},
+    "decision_fusion": {
         "weighted": {"alexnet": [0.10], "kobert": [0.67], "cm_bert": [0.23]},
         "hard": {"alexnet": [0.2], "kobert": [0.5], "cm_bert": [0.3]},
     },
@@ -151,7 +151,7 @@ def _of_2022(name: str, prefix: Path) -> Member:
         "command": f"read from {prefix}_*.npy",
         "split": {"train": [], "val": [], "test": []},
         "corpus": {
-            "name": "seed003",
+            "name": "decision_fusion",
             "folder": str(prefix.parent),
             "fingerprint": seal,
             "synthetic": False,
@@ -187,7 +187,7 @@ def _table(ids: np.ndarray, p: np.ndarray) -> pd.DataFrame:
     n, labels = len(ids), np.array(EMOTIONS)
     table = pd.DataFrame(
         {
-            "corpus": "seed003",
+            "corpus": "decision_fusion",
             "role": "speaker",
             "segment": [str(i) for i in range(n)],
             "session": "",

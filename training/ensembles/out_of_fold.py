@@ -13,7 +13,7 @@ from training import run_folder
 from training.ensembles import combination
 from training.ensembles.ensemble import Member
 from training.sweep import engine
-from training.sweep.grid import Trial
+from training.sweep.grid import GridPoint
 from utils import UserError, make_folder, read_json
 
 OOF = "oof"  # folder of these runs, in that of the runs
@@ -37,18 +37,18 @@ def out_of_fold(
     grids = [folds(member, k) for member in members]
     runs = make_folder(Path(save_path, OOF))
     place = engine.Place(str(runs.resolve()), str((runs / "logs").resolve()), str(Path.cwd()))
-    every = {trial.name: trial for grid in grids for trial in grid}
+    every = {point.name: point for grid in grids for point in grid}
     failed = engine.train_all(list(every.values()), place, jobs, None, None)
     if failed:
         name, why = next(iter(failed.items()))
         raise UserError(f"{len(failed)} of {len(every)} out-of-fold runs failed: {name}: {why}")
     return [
-        _with(member, [runs / trial.name for trial in grid])
+        _with(member, [runs / point.name for point in grid])
         for member, grid in zip(members, grids, strict=True)
     ]
 
 
-def folds(member: Member, k: int) -> list[Trial]:
+def folds(member: Member, k: int) -> list[GridPoint]:
     """k trainings with a member's own flags, each tested on a part of its training sessions."""
     said = member.configuration
     if not (member.folder / "training.csv").is_file():
@@ -73,7 +73,7 @@ def folds(member: Member, k: int) -> list[Trial]:
     found = []
     for part in np.array_split(trained, k):
         fold = ["--test_split", *map(str, part), "--leave_out", *map(str, out)]
-        found.append(Trial((*words, *fold), training_flags.trained([*words, *fold])))
+        found.append(GridPoint((*words, *fold), training_flags.trained([*words, *fold])))
     return found
 
 

@@ -1,6 +1,6 @@
-"""Trials of a grid, trained side by side under Ray, or one after the other without it.
+"""Points of a grid, trained side by side under Ray, or one after the other without it.
 
-On a CPU each trial has one thread either way, so both give the same bytes. Finished trials are
+On a CPU each run has one thread either way, so both give the same bytes. Finished runs are
 left as they are and begun ones go on, so a sweep that was killed is finished by running it again.
 """
 
@@ -22,16 +22,16 @@ import model as models
 from corpora.preparation.corpus import open_corpus
 from dataset import open_material, with_text_encoder
 from training import flags, run, run_folder
-from training.sweep.grid import Trial
+from training.sweep.grid import GridPoint
 from training.sweep.progress import Board
 from utils import ROOT, UserError, cores, first_few, leaf, lock, make_folder, read_json
 
-MEMORY = 8 << 30  # bytes a trial: MATE at its defaults keeps 7.5 GB
-GRACE = 60  # seconds that trials get to save what they have when a sweep is interrupted
+MEMORY = 8 << 30  # bytes a run: MATE at its defaults keeps 7.5 GB
+GRACE = 60  # seconds that runs get to save what they have when a sweep is interrupted
 
 
 class Place(NamedTuple):
-    """Where trials run: the folder of runs, that of their logs, and the working folder."""
+    """Where points are trained: the folder of runs, that of their logs, and the working folder."""
 
     runs: str
     logs: str
@@ -39,12 +39,12 @@ class Place(NamedTuple):
 
 
 def train_all(
-    grid: list[Trial], place: Place, jobs: int | None, gpus: float | None, address: str | None
+    grid: list[GridPoint], place: Place, jobs: int | None, gpus: float | None, address: str | None
 ) -> dict[str, str]:
-    """Train what is not finished; the trials that failed, by name, and why."""
-    finished = [trial for trial in grid if run_folder.is_finished(Path(place.runs, trial.name))]
+    """Train what is not finished; the points that failed, by name, and why."""
+    finished = [point for point in grid if run_folder.is_finished(Path(place.runs, point.name))]
     _refuse_stale(finished, place)
-    todo = [trial for trial in grid if trial not in finished]
+    todo = [point for point in grid if point not in finished]
     if not todo:
         return {}
     make_folder(place.logs)
@@ -58,13 +58,13 @@ def train_all(
         return _side_by_side(ray, todo, place, gpus, board)
 
 
-def _refuse_stale(finished: list[Trial], place: Place) -> None:
-    """A UserError for trials that were trained on another state of their corpora than they have."""
+def _refuse_stale(finished: list[GridPoint], place: Place) -> None:
+    """A UserError for points that were trained on another state of their corpora than they have."""
     stale, state = [], functools.cache(_state)
-    for trial in finished:
-        folder = Path(place.runs, trial.name)
+    for point in finished:
+        folder = Path(place.runs, point.name)
         begun = read_json(folder / "configuration.json")
-        said, parts = trial.settings, [begun["corpus"], *begun.get("extra", [])]
+        said, parts = point.settings, [begun["corpus"], *begun.get("extra", [])]
         read = [(said.data, said.tables), *((data, "raw") for data in said.train_extra)]
         states = [
             (state(*corpus), part["fingerprint"]) for corpus, part in zip(read, parts, strict=True)
@@ -84,12 +84,12 @@ def _state(data: str, tables: str) -> str | None:
     return None
 
 
-def _extract(todo: list[Trial]) -> None:
-    """Extract what the trials read, once and with all cores; what is wrong is told by the trial."""
+def _extract(todo: list[GridPoint]) -> None:
+    """Extract what the points read, once and with all cores; what is wrong, each tells later."""
     done = set()
-    for trial in todo:
+    for point in todo:
         with contextlib.suppress(UserError):
-            settings = with_text_encoder(models.complete(trial.settings))
+            settings = with_text_encoder(models.complete(point.settings))
             inputs = models.inputs(settings.model, vars(settings))
             wanted = [(name, leaf("features", name).parameters(settings)) for name in inputs]
             corpora = [settings.data, settings.tables, settings.train_extra, settings.SorL]
@@ -98,11 +98,11 @@ def _extract(todo: list[Trial]) -> None:
                 open_material(settings, inputs)
 
 
-# --- one trial ------------------------------------------------------------------------------
+# --- one point ------------------------------------------------------------------------------
 
 
 def train_one(words: tuple[str, ...], name: str, place: Place) -> str:
-    """Train one trial, its output in `<logs>/<name>.log`; "" or, in one line, what went wrong."""
+    """Train one point, its output in `<logs>/<name>.log`; "" or, in one line, what went wrong."""
     os.chdir(place.here)
     path = Path(place.logs, f"{name}.log")
     with open(path, "a", encoding="utf-8") as file, _quiet(_Log(file)), one_thread():
@@ -112,14 +112,14 @@ def train_one(words: tuple[str, ...], name: str, place: Place) -> str:
             _train(settings, shlex.join(["python", "main.py", *words]))
         except UserError as error:
             return str(error)
-        except Exception as error:  # whatever it is, the other trials go on
+        except Exception as error:  # whatever it is, the other points go on
             file.write(traceback.format_exc())
             return f"{type(error).__name__}: {error}".partition("\n")[0] + f"; see {path}"
     return ""
 
 
 def _train(settings, command: str) -> None:
-    """One process at a time: two sweeps may hold the same trial."""
+    """One process at a time: two sweeps may hold the same point."""
     guard = Path(make_folder(settings.save_path), f".{settings.save_name}.lock")
     folder = Path(settings.save_path, settings.save_name)
     with lock(guard, f"training {settings.save_name}"):
@@ -167,15 +167,15 @@ def one_thread() -> Iterator[None]:
 # --- the engines ----------------------------------------------------------------------------
 
 
-def _one_by_one(todo: list[Trial], place: Place, board: Board) -> dict[str, str]:
-    for trial in todo:
+def _one_by_one(todo: list[GridPoint], place: Place, board: Board) -> dict[str, str]:
+    for point in todo:
         board.running = 1
-        board.ended(trial.name, train_one(trial.words, trial.name, place))
+        board.ended(point.name, train_one(point.words, point.name, place))
     return board.failed
 
 
 def _ray(jobs: int | None, address: str | None):
-    """Ray, begun or joined; None where it is not installed or one trial is to run at a time."""
+    """Ray, begun or joined; None where it is not installed or one is to be trained at a time."""
     jobs = jobs or side_by_side()
     if address is None and jobs == 1:
         return None
@@ -188,7 +188,10 @@ def _ray(jobs: int | None, address: str | None):
             raise UserError("--address needs Ray: pip install -r requirements/extra.txt") from None
         print("Ray is not installed (pip install -r requirements/extra.txt): one trial at a time")
         return None
+    # where a worker, which starts elsewhere, finds this program
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     quiet = {"logging_level": "error", "log_to_driver": False}
+    quiet["runtime_env"] = {"env_vars": {"PYTHONPATH": path}}
     try:
         if address is None:
             quiet |= {"include_dashboard": False, "num_cpus": jobs}
@@ -203,11 +206,11 @@ def _ray(jobs: int | None, address: str | None):
 
 
 def side_by_side() -> int:
-    """How many trials this machine has the cores and the free memory for."""
+    """How many runs this machine has the cores and the free memory for."""
     return max(1, min(cores(), psutil.virtual_memory().available // MEMORY))
 
 
-def _side_by_side(ray, todo: list[Trial], place: Place, gpus: float | None, board: Board):
+def _side_by_side(ray, todo: list[GridPoint], place: Place, gpus: float | None, board: Board):
     gpus = float(torch.cuda.is_available()) if gpus is None else gpus
     there = ray.cluster_resources().get("GPU", 0)
     if gpus > there or (gpus > 1 and gpus % 1):
@@ -216,8 +219,8 @@ def _side_by_side(ray, todo: list[Trial], place: Place, gpus: float | None, boar
             f"--gpus {gpus:g} should be a share of one GPU or a whole number of the "
             f"{there:g} that there are"
         )
-    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_task(str(ROOT)))
-    begun = {task.remote(trial.words, trial.name, tuple(place)): trial.name for trial in todo}
+    task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(train_one)
+    begun = {task.remote(point.words, point.name, place): point.name for point in todo}
     waiting = list(begun)
     try:
         while waiting:
@@ -233,23 +236,6 @@ def _side_by_side(ray, todo: list[Trial], place: Place, gpus: float | None, boar
     finally:
         ray.shutdown()
     return board.failed
-
-
-def _task(root: str):
-    """`train_one` for a process that does not know yet where this program lies.
-
-    A function within a function is sent as it is, not as the name of something to import.
-    """
-
-    def work(words: tuple[str, ...], name: str, place: tuple[str, str, str]) -> str:
-        import sys
-
-        sys.path.insert(0, root)
-        from training.sweep import engine
-
-        return engine.train_one(words, name, engine.Place(*place))
-
-    return work
 
 
 def _answer(ray, task) -> str:

@@ -11,7 +11,7 @@ from dataset import Windows, open_material
 from training.devices import Processes
 from training.loop import Training
 from training.settings import flat
-from training.sweep.grid import Trial
+from training.sweep.grid import GridPoint
 
 STEPS = 2  # timed; the first of three is slow
 PASSIVE = (
@@ -34,35 +34,35 @@ PASSIVE = (
 
 
 class Kind(NamedTuple):
-    """What a trial costs: seconds a step, steps an epoch."""
+    """What a point costs: seconds a step, steps an epoch."""
 
     step: float
     steps: int
 
 
-def seconds(grid: list[Trial]) -> float | None:
-    """Training time of all trials one after the other; None where a model learns without steps.
+def seconds(grid: list[GridPoint]) -> float | None:
+    """Training time of all points one after the other; None where a model learns without steps.
 
-    Trials that differ in what costs nothing (losses, folds, seeds) are measured once: the folds
+    Points that differ in what costs nothing (losses, folds, seeds) are measured once: the folds
     of a corpus have about as many windows. Extraction, testing and imports are not in it.
     """
     kinds: dict[str, Kind | None] = {}
     total = 0.0
-    for trial in grid:
-        said = flat(trial.settings)
+    for point in grid:
+        said = flat(point.settings)
         key = repr(sorted((name, value) for name, value in said.items() if name not in PASSIVE))
         if key not in kinds:
-            kinds[key] = _measured(trial)
+            kinds[key] = _measured(point)
         if kinds[key] is None:
             return None
         total += kinds[key].step * kinds[key].steps * said["epochs"]
     return total
 
 
-def _measured(trial: Trial) -> Kind | None:
-    said = models.complete(trial.settings)
+def _measured(point: GridPoint) -> Kind | None:
+    said = models.complete(point.settings)
     model = models.build(said.model, vars(said), said.seed)
-    if hasattr(model, "fit"):
+    if model.FITTED:
         return None
     processes = Processes(said.gpu_id)
     material = open_material(said, models.inputs(said.model, vars(said)))

@@ -7,7 +7,7 @@
     --folds loso                                 a split for each fold: see protocol.folds
     --seeds 1 2 3                                the same as --seed {1,2,3}
 
-Every combination is one trial, the first line varying slowest.
+Every combination is one point of the grid, the first line varying slowest.
 """
 
 import itertools
@@ -22,11 +22,11 @@ from training import flags, run_folder
 from training.settings import TrainingSettings, flat
 from utils import UserError, digest, setting
 
-FOLD = ("SorL", "test_split", "val_split", "seed")  # what trials of one row of a table differ in
+FOLD = ("SorL", "test_split", "val_split", "seed")  # what points of one row of a table differ in
 OPEN, CLOSE = "{[", "}]"
 
 
-class Trial(NamedTuple):
+class GridPoint(NamedTuple):
     """One training of a grid: its flags, and what they say."""
 
     words: tuple[str, ...]
@@ -34,7 +34,7 @@ class Trial(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its run folder: equal for trials that would train the same."""
+        """Of its run folder: equal for points that would train the same."""
         said = {n: v for n, v in flat(self.settings).items() if n not in run_folder.FREE}
         return f"{said['model']}_{said['SorL']}_{digest(said, 12)}"
 
@@ -50,16 +50,16 @@ def read(path: Path) -> list[str]:
         ) from error
 
 
-def trials(lines: list[str], sessions: Callable[[str, str], list[int]]) -> list[Trial]:
-    """Every trial of a grid, each once, in order.
+def points(lines: list[str], sessions: Callable[[str, str], list[int]]) -> list[GridPoint]:
+    """Every point of a grid, each once, in order.
 
     `sessions(data, tables)` are those of a corpus; it is asked only where --folds needs it.
     """
-    found: dict[str, Trial] = {}
+    found: dict[str, GridPoint] = {}
     for words in _product([alternatives(line) for line in lines]):
         for whole in _folded(words, sessions):
-            trial = Trial(tuple(whole), flags.trained(whole))
-            found.setdefault(trial.name, trial)
+            point = GridPoint(tuple(whole), flags.trained(whole))
+            found.setdefault(point.name, point)
     return list(found.values())
 
 
@@ -113,7 +113,7 @@ class GridSettings:
     """The flags of a grid that one training does not have."""
 
     folds: str | None = setting(
-        None, "folds5, loso or seed12: a trial for each fold of sessions", metavar="NAME"
+        None, "folds5, loso or shuffled12: a trial for each fold", metavar="NAME"
     )
     seeds: tuple[int, ...] = setting(
         (), "a trial for each seed", least=0, words="+", metavar="SEED"
@@ -138,18 +138,18 @@ def _flags(fold: session_splits.Fold) -> list[str]:
     return ["--test_split", *map(str, fold.test), *val]
 
 
-# --- what differs between trials ------------------------------------------------------------
+# --- what differs between points ------------------------------------------------------------
 
 
-def differing(grid: list[Trial]) -> dict[str, list[str]]:
+def differing(grid: list[GridPoint]) -> dict[str, list[str]]:
     """Names of the settings by which rows of each model differ; folds and seeds apart.
 
-    With several models: the model, and what differs among the trials of that one.
+    With several models: the model, and what differs among the points of that one.
     """
-    models = dict.fromkeys(trial.settings.model for trial in grid)
+    models = dict.fromkeys(point.settings.model for point in grid)
     every = _varying(grid)
     within = {
-        model: _varying([trial for trial in grid if trial.settings.model == model])
+        model: _varying([point for point in grid if point.settings.model == model])
         for model in models
     }
     return {
@@ -158,33 +158,33 @@ def differing(grid: list[Trial]) -> dict[str, list[str]]:
     }
 
 
-def refuse_overlap(grid: list[Trial]) -> None:
-    """A UserError where two trials of one row of the table would test a session with one seed."""
+def refuse_overlap(grid: list[GridPoint]) -> None:
+    """A UserError where two points of one row of the table would test a session with one seed."""
     names, seen = differing(grid), {}
-    for trial in grid:
-        said = trial.settings
+    for point in grid:
+        said = point.settings
         for session in said.test_split:
-            key = said.SorL, variant(trial, names), said.seed, session
-            if (other := seen.setdefault(key, trial)) is not trial:
+            key = said.SorL, variant(point, names), said.seed, session
+            if (other := seen.setdefault(key, point)) is not point:
                 raise UserError(
-                    f"{other.name} and {trial.name} are of one row of the table "
+                    f"{other.name} and {point.name} are of one row of the table "
                     f"and both test session {session}; part them"
                 )
 
 
-def _varying(grid: list[Trial]) -> list[str]:
-    names = dict.fromkeys(name for trial in grid for name in flat(trial.settings))
+def _varying(grid: list[GridPoint]) -> list[str]:
+    names = dict.fromkeys(name for point in grid for name in flat(point.settings))
     return [
         name
         for name in names
         if name not in (*FOLD, *run_folder.FREE)
-        and len({repr(flat(trial.settings).get(name)) for trial in grid}) > 1
+        and len({repr(flat(point.settings).get(name)) for point in grid}) > 1
     ]
 
 
-def variant(trial: Trial, names: dict[str, list[str]]) -> str:
-    """What sets a trial apart from others, as text: "lam 0.5, beta 0.9"; `names`: `differing`."""
-    said = flat(trial.settings)
+def variant(point: GridPoint, names: dict[str, list[str]]) -> str:
+    """What sets a point apart from others, as text: "lam 0.5, beta 0.9"; `names`: `differing`."""
+    said = flat(point.settings)
     return ", ".join(_told(name, said[name]) for name in names[said["model"]] if name in said)
 
 

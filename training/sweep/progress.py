@@ -1,4 +1,4 @@
-"""What a sweep shows while it trains: one line, read off the folders of its trials."""
+"""What a sweep shows while it trains: one line, read off the folders of its runs."""
 
 import sys
 import threading
@@ -8,15 +8,15 @@ from tqdm import tqdm
 
 from training import run_folder
 from training.loop import LOG
-from training.sweep.grid import Trial
+from training.sweep.grid import GridPoint
 
 
 class Board:
-    """One line: epochs done of all trials and the time left; trials done, running, failed."""
+    """One line: epochs done of all points and the time left; points done, running, failed."""
 
-    def __init__(self, grid: list[Trial], runs: Path):
+    def __init__(self, grid: list[GridPoint], runs: Path):
         self.runs, self.failed, self.running = runs, {}, 0
-        self.epochs = {trial.name: trial.settings.epochs for trial in grid}
+        self.epochs = {point.name: point.settings.epochs for point in grid}
         self.done = {name for name in self.epochs if self._is_done(name)}
         self.over = threading.Event()
         left = {name for name in self.epochs if name not in self.done}
@@ -41,7 +41,7 @@ class Board:
         self.bar.close()
 
     def ended(self, name: str, error: str) -> None:
-        """Note how a trial ended, and say so."""
+        """Note how a point ended, and say so."""
         if error:
             self.failed[name] = error
         else:

@@ -23,6 +23,7 @@ import main
 import metric
 from constants import EMOTIONS
 from evaluation import baselines
+from evaluation import predictions as tables
 from training import flags, run
 from training.ensembles import combination, ensemble, members, out_of_fold, stacking
 from training.ensembles.combination import Combination
@@ -93,7 +94,7 @@ def test_rows_are_joined_by_their_names_whatever_their_order():
     straight = combination.join({"a": a, "b": b})
     mixed = combination.join({"a": a, "b": b.sample(frac=1, random_state=2)})
     np.testing.assert_array_equal(straight.p, mixed.p)
-    np.testing.assert_allclose(mixed.p[1], metric.columns(b, P))
+    np.testing.assert_allclose(mixed.p[1], tables.columns(b, P))
     np.testing.assert_array_equal(straight.label, mixed.label)
 
 
@@ -599,11 +600,17 @@ def test_a_member_that_heard_the_test_makes_an_ensemble_that_did(exp):
         (["a", "b", "--method", "hard", "--weights", "nan", "2"], "got nan 2"),
         (["a", "b", "--method", "hard", "--weights", "one", "2"], "got one 2"),
         (
-            ["a", "b", "--method", "hard", "--weights", "seed003"],
+            ["a", "b", "--method", "hard", "--weights", "decision_fusion"],
             "1 cm_bert; there are: mate, mate",
         ),
-        (["a", "b", "--method", "hard", "--weights", "seed002"], "for --method weighted, not for"),
-        (["a", "b", "--method", "weighted", "--weights", "seed002"], "2 wav2vec2, 3 kobert; ther"),
+        (
+            ["a", "b", "--method", "hard", "--weights", "emo_ensemble"],
+            "for --method weighted, not for",
+        ),
+        (
+            ["a", "b", "--method", "weighted", "--weights", "emo_ensemble"],
+            "2 wav2vec2, 3 kobert; ther",
+        ),
         (["a", "b", "--method", "mean"], "invalid choice: 'mean'"),
         (["a", "nothing", "--method", "soft"], "no run 'nothing'"),
         (["a", "/etc", "--method", "soft"], "lies outside --save_path"),
@@ -626,20 +633,20 @@ def test_the_weights_of_2022_go_to_the_models_they_were_chosen_for(exp):
     rng = np.random.default_rng(17)
     for model in ("cm_bert", "kobert", "alexnet"):
         written(exp / model, table(truth, drawn(rng, 30)), model=model)
-    words = ("cm_bert", "kobert", "alexnet", "--weights", "seed003", "--method")
+    words = ("cm_bert", "kobert", "alexnet", "--weights", "decision_fusion", "--method")
     for method, wanted in (("weighted", [0.23, 0.67, 0.10]), ("hard", [0.3, 0.5, 0.2])):
         said = read_json(combined(*words, method) / "configuration.json")
         assert said["weights"] == pytest.approx(wanted)
 
 
-SEED002 = ("wav2vec2", "kobert", "kobert", "wav2vec2", "kobert")
+EMO_ENSEMBLE = ("wav2vec2", "kobert", "kobert", "wav2vec2", "kobert")
 
 
-def of_seed002(exp: Path) -> list[str]:
+def of_emo_ensemble(exp: Path) -> list[str]:
     """Five members of the system of 2023, on rows of two corpora."""
     truth, rng = np.arange(40) % C, np.random.default_rng(19)
     names = [f"m{i}" for i in range(5)]
-    for name, model in zip(names, SEED002, strict=True):
+    for name, model in zip(names, EMO_ENSEMBLE, strict=True):
         rows = table(truth, drawn(rng, 40)).assign(corpus=["kemdy20"] * 24 + ["aihub"] * 16)
         majority = {"emotion": "sad", "by_corpus": {"kemdy20": "neutral", "aihub": "happy"}}
         counts = {"kemdy20": {"neutral": 9, "sad": 3}, "aihub": {"happy": 8, "sad": 4}}
@@ -648,7 +655,7 @@ def of_seed002(exp: Path) -> list[str]:
 
 
 def test_the_weights_of_2023_are_a_quarter_each_of_sound_and_a_sixth_of_text(exp):
-    folder = combined(*of_seed002(exp), "--method", "weighted", "--weights", "seed002")
+    folder = combined(*of_emo_ensemble(exp), "--method", "weighted", "--weights", "emo_ensemble")
     weights = read_json(folder / "configuration.json")["weights"]
     assert weights == pytest.approx([1 / 4, 1 / 6, 1 / 6, 1 / 4, 1 / 6])
     parts = [ensemble.read(f"m{i}", exp / f"m{i}").rows("test") for i in range(5)]
@@ -658,7 +665,7 @@ def test_the_weights_of_2023_are_a_quarter_each_of_sound_and_a_sixth_of_text(exp
 
 
 def test_an_ensemble_is_scored_by_corpus_beside_the_baseline_of_each(exp):
-    folder = combined(*of_seed002(exp), "--method", "weighted", "--weights", "seed002")
+    folder = combined(*of_emo_ensemble(exp), "--method", "weighted", "--weights", "emo_ensemble")
     parts = read_json(folder / "result.json")["by_corpus"]
     rows = ensemble.read("e", folder).rows("test")
     for name, majority in (("kemdy20", "neutral"), ("aihub", "happy")):
@@ -672,7 +679,7 @@ def test_an_ensemble_is_scored_by_corpus_beside_the_baseline_of_each(exp):
 
 
 def test_the_scores_of_an_ensemble_stand_by_corpus_beside_the_baseline_of_each(exp, capsys):
-    folder = combined(*of_seed002(exp), "--method", "weighted", "--weights", "seed002")
+    folder = combined(*of_emo_ensemble(exp), "--method", "weighted", "--weights", "emo_ensemble")
     told = capsys.readouterr().out
     rows = ensemble.read("e", folder).rows("test")
     lines = pd.read_csv(folder / "scores.csv").fillna({"corpus": ""}).set_index(["corpus", "name"])
@@ -693,7 +700,7 @@ def test_the_scores_of_an_ensemble_stand_by_corpus_beside_the_baseline_of_each(e
 
 
 def test_the_baseline_is_one_in_result_table_and_comparison(exp):
-    of_seed002(exp)
+    of_emo_ensemble(exp)
     for folder in exp.iterdir():  # tested on the rows of one corpus, none of them sad
         frame = pd.read_csv(folder / "predictions.csv")
         rows = (frame["corpus"] == "aihub") & (frame["emotion_true"] != "sad")
@@ -711,10 +718,10 @@ def test_the_baseline_is_one_in_result_table_and_comparison(exp):
 
 
 def test_a_sweep_is_all_its_trials_as_members(exp):
-    names = of_seed002(exp)
+    names = of_emo_ensemble(exp)
     trials = [{"name": name, "command": "", "failed": None} for name in names]
     write_json(make_folder(exp / "sweep_five") / "sweep.json", {"grid": [], "trials": trials})
-    folder = combined("sweep_five", "--method", "weighted", "--weights", "seed002")
+    folder = combined("sweep_five", "--method", "weighted", "--weights", "emo_ensemble")
     said = read_json(folder / "configuration.json")["members"]
     assert [member["name"] for member in said] == names
 
@@ -752,7 +759,7 @@ NAMED = ["text=old/text", "audio=old/audio", "cm=old/cmbert"]
 
 def test_files_of_2022_are_read_in_their_order_of_emotions(exp):
     made = of_2022(Path("old"))
-    folder = combined(*NAMED, "--method", "weighted", "--weights", "seed003")
+    folder = combined(*NAMED, "--method", "weighted", "--weights", "decision_fusion")
     frame = ensemble.read("e", folder).rows("test")
     mean = sum(
         w * scipy.special.softmax(made[k], axis=1)
