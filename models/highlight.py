@@ -37,7 +37,9 @@ class Settings:
     """The flags of a highlight model; `widths` and `computed_by` come from its features."""
 
     modality: str = setting("both", "what the model is given", MODALITIES)
-    emotion_run: str = setting("", "lstm_audio runs whose states are heard, by commas or spaces")
+    emotion_run: str = setting(
+        "", "lstm_audio runs whose states are heard, by commas or spaces", runs=True, with_test=True
+    )
     emotion_seconds: int = setting(10, "s of sound that such a state is of", least=1)
     hidden_size: int = setting(128, "numbers of a state, in each direction", least=1)
     layers: int = setting(1, "recurrent layers", least=1)

@@ -5,6 +5,7 @@ import argparse
 import numpy as np
 import pandas as pd
 
+import model as models
 from corpora.preparation import Corpus
 from dataset import Material
 from evaluation import splits
@@ -35,7 +36,7 @@ def card(material: Material, settings: argparse.Namespace, trained: bool = True)
         "disjoint": settings.disjoint if trained else None,
         "resampling": _resampling(settings),
         # normalised by what is known of a speaker, test recordings included
-        "uses_test_audio": bool(getattr(settings, "speaker_norm", False)),
+        "uses_test_audio": _settled(settings),
         "sets": {name: _counted(utterances, sets == name, target) for name in splits.Split._fields},
         **_by_corpus(utterances, sets, target),
         "dropped": _dropped(utterances, sets, settings.ties, material.reasons),
@@ -63,6 +64,11 @@ def _by_corpus(utterances: pd.DataFrame, sets: np.ndarray, target: np.ndarray) -
             for name in names
         }
     }
+
+
+def _settled(settings: argparse.Namespace) -> bool:
+    names = models.inputs(settings.model, vars(settings))
+    return any(leaf("features", name).settled_by(settings) for name in names)
 
 
 def _resampling(settings: argparse.Namespace) -> str:

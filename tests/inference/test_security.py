@@ -567,7 +567,7 @@ def test_the_hub_is_asked_for_the_named_encoder_alone(named, asked, monkeypatch,
         raise OSError("not there")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    parameters = sentence.parameters(Namespace(text_encoder=named, text_dim=768))
+    parameters = sentence.Feature.parameters(Namespace(text_encoder=named, text_dim=768))
     with contextlib.suppress(UserError):
         sentence.Extractor(parameters)
     assert calls == ([(asked, True)] if asked else [])
@@ -578,7 +578,7 @@ def test_the_hub_is_asked_for_the_named_encoder_alone(named, asked, monkeypatch,
 )
 def test_what_is_no_id_is_never_asked_for(name):
     with pytest.raises(UserError, match="--text_encoder: no file or folder"):
-        sentence.parameters(Namespace(text_encoder=name, text_dim=768))
+        sentence.Feature.parameters(Namespace(text_encoder=name, text_dim=768))
 
 
 # --- archives and pickles that are small and become large ----------------------------------------
