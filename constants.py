@@ -102,7 +102,7 @@ SEED = 42
 SAVE_PATH = "./exp"
 SAVE_MINUTES = 10.0  # what a kill can cost at most; an epoch's end is always kept
 TIE_POLICIES = ("drop", "first", "any", "soft")  # of rows with several modal labels: metric.py
-TIES = "drop"  # which test rows count in the emotion scores; design: README, "scores"
+TIES = "drop"  # which test rows count in the emotion scores; docs/en/05_scores_and_leakage.md
 
 # --- evidence -------------------------------------------------------------------------------
 

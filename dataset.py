@@ -180,7 +180,7 @@ class Windows(torch.utils.data.Dataset):
         return {name: tensor[0] for name, tensor in self.batch(np.array([i])).items()}
 
     def batch(self, indices: np.ndarray, cut: np.ndarray | None = None) -> dict:
-        """(B,) window numbers -> batch (README, "batch"), on the CPU unless `keep_on` says else.
+        """(B,) window numbers -> batch (docs/en/12_python.md); on the CPU, or where `keep_on` said.
 
         `cut` (B, ws), each in [0, 1): where in its spare length a long clip is cut; None: in the
         middle. What a window holds depends on nothing but its number and its cuts.

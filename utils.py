@@ -62,9 +62,15 @@ def is_utf8(text: str) -> bool:
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
+def run_names(text: str) -> list[str]:
+    """Folders separated by commas; or by spaces, where it is not one folder."""
+    parts = text.split(",") if "," in text else [text] if Path(text).is_dir() else text.split()
+    return [part.strip() for part in parts if part.strip()]
+
+
 # --- plugins: a file name is a name on the command line --------------------------------------
 
-PLUGINS = {"models": "Model"}  # the class that every file of a folder holds
+PLUGINS = {"features": "Feature", "models": "Model"}  # the class that every file of a folder holds
 
 
 def leaves(folder: str) -> list[str]:
@@ -98,7 +104,7 @@ def setting(
     need it: `most` (largest value), `below` (a value it must stay under), `metavar`, `names`
     (other spellings), `const` (its value when the flag is given without one), `read` (text ->
     value), `words` (how many: "*" or "+"), `position` (an argument without a name), `required`,
-    `with_test` (it may be given together with --test_only).
+    `with_test` (it may be given together with --test_only), `runs` (it names run folders).
     """
     about = {"help": help, "choices": choices, "least": least, "flag": flag, **more}
     return dataclasses.field(default=default, metadata=about)

@@ -16,12 +16,9 @@ import numpy as np
 
 import constants
 import utils
+from features.store import contract
 from utils import Unusable, UserError
 
-VERSION = 1
-DTYPE = "float16"  # states lie in (-1, 1)
-SOURCE = "wav"
-BY = "second"
 MODEL = "lstm_audio"
 WEIGHTS = "model.pth"
 SECONDS_AT_ONCE = 1024  # whose states are computed together
@@ -33,21 +30,9 @@ class Second(NamedTuple):
     start: float  # s
 
 
-def parameters(settings: Any) -> dict:
-    """The runs (of `settings.emotion_run`), what they hear, and how many seconds of it."""
-    mfcc = utils.leaf("features", "mfcc_second")
-    place = getattr(settings, "save_path", None) or constants.SAVE_PATH
-    return {
-        "runs": [_run(name, Path(place)) for name in names(settings.emotion_run)],
-        "seconds": settings.emotion_seconds,
-        "mfcc": {"version": mfcc.VERSION} | mfcc.parameters(settings),
-    }
-
-
 def names(text: str) -> list[str]:
-    """Folders separated by commas; or by spaces, where it is not one folder. UserError for none."""
-    parts = text.split(",") if "," in text else [text] if Path(text).is_dir() else text.split()
-    if not (found := [part.strip() for part in parts if part.strip()]):
+    """The folders that `--emotion_run` names. UserError for none."""
+    if not (found := utils.run_names(text)):
         raise UserError(f"--emotion_run needs folders of {MODEL} runs, got {text!r}")
     return found
 
@@ -77,12 +62,7 @@ def _run(name: str, place: Path) -> dict:
     return {"run": str(folder.resolve()), "content": content, "size": size}
 
 
-def shape(parameters: dict) -> tuple[int]:
-    """(numbers of the states of all runs,)."""
-    return (sum(run["size"] for run in parameters["runs"]),)
-
-
-class Extractor:
+class Extractor(contract.Extractor):
     """A video and its rows, each a second from `start` on -> (E,) of each, or Unusable."""
 
     def __init__(self, parameters: dict):
@@ -141,6 +121,38 @@ class Extractor:
         return means
 
 
+class Feature(contract.Feature):
+    """States of trained models, second by second."""
+
+    VERSION = 1
+    DTYPE = "float16"  # states lie in (-1, 1)
+    SOURCE = "wav"
+    BY = "second"
+    OPTIONS = {"save_path": constants.SAVE_PATH}
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """The runs (of `settings.emotion_run`), what they hear, and how many seconds of it."""
+        mfcc = utils.leaf("features", "mfcc_second")
+        place = Feature.option(settings, "save_path") or constants.SAVE_PATH
+        return {
+            "runs": [_run(name, Path(place)) for name in names(settings.emotion_run)],
+            "seconds": settings.emotion_seconds,
+            "mfcc": {"version": mfcc.VERSION} | mfcc.parameters(settings),
+        }
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[int]:
+        """(numbers of the states of all runs,)."""
+        return (sum(run["size"] for run in parameters["runs"]),)
+
+    @staticmethod
+    def readings(source: Path, settings: Any, seconds: Sequence[int]) -> dict[str, np.ndarray]:
+        """See `Extractor.readings`, of the runs of `settings.emotion_run`: a timeline."""
+        return Extractor(Feature.parameters(settings)).readings(source, seconds)
+
+
 def _states(model: Any, seconds: np.ndarray, known: np.ndarray) -> np.ndarray:
     """(N, S, 32), (N, S) bool -> (N, size) what the model has heard at the last of the S."""
     import torch
@@ -152,16 +164,3 @@ def _states(model: Any, seconds: np.ndarray, known: np.ndarray) -> np.ndarray:
             heard = model.heard(torch.from_numpy(seconds[part]), torch.from_numpy(known[part]))
         parts.append(heard.numpy())
     return np.concatenate(parts)
-
-
-def readings(source: Path, settings: Any, seconds: Sequence[int]) -> dict[str, np.ndarray]:
-    """See `Extractor.readings`, with the runs of `settings.emotion_run`: a timeline of a video."""
-    return Extractor(parameters(settings)).readings(source, seconds)
-
-
-def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:
-    """Stored states -> (N, E) float32 in `out`; zeros where there is nothing."""
-    for array, block in zip(arrays, out, strict=True):
-        block[...] = 0 if array is None else array

@@ -16,15 +16,12 @@ import numpy as np
 from tqdm import tqdm
 
 from features.signal import colour_motion
+from features.store import contract
 from media import video
 from models.encoders import loading
 from models.encoders.vision import KIND, input_pixels, prepared, vision_config
 from utils import Unusable
 
-VERSION = 1
-DTYPE = "float16"  # a pooled output lies in -1..1
-SOURCE = "wav"
-BY = "second"
 NO_WEIGHTS = "colour-motion"
 LONG = 600  # s: of a video of that length it is told how far it is
 AT_ONCE = 32  # frames in one forward pass
@@ -33,25 +30,10 @@ AT_ONCE = 32  # frames in one forward pass
 # --- which encoder -------------------------------------------------------------------------------
 
 
-def parameters(settings: Any) -> dict:
-    """The encoder (of `settings.vision_encoder`), its size, and what it takes pictures as."""
-    encoder = settings.vision_encoder
-    if encoder == NO_WEIGHTS:
-        return {"encoder": encoder, "dim": colour_motion.SIZE}
-    found = loading.identify(encoder, kind=KIND)
-    folder = loading.find(found["encoder"], KIND, f", or {KIND.flag} {NO_WEIGHTS}")
-    return found | {"dim": vision_config(folder)["hidden_size"], "pixels": input_pixels(folder)}
-
-
-def shape(parameters: dict) -> tuple[int]:
-    """(768,) of a base ViT."""
-    return (parameters["dim"],)
-
-
 # --- extraction ----------------------------------------------------------------------------------
 
 
-class Extractor:
+class Extractor(contract.Extractor):
     """A video and its rows, each a second from `start` on -> (D,) of each, or Unusable."""
 
     def __init__(self, parameters: dict):
@@ -65,6 +47,31 @@ class Extractor:
         bar = tqdm(self.seconds(source, wanted), "watching", len(wanted), False, unit="s", **short)
         found = dict(bar)
         return [found.get(round(row.start), Unusable("no picture in this second")) for row in rows]
+
+
+class Feature(contract.Feature):
+    """A vector for the picture of each second."""
+
+    VERSION = 1
+    DTYPE = "float16"  # a pooled output lies in -1..1
+    SOURCE = "wav"
+    BY = "second"
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """The encoder (of `settings.vision_encoder`), its size, and what it takes pictures as."""
+        encoder = settings.vision_encoder
+        if encoder == NO_WEIGHTS:
+            return {"encoder": encoder, "dim": colour_motion.SIZE}
+        found = loading.identify(encoder, kind=KIND)
+        folder = loading.find(found["encoder"], KIND, f", or {KIND.flag} {NO_WEIGHTS}")
+        return found | {"dim": vision_config(folder)["hidden_size"], "pixels": input_pixels(folder)}
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[int]:
+        """(768,) of a base ViT."""
+        return (parameters["dim"],)
 
 
 class _Vision:
@@ -99,11 +106,3 @@ class _Vision:
             out = self.model(pixel_values=batch)
         states = out.pooler_output if self.pooled else out.last_hidden_state[:, 0]
         return states.float().cpu().numpy()
-
-
-def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:
-    """Stored seconds -> (N, D) float32 in `out`; zeros where there is nothing."""
-    for array, block in zip(arrays, out, strict=True):
-        block[...] = 0 if array is None else array

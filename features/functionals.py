@@ -17,11 +17,9 @@ import numpy as np
 import pandas as pd
 
 from features.signal.contours import BANDS, COEFFICIENTS, HOP, SHAPES, Listener
+from features.store import contract
 from media.audio import read
 
-VERSION = 1
-DTYPE = "float32"
-SOURCE = "wav"
 PERCENTILES = (10, 50, 90)
 STILL = 1e-6  # relative sd under which a functional does not vary, but for rounding
 
@@ -42,17 +40,7 @@ def names() -> list[str]:
     return [f"{contour}_{one}" for contour, functionals in groups for one in functionals]
 
 
-def parameters(settings: Any) -> dict:
-    """`settings.sr`, Hz: the rate everything is resampled to."""
-    return {"sample_rate": settings.sr}
-
-
-def shape(parameters: dict) -> tuple[int]:
-    """(D,) of a block."""
-    return (len(names()),)
-
-
-class Extractor:
+class Extractor(contract.Extractor):
     """wav -> (D,) functionals, as `names` names them."""
 
     def __init__(self, parameters: dict):
@@ -78,6 +66,68 @@ class Extractor:
             [np.log(c.duration)],
         ]
         return np.concatenate([np.ravel(part) for part in parts]).astype(np.float32)
+
+
+class Feature(contract.Feature):
+    """Numbers of a whole utterance."""
+
+    VERSION = 1
+    DTYPE = "float32"
+    SOURCE = "wav"
+    OPTIONS = {"speaker_norm": False}
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """`settings.sr`, Hz: the rate everything is resampled to."""
+        return {"sample_rate": settings.sr}
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[int]:
+        """(D,) of a block."""
+        return (len(names()),)
+
+    @staticmethod
+    def settled_by(settings: Any) -> str:
+        """Of `--speaker_norm`."""
+        return "--speaker_norm" if Feature.option(settings, "speaker_norm") else ""
+
+    @staticmethod
+    def settle(
+        arrays: list[np.ndarray | None], utterances: pd.DataFrame, settings: Any
+    ) -> list[tuple[np.ndarray, np.ndarray] | None]:
+        """The mean and 1 / sd (D,) of the speaker of each row; None: no row of it has numbers.
+
+        Rows whose speaker is unknown ("") are one speaker. A functional that does not vary gets 0.
+        """
+        speakers = utterances["speaker"].to_numpy()
+        known = np.array([array is not None for array in arrays], bool)
+        rows = {speaker: np.flatnonzero(known & (speakers == speaker)) for speaker in set(speakers)}
+        if single := sum(len(own) == 1 for own in rows.values()):
+            log.warning(
+                "%d of %d speakers have a single utterance: normalised by speaker, all its "
+                "functionals are 0",
+                single,
+                len(rows),
+            )
+        of = {who: _spread([arrays[row] for row in own]) for who, own in rows.items() if len(own)}
+        return [of.get(speaker) for speaker in speakers]
+
+    @staticmethod
+    def gather(
+        arrays: list[np.ndarray | None],
+        stats: list[tuple | None],
+        parameters: dict,
+        cut: np.ndarray | None,
+        out: np.ndarray,
+    ) -> None:
+        """Functionals -> (N, D) float32 in `out`, as z-scores where `settle` gave them."""
+        for array, known, block in zip(arrays, stats, out, strict=True):
+            if array is None:
+                block[...] = 0
+                continue
+            mean, scale = known or (0, 1)
+            block[...] = (array.astype(np.float64) - mean) * scale
 
 
 # --- contours -> functionals ---------------------------------------------------------------------
@@ -121,48 +171,9 @@ def _stretches(voiced: np.ndarray) -> list[float]:
 # --- normalisation -------------------------------------------------------------------------------
 
 
-def settle(
-    arrays: list[np.ndarray | None], utterances: pd.DataFrame, settings: Any
-) -> list[tuple[np.ndarray, np.ndarray] | None]:
-    """The mean and 1 / sd (D,) of the speaker of each row; None: numbers are left as they are.
-
-    Rows whose speaker is unknown ("") are one speaker. A functional that does not vary gets 0.
-    """
-    if not getattr(settings, "speaker_norm", False):  # a flag that other models may not have
-        return [None] * len(arrays)
-    speakers = utterances["speaker"].to_numpy()
-    known = np.array([array is not None for array in arrays], bool)
-    rows = {speaker: np.flatnonzero(known & (speakers == speaker)) for speaker in set(speakers)}
-    if single := sum(len(own) == 1 for own in rows.values()):
-        log.warning(
-            "%d of %d speakers have a single utterance: normalised by speaker, all its "
-            "functionals are 0",
-            single,
-            len(rows),
-        )
-    of = {who: _spread([arrays[row] for row in own]) for who, own in rows.items() if len(own)}
-    return [of.get(speaker) for speaker in speakers]
-
-
 def _spread(arrays: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """The mean and 1 / sd (D,), 0 where a functional does not vary."""
     values = np.stack(arrays).astype(np.float64)
     mean, sd = values.mean(0), values.std(0)
     moves = sd > STILL * np.maximum(abs(mean), 1)
     return mean, np.where(moves, 1 / np.where(moves, sd, 1), 0)
-
-
-def gather(
-    arrays: list[np.ndarray | None],
-    stats: list[tuple | None],
-    parameters: dict,
-    cut: np.ndarray | None,
-    out: np.ndarray,
-) -> None:
-    """Functionals -> (N, D) float32 in `out`, as z-scores where `settle` gave them."""
-    for array, known, block in zip(arrays, stats, out, strict=True):
-        if array is None:
-            block[...] = 0
-            continue
-        mean, scale = known or (0, 1)
-        block[...] = (array.astype(np.float64) - mean) * scale

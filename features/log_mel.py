@@ -14,34 +14,13 @@ import scipy.fft
 import scipy.sparse
 
 import constants
+from features.store import contract
 from media.audio import read
 
-VERSION = 1
-DTYPE = "float16"  # dB: at most 0.03 off between -100 and 64
-SOURCE = "wav"
 FRAMES_AT_ONCE = 512  # bounds the memory of a long clip: 4 MB of spectrum
 
 
-def parameters(settings: Any) -> dict:
-    """Rates in Hz, sizes in samples; `settings.sr` is the rate everything is resampled to."""
-    return {
-        "sample_rate": settings.sr,
-        "n_fft": constants.N_FFT,
-        "hop": constants.HOP,
-        "n_mels": constants.N_MELS,
-        "f_min": constants.F_MIN,
-        "f_max": min(constants.F_MAX, settings.sr / 2),
-        "amin": constants.AMIN,
-        "samples": constants.CLIP_SECONDS * settings.sr,
-    }
-
-
-def shape(parameters: dict) -> tuple[int, int]:
-    """(bands, frames) of a block: (229, 313)."""
-    return parameters["n_mels"], 1 + parameters["samples"] // parameters["hop"]
-
-
-class Extractor:
+class Extractor(contract.Extractor):
     """wav -> (229, T) dB, T = 313 or more only for clips longer than a block."""
 
     def __init__(self, parameters: dict):
@@ -74,6 +53,67 @@ class Extractor:
         return self.bank @ (spectrum.real**2 + spectrum.imag**2).T
 
 
+class Feature(contract.Feature):
+    """dB of mel bands, of ten seconds."""
+
+    VERSION = 1
+    DTYPE = "float16"  # dB: at most 0.03 off between -100 and 64
+    SOURCE = "wav"
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """Rates in Hz, sizes in samples; `settings.sr` is the rate everything is resampled to."""
+        return {
+            "sample_rate": settings.sr,
+            "n_fft": constants.N_FFT,
+            "hop": constants.HOP,
+            "n_mels": constants.N_MELS,
+            "f_min": constants.F_MIN,
+            "f_max": min(constants.F_MAX, settings.sr / 2),
+            "amin": constants.AMIN,
+            "samples": constants.CLIP_SECONDS * settings.sr,
+        }
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[int, int]:
+        """(bands, frames) of a block: (229, 313)."""
+        return parameters["n_mels"], 1 + parameters["samples"] // parameters["hop"]
+
+    @staticmethod
+    def stats(array: np.ndarray, parameters: dict) -> list[float]:
+        """What `standard` says of a stored clip; [] for a long one: it depends on the cut."""
+        return [] if Feature.is_cut(array.shape, parameters) else standard(array, parameters)
+
+    @staticmethod
+    def is_cut(stored: tuple[int, int], parameters: dict) -> bool:
+        """Whether (229, T) frames are more than a block."""
+        return stored[1] > Feature.shape(parameters)[1]
+
+    @staticmethod
+    def gather(
+        arrays: list[np.ndarray | None],
+        stats: list[list[float] | None],
+        parameters: dict,
+        cut: np.ndarray | None,
+        out: np.ndarray,
+    ) -> None:
+        """Stored dB -> standardised (N, 229, 313) float32; zeros where there is nothing."""
+        frames = Feature.shape(parameters)[1]
+        for i, (array, known, block) in enumerate(zip(arrays, stats, out, strict=True)):
+            if array is None:
+                block[...] = 0
+                continue
+            if Feature.is_cut(array.shape, parameters):
+                array = _cut(array, frames, None if cut is None else cut[i])
+                known = standard(array, parameters)
+            mean, scale = known
+            block[:, : array.shape[1]] = array
+            block[:, array.shape[1] :] = constants.FLOOR_DB
+            block -= np.float32(mean)
+            block *= np.float32(scale)
+
+
 def triangles(rate: int, n_fft: int, n_mels: int, low: float, high: float) -> np.ndarray:
     """(n_mels, 1 + n_fft / 2) float32: triangles of height 1, evenly spaced in mel as HTK has it,
     2595 log10(1 + f / 700). As librosa's and torchaudio's, whose imports take seconds."""
@@ -85,54 +125,16 @@ def triangles(rate: int, n_fft: int, n_mels: int, low: float, high: float) -> np
     return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
 
 
-def stats(array: np.ndarray, parameters: dict) -> list[float]:
-    """What `standard` says of a stored clip; [] for a long one: it depends on the cut."""
-    return [] if is_cut(array.shape, parameters) else standard(array, parameters)
-
-
 def standard(array: np.ndarray, parameters: dict) -> list[float]:
     """[mean, 1 / sqrt(variance + 1e-5)] of the block a clip fills, its padding included.
 
     In float64, of the stored, rounded values; the variance is the population's.
     """
-    values, cells = array.astype(np.float64), math.prod(shape(parameters))
+    values, cells = array.astype(np.float64), math.prod(Feature.shape(parameters))
     padding = cells - values.size
     mean = (values.sum() + padding * constants.FLOOR_DB) / cells
     spread = ((values - mean) ** 2).sum() + padding * (constants.FLOOR_DB - mean) ** 2
     return [float(mean), float(1 / np.sqrt(spread / cells + constants.STANDARDISE_EPS))]
-
-
-def is_cut(stored: tuple[int, int], parameters: dict) -> bool:
-    """Whether (229, T) frames are more than a block."""
-    return stored[1] > shape(parameters)[1]
-
-
-def extent(stored: tuple[int, int], parameters: dict) -> int:
-    """How many frames of a block are of the clip; all behind them are alike."""
-    return min(stored[1], shape(parameters)[1])
-
-
-def gather(
-    arrays: list[np.ndarray | None],
-    stats: list[list[float] | None],
-    parameters: dict,
-    cut: np.ndarray | None,
-    out: np.ndarray,
-) -> None:
-    """Stored dB -> standardised (N, 229, 313) float32 in `out`; zeros where there is nothing."""
-    frames = shape(parameters)[1]
-    for i, (array, known, block) in enumerate(zip(arrays, stats, out, strict=True)):
-        if array is None:
-            block[...] = 0
-            continue
-        if is_cut(array.shape, parameters):
-            array = _cut(array, frames, None if cut is None else cut[i])
-            known = standard(array, parameters)
-        mean, scale = known
-        block[:, : array.shape[1]] = array
-        block[:, array.shape[1] :] = constants.FLOOR_DB
-        block -= np.float32(mean)
-        block *= np.float32(scale)
 
 
 def _cut(array: np.ndarray, frames: int, cut: float | None) -> np.ndarray:

@@ -14,12 +14,10 @@ import numpy as np
 import scipy.fft
 import scipy.sparse
 
+from features.store import contract
 from media.audio import read
 from utils import UserError
 
-VERSION = 1
-DTYPE = "float16"  # standard deviations: at most 0.004 off up to 8
-SOURCE = "wav"
 BANDS = 128  # of mel: librosa's number
 LONGEST = 30  # s
 AMIN, TOP_DB = 1e-10, 80.0  # power floor, and dB below the loudest band: librosa's defaults
@@ -27,29 +25,7 @@ FRAMES_AT_ONCE = 4096  # bounds the memory of a long clip
 CONSTANT = 10  # times the rounding of its values: an sd below that is rounding, too
 
 
-def parameters(settings: Any) -> dict:
-    """Rates in Hz, sizes in samples; `settings.sr` is the rate everything is resampled to."""
-    n_mfcc, n_fft, hop = settings.n_mfcc, settings.mfcc_fft, settings.mfcc_hop
-    if not 1 <= n_mfcc <= BANDS:
-        raise UserError(f"--n_mfcc should lie in 1..{BANDS}, the mel bands, it is {n_mfcc}")
-    if n_fft < 2 or hop < 1:
-        raise UserError(
-            f"--mfcc_fft should be at least 2 and --mfcc_hop 1 sample, they are {n_fft} and {hop}"
-        )
-    return {"sample_rate": settings.sr, "n_mfcc": n_mfcc, "n_fft": n_fft, "hop": hop}
-
-
-def shape(parameters: dict) -> tuple[None, int]:
-    """(any number of frames, n_mfcc)."""
-    return None, parameters["n_mfcc"]
-
-
-def longest(parameters: dict) -> int:
-    """Frames of a block at most: 3,001 at 16 kHz."""
-    return 1 + LONGEST * parameters["sample_rate"] // parameters["hop"]
-
-
-class Extractor:
+class Extractor(contract.Extractor):
     """wav -> (T, n_mfcc), standardised; T = 1 + samples // hop."""
 
     def __init__(self, parameters: dict):
@@ -81,6 +57,38 @@ class Extractor:
         return (self.bank @ (spectrum.real**2 + spectrum.imag**2).T).T
 
 
+class Feature(contract.Feature):
+    """Coefficients frame by frame."""
+
+    VERSION = 1
+    DTYPE = "float16"  # standard deviations: at most 0.004 off up to 8
+    SOURCE = "wav"
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """Rates in Hz, sizes in samples; `settings.sr` is the rate everything is resampled to."""
+        n_mfcc, n_fft, hop = settings.n_mfcc, settings.mfcc_fft, settings.mfcc_hop
+        if not 1 <= n_mfcc <= BANDS:
+            raise UserError(f"--n_mfcc should lie in 1..{BANDS}, the mel bands, it is {n_mfcc}")
+        if n_fft < 2 or hop < 1:
+            raise UserError(
+                f"--mfcc_fft should be at least 2 and --mfcc_hop 1 sample, they are {n_fft} and "
+                f"{hop}"
+            )
+        return {"sample_rate": settings.sr, "n_mfcc": n_mfcc, "n_fft": n_fft, "hop": hop}
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[None, int]:
+        """(any number of frames, n_mfcc)."""
+        return None, parameters["n_mfcc"]
+
+    @staticmethod
+    def longest(parameters: dict) -> int:
+        """Frames of a block at most: 3,001 at 16 kHz."""
+        return 1 + LONGEST * parameters["sample_rate"] // parameters["hop"]
+
+
 def _bank(librosa: Any, rate: int, n_fft: int) -> np.ndarray:
     """(BANDS, bins) weights; narrow bands between two bins are empty: they are constant then."""
     with warnings.catch_warnings():
@@ -96,13 +104,3 @@ def standard(coefficients: np.ndarray) -> np.ndarray:
     rounding = CONSTANT * np.finfo(coefficients.dtype).eps * np.abs(coefficients).max(0)
     moves = sd > rounding
     return np.where(moves, values / np.where(moves, sd, 1), 0).astype(np.float32)
-
-
-def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:
-    """Stored frames -> (N, T, n_mfcc) float32 in `out`, zeros before; the first T at most."""
-    for array, block in zip(arrays, out, strict=True):
-        if array is not None:
-            seen = array[: len(block)]
-            block[: len(seen)] = seen

@@ -13,26 +13,12 @@ import numpy as np
 
 from constants import SAMPLE_RATE
 from features.signal.mfcc_means import COEFFICIENTS, HOP, PARAMETERS, Means
+from features.store import contract
 from media import video
 from utils import Unusable
 
-VERSION = 1
-DTYPE = "float32"  # the first coefficient reaches -1,131, where float16 has whole numbers
-SOURCE = "wav"
-BY = "second"
 
-
-def parameters(settings: Any) -> dict:
-    """Nothing of it is a flag: rates in Hz, sizes in samples."""
-    return dict(PARAMETERS)
-
-
-def shape(parameters: dict) -> tuple[int]:
-    """(34,)."""
-    return (COEFFICIENTS + 2,)
-
-
-class Extractor:
+class Extractor(contract.Extractor):
     """A video and its rows, each a second from `start` on -> (34,) of each, or Unusable."""
 
     def __init__(self, parameters: dict):
@@ -48,9 +34,21 @@ class Extractor:
         return [found.get(round(row.start), Unusable("no sound in this second")) for row in rows]
 
 
-def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:
-    """Stored seconds -> (N, 34) float32 in `out`; zeros where there is nothing."""
-    for array, block in zip(arrays, out, strict=True):
-        block[...] = 0 if array is None else array
+class Feature(contract.Feature):
+    """Numbers for the sound of each second of a video."""
+
+    VERSION = 1
+    DTYPE = "float32"  # the first coefficient reaches -1,131, where float16 has whole numbers
+    SOURCE = "wav"
+    BY = "second"
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """Nothing of it is a flag: rates in Hz, sizes in samples."""
+        return dict(PARAMETERS)
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[int]:
+        """(34,)."""
+        return (COEFFICIENTS + 2,)

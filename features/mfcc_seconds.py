@@ -13,24 +13,11 @@ import numpy as np
 
 from constants import SAMPLE_RATE
 from features.signal.mfcc_means import COEFFICIENTS, HOP, PARAMETERS, Means
+from features.store import contract
 from media.audio import read
 
-VERSION = 1
-DTYPE = "float32"  # the first coefficient reaches -1,131, where float16 has whole numbers
-SOURCE = "wav"
 
-
-def parameters(settings: Any) -> dict:
-    """Nothing of it is a flag: rates in Hz, sizes in samples."""
-    return dict(PARAMETERS)
-
-
-def shape(parameters: dict) -> tuple[None, int]:
-    """(any number of seconds, 32)."""
-    return None, COEFFICIENTS
-
-
-class Extractor:
+class Extractor(contract.Extractor):
     """wav -> (T, 32): its whole seconds, then what is left as a shorter one.
 
     A rest of less than HOP is left out, unless it is all there is.
@@ -48,11 +35,20 @@ class Extractor:
         return [np.stack([self.means(part) for part in parts])] * len(rows)
 
 
-def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:
-    """Stored seconds -> (N, T, 32) float32 in `out`, zeros before; the first T at most."""
-    for array, block in zip(arrays, out, strict=True):
-        if array is not None:
-            seen = array[: len(block)]
-            block[: len(seen)] = seen
+class Feature(contract.Feature):
+    """Mean coefficients of each second of an utterance."""
+
+    VERSION = 1
+    DTYPE = "float32"  # the first coefficient reaches -1,131, where float16 has whole numbers
+    SOURCE = "wav"
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """Nothing of it is a flag: rates in Hz, sizes in samples."""
+        return dict(PARAMETERS)
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[None, int]:
+        """(any number of seconds, 32)."""
+        return None, COEFFICIENTS

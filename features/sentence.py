@@ -18,13 +18,10 @@ import numpy as np
 
 import constants
 from features.signal.vectors_2022 import read_vectors
+from features.store import contract
 from models.encoders import onnx
 from models.encoders import text as text_encoders
 from utils import Unusable, UserError
-
-VERSION = 1
-DTYPE = "float32"
-SOURCE = "text"
 
 TOKENS_AT_ONCE = 4096  # in one forward pass of an encoder
 HINT = ", or do without it: --text_encoder char-ngram"
@@ -32,24 +29,10 @@ HINT = ", or do without it: --text_encoder char-ngram"
 Vectors = list[np.ndarray | Unusable]
 
 
-def parameters(settings: Any) -> dict:
-    """The encoder and, where it is a file or folder, a digest of its content."""
-    found = text_encoders.identify(settings.text_encoder or constants.TEXT_ENCODER)
-    return found | {"dim": settings.text_dim}
-
-
-def source(parameters: dict) -> str:
-    """A file of vectors is looked up by segment; everything else reads the text."""
-    return "segment" if parameters["encoder"].endswith(".npy") else SOURCE
-
-
-def shape(parameters: dict) -> tuple[int]:
-    """(text_dim,)."""
-    return (parameters["dim"],)
-
-
-class Extractor:
+class Extractor(contract.Extractor):
     """text (or segment id) -> (text_dim,) float32."""
+
+    TOGETHER = True
 
     def __init__(self, parameters: dict):
         encoder, dim = parameters["encoder"], parameters["dim"]
@@ -74,12 +57,29 @@ class Extractor:
         return self.encode(sources)
 
 
-def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:
-    """Stored vectors -> (N, text_dim) float32 in `out`; zeros where there is nothing."""
-    for array, block in zip(arrays, out, strict=True):
-        block[...] = 0 if array is None else array
+class Feature(contract.Feature):
+    """One vector for what is said."""
+
+    VERSION = 1
+    DTYPE = "float32"
+    SOURCE = "text"
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """The encoder and, where it is a file or folder, a digest of its content."""
+        found = text_encoders.identify(settings.text_encoder or constants.TEXT_ENCODER)
+        return found | {"dim": settings.text_dim}
+
+    @staticmethod
+    def source(parameters: dict) -> str:
+        """A file of vectors is looked up by segment; everything else reads the text."""
+        return "segment" if parameters["encoder"].endswith(".npy") else Feature.SOURCE
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[int]:
+        """(text_dim,)."""
+        return (parameters["dim"],)
 
 
 # --- the encoders: texts (or segments) -> vectors ----------------------------------------------

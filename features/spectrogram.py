@@ -21,40 +21,16 @@ from typing import Any
 import numpy as np
 import scipy.fft
 
+from features.store import contract
 from media.audio import read
 
-VERSION = 1
-DTYPE = "float16"  # at most 2^-7 off (0.03 dB): the loudest sound that a wav can hold is under 32
-SOURCE = "wav"
 WINDOW, HOP = 0.040, 0.020  # s
 EPS = 1e-14  # full scale^2 / Hz; rounding to 16 bit adds 2^-30 / 12 / 8000 Hz = 0.97e-14
 SECONDS = 30.0  # KEMDy19 has one clip of 78 s, and without a bound its batch would be as long
 FRAMES_AT_ONCE = 512  # bounds the memory of a long clip
 
 
-def parameters(settings: Any) -> dict:
-    """Rate in Hz, sizes in samples; `settings.sr` is the rate everything is resampled to, and
-    `settings.seconds`, if there is such a flag, how much of a clip is seen at most."""
-    return {
-        "sample_rate": settings.sr,
-        "window": round(WINDOW * settings.sr),
-        "hop": round(HOP * settings.sr),
-        "eps": EPS,
-        "samples": round(getattr(settings, "seconds", SECONDS) * settings.sr),
-    }
-
-
-def shape(parameters: dict) -> tuple[None, int]:
-    """(frames, bins) of an utterance: (None, 321) at 16 kHz, 0 to 8,000 Hz in steps of 25 Hz."""
-    return None, parameters["window"] // 2 + 1
-
-
-def longest(parameters: dict) -> int:
-    """Frames of a block at most: the 1,499 of 30 s at 16 kHz."""
-    return max(1, 1 + (parameters["samples"] - parameters["window"]) // parameters["hop"])
-
-
-class Extractor:
+class Extractor(contract.Extractor):
     """wav -> (T, 321), T = 1 + (samples - 640) // 320 at 16 kHz."""
 
     def __init__(self, parameters: dict):
@@ -88,27 +64,60 @@ class Extractor:
         return logarithm.astype(np.float32)
 
 
-def is_cut(stored: tuple[int, int], parameters: dict) -> bool:
-    """Whether (T, 321) frames are more than a block."""
-    return stored[0] > longest(parameters)
+class Feature(contract.Feature):
+    """The logarithm of the power, frame by frame."""
 
+    VERSION = 1
+    # at most 2^-7 off (0.03 dB): the loudest sound that a wav can hold is under 32
+    DTYPE = "float16"
+    SOURCE = "wav"
+    OPTIONS = {"seconds": SECONDS}
+    Extractor = Extractor
 
-def gather(
-    arrays: list[np.ndarray | None],
-    stats: list,
-    parameters: dict,
-    cut: np.ndarray | None,
-    out: np.ndarray,
-) -> None:
-    """Stored frames -> `out` (N, T, 321) float32; zeros, silence, where there is nothing."""
-    most = longest(parameters)
-    for i, (array, block) in enumerate(zip(arrays, out, strict=True)):
-        block[...] = 0
-        if array is None:
-            continue
-        if is_cut(array.shape, parameters):
-            array = _cut(array, most, None if cut is None else cut[i])
-        block[: len(array)] = array
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """Rate in Hz, sizes in samples; `settings.sr` is the rate everything is resampled to, and
+        `settings.seconds` how much of a clip is seen at most."""
+        return {
+            "sample_rate": settings.sr,
+            "window": round(WINDOW * settings.sr),
+            "hop": round(HOP * settings.sr),
+            "eps": EPS,
+            "samples": round(Feature.option(settings, "seconds") * settings.sr),
+        }
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[None, int]:
+        """(frames, bins): (None, 321) at 16 kHz, 0 to 8,000 Hz in steps of 25 Hz."""
+        return None, parameters["window"] // 2 + 1
+
+    @staticmethod
+    def longest(parameters: dict) -> int:
+        """Frames of a block at most: the 1,499 of 30 s at 16 kHz."""
+        return max(1, 1 + (parameters["samples"] - parameters["window"]) // parameters["hop"])
+
+    @staticmethod
+    def is_cut(stored: tuple[int, int], parameters: dict) -> bool:
+        """Whether (T, 321) frames are more than a block."""
+        return stored[0] > Feature.longest(parameters)
+
+    @staticmethod
+    def gather(
+        arrays: list[np.ndarray | None],
+        stats: list,
+        parameters: dict,
+        cut: np.ndarray | None,
+        out: np.ndarray,
+    ) -> None:
+        """Stored frames -> `out` (N, T, 321) float32; zeros, silence, where there is nothing."""
+        most = Feature.longest(parameters)
+        for i, (array, block) in enumerate(zip(arrays, out, strict=True)):
+            block[...] = 0
+            if array is None:
+                continue
+            if Feature.is_cut(array.shape, parameters):
+                array = _cut(array, most, None if cut is None else cut[i])
+            block[: len(array)] = array
 
 
 def _cut(array: np.ndarray, frames: int, cut: float | None) -> np.ndarray:

@@ -15,38 +15,12 @@ from typing import Any
 import numpy as np
 
 from constants import SAMPLE_RATE
-from features.store import batches
+from features.store import batches, contract
 from media.audio import read
 from models.encoders import speech
 from utils import Unusable, UserError
 
-VERSION = 1
-# what a large encoder has between its layers is not normalised: a few channels of it are so large
-# that they could leave the range of float16
-DTYPE = "float32"
-SOURCE = "wav"
 SAMPLES_AT_ONCE = 60 * SAMPLE_RATE  # in one forward pass, padding included: 3,000 frames
-
-
-def parameters(settings: Any) -> dict:
-    """The encoder (of `settings.speech_encoder`), whether it hears clips backwards
-    (`settings.reverse`), and `settings.max_seconds` in samples; 0: all."""
-    seconds = getattr(settings, "max_seconds", 0)
-    if not 0 <= seconds < float("inf"):
-        raise UserError(f"--max_seconds should be at least 0, it is {seconds}")
-    found = speech.identify(settings.speech_encoder)
-    about = getattr(settings, "speech", None) or speech.config(speech.find(found["encoder"]))
-    return found | {
-        "layers": about["num_hidden_layers"] + 1,
-        "dim": about["hidden_size"],
-        "reverse": bool(getattr(settings, "reverse", False)),
-        "samples": round(seconds * SAMPLE_RATE),
-    }
-
-
-def shape(parameters: dict) -> tuple[int, int]:
-    """(L + 1, D): (25, 1024) of a large encoder."""
-    return parameters["layers"], parameters["dim"]
 
 
 class Extractor(batches.Batched):
@@ -60,9 +34,9 @@ class Extractor(batches.Batched):
         folder = speech.find(parameters["encoder"])
         config = speech.config(folder)
         came = config["num_hidden_layers"] + 1, config["hidden_size"]
-        if came != shape(parameters):
+        if came != Feature.shape(parameters):
             raise UserError(
-                f"needed {shape(parameters)} layers and numbers of each, the encoder "
+                f"needed {Feature.shape(parameters)} layers and numbers of each, the encoder "
                 f"in {folder} has {came}"
             )
         self.torch, self.config = torch, config
@@ -90,9 +64,35 @@ class Extractor(batches.Batched):
         return list(means.transpose(0, 1).cpu().numpy())
 
 
-def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:
-    """Stored means -> (N, L + 1, D) float32 in `out`; zeros where there is nothing."""
-    for array, block in zip(arrays, out, strict=True):
-        block[...] = 0 if array is None else array
+class Feature(contract.Feature):
+    """The mean of every layer of a speech encoder."""
+
+    VERSION = 1
+    # what a large encoder has between its layers is not normalised: a few channels of it are so
+    # large that they could leave the range of float16
+    DTYPE = "float32"
+    SOURCE = "wav"
+    OPTIONS = {"max_seconds": 0.0, "speech": None, "reverse": False}
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """The encoder (of `settings.speech_encoder`), whether it hears clips backwards
+        (`settings.reverse`), and `settings.max_seconds` in samples; 0: all."""
+        seconds = Feature.option(settings, "max_seconds")
+        if not 0 <= seconds < float("inf"):
+            raise UserError(f"--max_seconds should be at least 0, it is {seconds}")
+        found = speech.identify(settings.speech_encoder)
+        about = Feature.option(settings, "speech")
+        about = about or speech.config(speech.find(found["encoder"]))
+        return found | {
+            "layers": about["num_hidden_layers"] + 1,
+            "dim": about["hidden_size"],
+            "reverse": bool(Feature.option(settings, "reverse")),
+            "samples": round(seconds * SAMPLE_RATE),
+        }
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[int, int]:
+        """(L + 1, D): (25, 1024) of a large encoder."""
+        return parameters["layers"], parameters["dim"]

@@ -13,37 +13,13 @@ from typing import Any
 import numpy as np
 
 import constants
-from features.store import batches
+from features.store import batches, contract
 from media.audio import read
 from models.encoders import speech
 from utils import Unusable, UserError
 
-VERSION = 1
-DTYPE = "float16"  # states of wav2vec2 are within 30: at most 0.008 off
-SOURCE = "wav"
 FRAMES = 512  # 10.26 s
 SAMPLES_AT_ONCE = 160 * constants.SAMPLE_RATE  # padding included, in one forward pass
-
-
-def parameters(settings: Any) -> dict:
-    """The encoder with its weights (of `settings.speech_encoder`), how many numbers a state has
-    and what is kept: of the sound `settings.max_seconds` (0: all), of its states
-    `settings.frames`, if there is such a flag."""
-    return speech.identify(settings.speech_encoder) | {
-        "dim": settings.speech["hidden_size"],
-        "samples": round(settings.max_seconds * constants.SAMPLE_RATE),
-        "frames": getattr(settings, "frames", FRAMES),
-    }
-
-
-def shape(parameters: dict) -> tuple[None, int]:
-    """(F, D), F as it comes."""
-    return None, parameters["dim"]
-
-
-def longest(parameters: dict) -> int:
-    """States of a block at most."""
-    return parameters["frames"]
 
 
 class Extractor(batches.Batched):
@@ -85,8 +61,32 @@ class Extractor(batches.Batched):
         return [row[:n] if n else short for row, n in zip(states, kept, strict=True)]
 
 
-def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:
-    """Stored states -> (N, F, D) float32 in `out`, which holds zeros."""
-    batches.lay(arrays, out)
+class Feature(contract.Feature):
+    """The last states of a speech encoder, frame by frame."""
+
+    VERSION = 1
+    DTYPE = "float16"  # states of wav2vec2 are within 30: at most 0.008 off
+    SOURCE = "wav"
+    OPTIONS = {"frames": FRAMES}
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """The encoder with its weights (of `settings.speech_encoder`), how many numbers a state has
+        and what is kept: of the sound `settings.max_seconds` (0: all), of its states
+        `settings.frames`."""
+        return speech.identify(settings.speech_encoder) | {
+            "dim": settings.speech["hidden_size"],
+            "samples": round(settings.max_seconds * constants.SAMPLE_RATE),
+            "frames": Feature.option(settings, "frames"),
+        }
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[None, int]:
+        """(F, D), F as it comes."""
+        return None, parameters["dim"]
+
+    @staticmethod
+    def longest(parameters: dict) -> int:
+        """States of a block at most."""
+        return parameters["frames"]

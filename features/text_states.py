@@ -12,34 +12,11 @@ import numpy as np
 
 import constants
 import utils
-from features.store import batches
+from features.store import batches, contract
 from models.encoders import text as text_encoders
 from utils import UserError
 
-VERSION = 1
-DTYPE = "float16"  # states of BERT are within 30: at most 0.008 off
-SOURCE = "text"
 TOKENS_AT_ONCE = 4096  # padding included, in one forward pass
-
-
-def parameters(settings: Any) -> dict:
-    """Those of the tokens, the encoder with its weights, and how many numbers a state has."""
-    tokens = utils.leaf("features", "tokens")
-    found = text_encoders.identify(settings.text_encoder or constants.TEXT_ENCODER)
-    return {
-        "tokens": tokens.parameters(settings) | {"version": tokens.VERSION},
-        "dim": settings.encoder["hidden_size"],
-    } | found
-
-
-def shape(parameters: dict) -> tuple[None, int]:
-    """(T, D), T as it comes."""
-    return None, parameters["dim"]
-
-
-def longest(parameters: dict) -> int:
-    """Word pieces, [CLS] and [SEP] included."""
-    return parameters["tokens"]["max_length"]
 
 
 class Extractor(batches.Batched):
@@ -78,8 +55,30 @@ class Extractor(batches.Batched):
         return [row[: len(one)] for row, one in zip(states.cpu().numpy(), ids, strict=True)]
 
 
-def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:
-    """Stored states -> (N, T, D) float32 in `out`, which holds zeros."""
-    batches.lay(arrays, out)
+class Feature(contract.Feature):
+    """The last states of a text encoder, piece by piece."""
+
+    VERSION = 1
+    DTYPE = "float16"  # states of BERT are within 30: at most 0.008 off
+    SOURCE = "text"
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """Those of the tokens, the encoder with its weights, and how many numbers a state has."""
+        tokens = utils.leaf("features", "tokens")
+        found = text_encoders.identify(settings.text_encoder or constants.TEXT_ENCODER)
+        return {
+            "tokens": tokens.parameters(settings) | {"version": tokens.VERSION},
+            "dim": settings.encoder["hidden_size"],
+        } | found
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[None, int]:
+        """(T, D), T as it comes."""
+        return None, parameters["dim"]
+
+    @staticmethod
+    def longest(parameters: dict) -> int:
+        """Word pieces, [CLS] and [SEP] included."""
+        return parameters["tokens"]["max_length"]

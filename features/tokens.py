@@ -13,13 +13,10 @@ from typing import Any
 import numpy as np
 
 import constants
-from features.store import batches
+from features.store import contract
 from models.encoders import text as text_encoders
 from utils import Unusable, UserError
 
-VERSION = 1
-DTYPE = "int32"
-SOURCE = "text"
 CLEANINGS = ("none", "hangul")
 
 
@@ -32,25 +29,7 @@ def hangul(text: str) -> str:
     return re.sub("[^ㄱ-ㅎㅏ-ㅣ가-힣 ]", "", unicodedata.normalize("NFC", text)).strip()
 
 
-def parameters(settings: Any) -> dict:
-    """The tokenizer (of `settings.text_encoder`), `settings.max_length` and `settings.clean`."""
-    if settings.clean not in CLEANINGS:
-        raise UserError(f"--clean {settings.clean!r}: choose one of {', '.join(CLEANINGS)}")
-    found = text_encoders.identify(settings.text_encoder or constants.TEXT_ENCODER, weights=False)
-    return found | {"max_length": settings.max_length, "clean": settings.clean}
-
-
-def shape(parameters: dict) -> tuple[None]:
-    """(T,), T as it comes."""
-    return (None,)
-
-
-def longest(parameters: dict) -> int:
-    """Ids, [CLS] and [SEP] included."""
-    return parameters["max_length"]
-
-
-class Extractor:
+class Extractor(contract.Extractor):
     """text -> (T,) int32 ids, 3 <= T <= max_length."""
 
     def __init__(self, parameters: dict):
@@ -71,11 +50,32 @@ class Extractor:
         if not pieces:
             raise Unusable("no word pieces")
         ids = [self.tokenizer.cls, *pieces, self.tokenizer.sep]
-        return [np.array(ids, DTYPE)] * len(rows)
+        return [np.array(ids, Feature.DTYPE)] * len(rows)
 
 
-def gather(
-    arrays: list[np.ndarray | None], stats: list, parameters: dict, cut: None, out: np.ndarray
-) -> None:
-    """Stored ids -> (N, T) int64 in `out`, which holds zeros."""
-    batches.lay(arrays, out)
+class Feature(contract.Feature):
+    """Ids of word pieces."""
+
+    VERSION = 1
+    DTYPE = "int32"
+    SOURCE = "text"
+    Extractor = Extractor
+
+    @staticmethod
+    def parameters(settings: Any) -> dict:
+        """The tokenizer (of `text_encoder`), `max_length` and `clean` of the settings."""
+        if settings.clean not in CLEANINGS:
+            raise UserError(f"--clean {settings.clean!r}: choose one of {', '.join(CLEANINGS)}")
+        encoder = settings.text_encoder or constants.TEXT_ENCODER
+        found = text_encoders.identify(encoder, weights=False)
+        return found | {"max_length": settings.max_length, "clean": settings.clean}
+
+    @staticmethod
+    def shape(parameters: dict) -> tuple[None]:
+        """(T,), T as it comes."""
+        return (None,)
+
+    @staticmethod
+    def longest(parameters: dict) -> int:
+        """Ids, [CLS] and [SEP] included."""
+        return parameters["max_length"]

@@ -129,9 +129,9 @@ class Predictor:
         if len(self.kinds) == 1 and lacking[self.kinds[0]] == len(usable):
             how = ": put NAME.txt beside NAME.wav" if self.kinds == ["text"] else ""
             raise UserError(f"{self.name} reads {self.kinds[0]} alone, no utterance has any{how}")
-        if self._normalises and not usable["speaker"].any():
+        if self._settled_by and not usable["speaker"].any():
             raise UserError(
-                f"{self.name} was trained with --speaker_norm, so it needs to know who "
+                f"{self.name} was trained with {self._settled_by}, so it needs to know who "
                 f"speaks: give a CSV with the columns wav, speaker"
             )
         remarks = [
@@ -155,8 +155,10 @@ class Predictor:
         return f"{said}: what it says of them may be worth nothing"
 
     @property
-    def _normalises(self) -> bool:
-        return bool(getattr(self.settings, "speaker_norm", False))
+    def _settled_by(self) -> str:
+        """The flag by which it needs all utterances of a speaker; "" without."""
+        flags = (live.leaf.settled_by(self.settings) for live in self.features.values())
+        return next(filter(None, flags), "")
 
     def hold(self, rows: pd.DataFrame) -> Held:
         """Compute the features of some utterances, in spoken order, `wav` a file of each."""
@@ -251,7 +253,7 @@ class Predictor:
         says of them. Memory does not grow with their number, unless all of a speaker is needed."""
         index = window_indices(rows["dialogue"], self.ws)
         everything = np.arange(len(rows))
-        whole = self._hold_some(rows, everything) if self._normalises else None
+        whole = self._hold_some(rows, everything) if self._settled_by else None
         for start in range(first, len(rows), GROUP):
             mine = everything[start : start + GROUP]
             needed = everything if whole else np.setdiff1d(np.union1d(index[mine], mine), [-1])

@@ -38,7 +38,7 @@ class Settings:
 
     modality: str = setting("both", "what the model is given", MODALITIES)
     emotion_run: str = setting(
-        "", "lstm_audio runs whose states are heard, by commas or spaces", with_test=True
+        "", "lstm_audio runs whose states are heard, by commas or spaces", runs=True, with_test=True
     )
     emotion_seconds: int = setting(10, "s of sound that such a state is of", least=1)
     hidden_size: int = setting(128, "numbers of a state, in each direction", least=1)

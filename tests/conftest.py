@@ -14,7 +14,7 @@ from doubles.shared import FLAGS
 import main
 from utils import leaf
 
-pytest_plugins = ["doubles.two_corpora"]
+pytest_plugins = ["doubles.two_corpora", "doubles.command_line"]
 # EXAMPLES=1000 make test looks longer; a test that says how many it wants is not asked
 EXAMPLES = int(os.environ.get("EXAMPLES", 40))
 hypothesis.settings.register_profile("suite", max_examples=EXAMPLES, deadline=None)

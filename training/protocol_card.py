@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+import model as models
 from corpora.preparation import Corpus
 from dataset import Material
 from evaluation import splits
@@ -34,7 +35,7 @@ def card(material: Material, settings: TrainingSettings, trained: bool = True) -
         "disjoint": settings.disjoint if trained else None,
         "resampling": _resampling(settings),
         # normalised by what is known of a speaker, test recordings included
-        "uses_test_audio": bool(getattr(settings, "speaker_norm", False)),
+        "uses_test_audio": _settled(settings),
         "sets": {name: _counted(utterances, sets == name, target) for name in splits.Split._fields},
         **_by_corpus(utterances, sets, target),
         "dropped": _dropped(utterances, sets, settings.ties, material.reasons),
@@ -62,6 +63,11 @@ def _by_corpus(utterances: pd.DataFrame, sets: np.ndarray, target: np.ndarray) -
             for name in names
         }
     }
+
+
+def _settled(settings: TrainingSettings) -> bool:
+    names = models.inputs(settings.model, vars(settings))
+    return any(leaf("features", name).settled_by(settings) for name in names)
 
 
 def _resampling(settings: TrainingSettings) -> str:

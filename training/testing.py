@@ -22,7 +22,7 @@ def predict(
     processes: Processes,
     max_tokens: int = 0,
 ) -> pd.DataFrame:
-    """A row a window: prediction and truth (columns: README, `predictions.csv`).
+    """A row a window: prediction and truth (columns: docs/en/04_run_folder.md).
 
     Float32, evaluation mode. Several processes share the batches; each returns all rows.
     """

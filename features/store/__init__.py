@@ -5,11 +5,12 @@ torch, and a cache is read without.
 """
 
 from features.store.batches import Batched, cut, lay, padded
+from features.store.contract import Extractor, Feature
 from features.store.extraction import Live, extract
 from features.store.store import Store, gathered, join
 from features.store.windows import chunk_indices, window_indices
 
 __all__ = [
-    "Batched", "Live", "Store", "chunk_indices", "cut", "extract", "gathered", "join", "lay",
-    "padded", "window_indices",
+    "Batched", "Extractor", "Feature", "Live", "Store", "chunk_indices", "cut", "extract",
+    "gathered", "join", "lay", "padded", "window_indices",
 ]  # fmt: skip

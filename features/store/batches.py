@@ -1,24 +1,26 @@
 """Extractors that compute many sources at once, those of like lengths together.
 
 For features that a network makes: what is computed of a source is the same alone and among others.
-What a feature is, and the cache, is in extraction.py.
+What a feature is stands in contract.py.
 """
 
 from typing import Any
 
 import numpy as np
 
+from features.store.contract import Extractor
 from utils import Unusable
 
 
-class Batched:
-    """An Extractor (extraction.py) by what it reads and what it makes of several such.
+class Batched(Extractor):
+    """An Extractor by what it reads and what it makes of several such.
 
-    A leaf's Extractor holds `read(source)`, an array (T, ...) of the steps that are computed, or
+    A feature's own holds `read(source)`, an array (T, ...) of the steps that are computed, or
     raises Unusable; `compute(arrays)`, a result or an Unusable for each; and `at_once`, the steps
     in one pass at most, padding included.
     """
 
+    TOGETHER = True
     at_once: int
 
     def read(self, source: Any) -> np.ndarray:

@@ -1,36 +1,7 @@
 """Features: extracted once per content, kept on disk, gathered by row number.
 
-A feature is a file in features/ that holds
-
-    VERSION, DTYPE        raised when the numbers change; how they are stored, e.g. "float16"
-    SOURCE                the column it is made from: "wav", "text" or "segment"
-    parameters(settings)  dict, JSON: all that changes the numbers
-    shape(parameters)     tuple: of one ready block
-    Extractor(parameters) called with (source, rows) -> one array per row; raises `Unusable` for a
-                          source that cannot be used. Called from several threads; or once for
-                          many, `many(sources)` -> an array or Unusable per source, if it has that
-    gather(arrays, stats, parameters, cut, out)   stored arrays -> float32 blocks, in `out`: each
-                          a function of its own array and of its own number in `cut`, nothing else
-
-and may hold
-
-    source(parameters)    when SOURCE depends on them
-    stats(array, parameters)        list of floats, kept beside each array
-    settle(arrays, utterances, settings)   list: what `gather` is given as `stats` of each row,
-                          where that depends on other rows. Called once, when a Store is built,
-                          with the stored array of each row (None: it has none). Nothing of it is
-                          on disk: whatever `settings` says there, the cache is the same
-    is_cut(shape, parameters)       whether an array of that shape is longer than a block, so that
-                          `cut` decides which part is seen
-    BY                    "second": rows are seconds of a video. Extractor is called once a file,
-                          with all rows of it that lack the feature, and returns an array for each
-    extent(shape, parameters)   of a block made from such an array, how much of the last axis is not
-                          padding, which is the same all along
-    READY                 dtype of the blocks, where integers are not to stay integers
-
-`cut` is None (the middle) or (N,) numbers in [0, 1), the place in the spare length; a leaf without
-`is_cut` is always given None.
-The files of a cache are the affair of cache.py, windows and batches of dataset.py.
+What a feature is stands in contract.py; the files of a cache are the affair of cache.py, windows
+and batches of dataset.py.
 """
 
 import itertools
@@ -40,7 +11,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,7 +20,8 @@ from tqdm import tqdm
 
 import utils
 from features.store.cache import Cache, Entry, checksum
-from features.store.store import Store, has_seconds, row_keys, source_kind
+from features.store.contract import Feature
+from features.store.store import Store, row_keys
 from utils import Unusable, first_few
 
 LAYOUT = 1  # of the files of a cache; part of its folder's name
@@ -77,7 +48,7 @@ def extract(
     """
     leaf = utils.leaf("features", name)
     parameters = leaf.parameters(settings)
-    kind = source_kind(leaf, parameters)
+    kind = leaf.source(parameters)
     about = {
         "feature": name,
         "layout": LAYOUT,
@@ -86,7 +57,7 @@ def extract(
         "parameters": parameters,
     }
     folder = Path(prepared) / "features" / f"{name}-{utils.digest(about)}"
-    keys = row_keys(kind, utterances, has_seconds(leaf))
+    keys = row_keys(kind, utterances, leaf.BY == "second")
     cache = Cache(folder, about)
     if cache.verify() or cache.lacks(keys) or not cache.complete:
         with utils.lock(utils.make_folder(folder) / "lock", f"extracting into {folder}"):
@@ -125,12 +96,12 @@ class Live:
     def __init__(self, name: str, settings: Any):
         self.leaf, self.settings = utils.leaf("features", name), settings
         self.parameters = self.leaf.parameters(settings)
-        self.kind = source_kind(self.leaf, self.parameters)
+        self.kind = self.leaf.source(self.parameters)
         self.shape = tuple(self.leaf.shape(self.parameters))
         self.extractor: Any = None
 
     def __call__(self, utterances: pd.DataFrame) -> "Store":
-        keys = row_keys(self.kind, utterances, has_seconds(self.leaf))
+        keys = row_keys(self.kind, utterances, self.leaf.BY == "second")
         jobs = _jobs(self.kind, utterances, keys, Path(), set(keys) - {""})
         if jobs and self.extractor is None:
             self.extractor = self.leaf.Extractor(self.parameters)
@@ -171,7 +142,7 @@ def _jobs(
 
 
 def _extracted(
-    leaf: ModuleType,
+    leaf: type[Feature],
     parameters: dict,
     extractor: Any,
     jobs: list[_Job],
@@ -179,7 +150,7 @@ def _extracted(
     progress: bool,
 ) -> Iterator[tuple[Entry, bytes]]:
     """Entries and their bytes in the order of `jobs`, whatever the number of workers."""
-    together = hasattr(extractor, "many")
+    together = extractor is not None and extractor.TOGETHER
     size, workers = (GROUP, 1) if together else (1, workers or utils.cores())
 
     def work(group: list[_Job]) -> list[tuple[Entry, bytes]]:
@@ -191,9 +162,9 @@ def _extracted(
     # worker's BLAS keeps to one core, else they fight over them
     limit = nullcontext() if together else threadpool_limits(1)
     groups = [jobs[i : i + size] for i in range(0, len(jobs), size)]
-    if has_seconds(leaf):
+    if leaf.BY == "second":
         groups = [list(g) for _, g in itertools.groupby(jobs, lambda job: job.source)]
-    name = leaf.__name__.rpartition(".")[2]
+    name = leaf.__module__.rpartition(".")[2]
     shown = {} if progress and jobs else {"disable": True}  # else TQDM_DISABLE has its say
     bar = tqdm(total=len(jobs), desc=f"extracting {name}", **shown)
     with limit, bar, ThreadPoolExecutor(workers) as pool:
@@ -203,7 +174,7 @@ def _extracted(
 
 
 def _entry(
-    key: str, answer: np.ndarray | Unusable, leaf: ModuleType, parameters: dict
+    key: str, answer: np.ndarray | Unusable, leaf: type[Feature], parameters: dict
 ) -> tuple[Entry, bytes]:
     if isinstance(answer, np.ndarray):
         with np.errstate(over="ignore"):  # what is too large for DTYPE is infinite: see below
@@ -213,7 +184,7 @@ def _entry(
     if isinstance(answer, Unusable):
         entry, data = Entry(key, 0, (), 0, [], str(answer)), b""
     else:
-        stats = leaf.stats(answer, parameters) if hasattr(leaf, "stats") else []
+        stats = leaf.stats(answer, parameters)
         entry, data = Entry(key, 0, answer.shape, 0, stats, ""), answer.tobytes()
     return entry._replace(crc32=checksum(entry, data)), data
 

@@ -3,10 +3,8 @@
 What fills it is in extraction.py; the files it reads, in cache.py.
 """
 
-import importlib
 import math
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -14,6 +12,7 @@ import pandas as pd
 
 import utils
 from features.store.cache import Entry, mapped
+from features.store.contract import Feature
 
 
 class Store:
@@ -27,7 +26,7 @@ class Store:
 
     def __init__(
         self,
-        leaf: ModuleType,
+        leaf: type[Feature],
         parameters: dict,
         folder: Path,
         entries: dict[str, Entry],
@@ -37,20 +36,19 @@ class Store:
         data: np.ndarray | None = None,
     ):
         self.leaf, self.parameters, self.folder = leaf, parameters, folder
-        self.kind = source_kind(leaf, parameters)
+        self.kind = leaf.source(parameters)
         self.shape = tuple(leaf.shape(parameters))
         self.entries = [entries.get(key) for key in keys]
         self.available = np.array([e is not None and not e.unusable for e in self.entries], bool)
         pairs = zip(utterances["segment"], self.entries, strict=True)
         self.troubles = [(segment, e.unusable) for segment, e in pairs if e and e.unusable]
-        is_cut = getattr(leaf, "is_cut", lambda shape, parameters: False)
         there = zip(self.entries, self.available, strict=True)
-        self.is_cut = np.array([yes and is_cut(e.shape, parameters) for e, yes in there], bool)
+        self.is_cut = np.array([yes and leaf.is_cut(e.shape, parameters) for e, yes in there], bool)
         self.lengths = np.zeros(len(self), np.int64)
         if self.ragged:
-            most = leaf.longest(parameters) if hasattr(leaf, "longest") else None
             steps = [e.shape[0] if e and e.shape else 0 for e in self.entries]
-            self.lengths = np.minimum(steps, most or max(steps, default=0)) * self.available
+            most = leaf.longest(parameters) or max(steps, default=0)
+            self.lengths = np.minimum(steps, most) * self.available
         self._data = mapped(folder / "data.bin") if data is None else data
         self._dtype = np.dtype(leaf.DTYPE)
         self._stats = [entry and entry.stats for entry in self.entries]
@@ -60,8 +58,8 @@ class Store:
         return len(self.entries)
 
     def settle(self, utterances: pd.DataFrame, settings: Any) -> None:
-        """Let the leaf settle what depends on other rows; `utterances`: all rows."""
-        if hasattr(self.leaf, "settle"):
+        """Let the feature settle what depends on other rows; `utterances`: all rows."""
+        if self.leaf.settled_by(settings):
             arrays = [self.array(row) for row in range(len(self))]
             self._stats = self.leaf.settle(arrays, utterances, settings)
 
@@ -80,14 +78,14 @@ class Store:
         return np.arange(max(1, lengths.max(initial=0))) < lengths[..., None]
 
     def __getstate__(self) -> dict:
-        return vars(self) | {"leaf": self.leaf.__name__, "_data": None}  # neither can be pickled
+        return vars(self) | {"_data": None}  # a mapped file cannot be pickled
 
     def __setstate__(self, state: dict) -> None:
-        vars(self).update(state, leaf=importlib.import_module(state["leaf"]))
+        vars(self).update(state)
         self._data = mapped(self.folder / "data.bin")
 
     def array(self, row: int) -> np.ndarray | None:
-        """What is stored for a row, as the leaf made it (read only); None if it has nothing."""
+        """What is stored for a row, as it was extracted (read only); None if it has nothing."""
         if row < 0 or not self.available[row]:
             return None
         entry = self.entries[row]
@@ -112,10 +110,10 @@ class Store:
         rows = np.asarray(rows)
         if cut is not None and (np.shape(cut) != rows.shape or not ((cut >= 0) & (cut < 1)).all()):
             raise ValueError(f"cut needs numbers in [0, 1) of shape {rows.shape}")
-        cut = np.ravel(cut) if cut is not None and hasattr(self.leaf, "is_cut") else None
+        cut = None if cut is None else np.ravel(cut)
         shape = (self.mask(rows).shape[-1], *self.shape[1:]) if self.ragged else self.shape
         if out is None:
-            kind = getattr(self.leaf, "READY", "int64" if self._dtype.kind == "i" else "float32")
+            kind = self.leaf.READY or ("int64" if self._dtype.kind == "i" else "float32")
             out = (np.zeros if self.ragged else np.empty)(rows.shape + shape, kind)
         arrays = [self.array(row) for row in rows.ravel()]
         stats = [
@@ -153,21 +151,13 @@ class _Joined(Store):
             setattr(self, name, [item for store in stores for item in getattr(store, name)])
 
     def __setstate__(self, state: dict) -> None:
-        vars(self).update(state, leaf=importlib.import_module(state["leaf"]))
+        vars(self).update(state)
 
     def array(self, row: int) -> np.ndarray | None:
         if row < 0:
             return None
         which = int(np.searchsorted(self.first, row, "right")) - 1
         return self.stores[which].array(row - self.first[which])
-
-
-def source_kind(leaf: ModuleType, parameters: dict) -> str:
-    return leaf.source(parameters) if hasattr(leaf, "source") else leaf.SOURCE
-
-
-def has_seconds(leaf: ModuleType) -> bool:
-    return getattr(leaf, "BY", "") == "second"
 
 
 def row_keys(kind: str, utterances: pd.DataFrame, by_second: bool = False) -> list[str]:

@@ -6,6 +6,7 @@ writes the front matter. Corpora, sessions and encoders are told of in _origins.
 """
 
 from pathlib import Path
+from types import SimpleNamespace
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
@@ -61,7 +62,10 @@ def card(
 
 
 def _uses_test_audio(said: dict, *files: dict) -> bool:
-    return bool(said.get("speaker_norm")) or any(map(page.uses_test_audio, files))
+    settings = SimpleNamespace(**said)
+    features = (leaf("features", name) for name in origins.inputs(said))
+    settled = any(feature.settled_by(settings) for feature in features)
+    return settled or any(map(page.uses_test_audio, files))
 
 
 # --- the front matter ----------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from training.settings import settings_class
-from utils import leaf
+from utils import run_names
 
 # flags about one machine, or about corpora by their folders; what was trained on stands in FACTS
 HERE = {
@@ -53,12 +53,12 @@ def configuration(run: Path, said: dict, result: dict) -> dict:
 
     `temperature`: of the confidence, `threshold`: of highlights; None where none was fitted.
     """
-    fields = {field.name for field in dataclasses.fields(settings_class(said["model"]))} - HERE
-    kept = {name: value for name, value in said.items() if name in fields | FACTS}
+    fields = {field.name: field for field in dataclasses.fields(settings_class(said["model"]))}
+    kept = {n: value for n, value in said.items() if n in (fields.keys() - HERE) | FACTS}
     kept |= {flag: _encoder(run, said, flag) for flag in ENCODERS if kept.get(flag)}
-    if kept.get("emotion_run"):
-        runs = leaf("features", "emotion_states").names(kept["emotion_run"])
-        kept["emotion_run"] = ",".join(map(_last, runs))
+    for name, field in fields.items():
+        if field.metadata.get("runs") and kept.get(name):
+            kept[name] = ",".join(map(_last, run_names(kept[name])))
     if "corpus" in kept:
         kept["corpus"] = kept["corpus"] | {"folder": ""}  # a reader may look for it
         kept["extra"] = [extra | {"folder": ""} for extra in kept.get("extra", [])]

@@ -293,7 +293,7 @@ def test_no_torch_is_imported_where_there_is_one(export, talk, tmp_path):
 @needs_shared
 def test_the_log_mel_is_torchaudios_on_real_speech():
     """Standardised blocks, before they are kept as float16, within 1e-3."""
-    parameters = log_mel.parameters(SimpleNamespace(sr=16_000))
+    parameters = log_mel.Feature.parameters(SimpleNamespace(sr=16_000))
     extractor = log_mel.Extractor(parameters)
     transform = torch.nn.Sequential(
         torchaudio.transforms.MelSpectrogram(

@@ -1,159 +1,45 @@
 """Damaged files by the hundred: what comes out is a result or one line, in time and in memory.
 
-Real files of the synthetic corpus and of a run are changed as damage and mistakes change them. The
-examples are the same at every run; FUZZ_EXAMPLES=20 makes twenty times as many:
+Real files of the synthetic corpus are changed as damage and mistakes change them. The examples are
+the same at every run; FUZZ_EXAMPLES=20 makes twenty times as many:
 `FUZZ_EXAMPLES=20 python -m pytest tests/corpora/test_fuzz.py`
 """
 
 import contextlib
-import copy
 import csv
 import io
-import json
-import pickle
 import re
 import shutil
 import struct
-import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from doubles.damage import (
     PREPARE,
-    answers,
     bounded,
     bytes_changed,
     changed,
     command,
     damaged,
     examples,
-    place,
     rows_changed,
     table_damaged,
 )
-from doubles.hostile import SMALL
-from doubles.run_folders import log_lines, make_run, predictions
 from doubles.settings import settings_with
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 import constants
-import model
 from corpora import kemdy19, kemdy19_2022, preparation
 from corpora.preparation import files, transcripts
-from evaluation import bootstrap, result
-from evaluation.predictions import read_predictions
-from features.signal import vectors_2022
 from features.store import extraction
-from reporting import figures, page
 from utils import UserError
 
 FEMALE = "annotation/Session01_F_res.csv"
 SPOILT = "wav/Session01/Sess01_script01/Sess01_script01_M001"
-
-
-# --- how things are damaged ----------------------------------------------------------------------
-
-
-class Deep(NamedTuple):
-    """A list in a list in a list ..., made where it is used."""
-
-    depth: int
-
-    def value(self) -> list:
-        value: list = []
-        for _ in range(self.depth):
-            value = [value]
-        return value
-
-
-VALUES = [
-    None,
-    True,
-    False,
-    0,
-    1,
-    -1,
-    2,
-    0.5,
-    10**9,
-    10**19,
-    10**300,
-    -(10**19),
-    1e308,
-    float("inf"),
-    float("nan"),
-    "",
-    "x",
-    "1",
-    "9" * 5000,
-    "\ud800",
-    "../..",
-    "/",
-    "\0",
-    "a\nb",
-    "char-ngram",
-    "[1]",
-    [],
-    [[]],
-    [0],
-    ["x"],
-    [None],
-    [10**19],
-    [1e308],
-    {},
-    {"a": {}},
-    {"x": [1]},
-    Deep(400),
-    Deep(3000),
-]
-KEYS = ["", "self", "model", "x", "data", "text_encoder", "loss", "\ud800", "a\nb"]
-json_changed = st.lists(
-    st.tuples(
-        st.sampled_from(["value"] * 5 + ["gone", "key", "wrap", "half"]),
-        st.lists(place, min_size=1, max_size=4),
-        st.sampled_from(VALUES),
-        st.sampled_from(KEYS),
-    ),
-    min_size=1,
-    max_size=3,
-)
-
-
-def json_damaged(value: object, changes: list[tuple]) -> str:
-    """JSON with values of other types, sizes and depths, and keys gone or new."""
-    value = copy.deepcopy(value)
-    for kind, way, new, key in changes:
-        at: object = value
-        for where in way[:-1]:
-            inner = list(at.values()) if isinstance(at, dict) else at
-            step = inner[int(where * len(inner))] if inner else None
-            at = step if isinstance(step, dict | list) and step else at
-        if not at:
-            continue
-        names = list(at) if isinstance(at, dict) else range(len(at))
-        name = names[int(way[-1] * len(names))]
-        new = new.value() if isinstance(new, Deep) else copy.deepcopy(new)
-        if kind == "gone":
-            del at[name]
-        elif kind == "key" and isinstance(at, dict):
-            at[key] = new
-        elif kind == "half" and isinstance(at[name], list | str):
-            at[name] = at[name][: len(at[name]) // 2]
-        else:
-            at[name] = [at[name]] if kind == "wrap" else new
-    before = sys.getrecursionlimit()
-    sys.setrecursionlimit(20_000)  # json.dumps is recursive, too
-    try:
-        return json.dumps(value)
-    finally:
-        sys.setrecursionlimit(before)
 
 
 # --- a corpus ------------------------------------------------------------------------------------
@@ -263,6 +149,7 @@ def test_a_transcript_of_a_corpus(changes, corpus):
 
 # --- sound ---------------------------------------------------------------------------------------
 
+
 NUMBERS = [
     0,
     1,
@@ -337,163 +224,3 @@ def test_a_wav_of_any_header(data, changes, corpus):
 @examples(20)
 def test_a_damaged_wav(changes, corpus):
     heard(corpus, damaged((corpus / f"{SPOILT}.wav").read_bytes(), changes, part=0.002))
-
-
-@pytest.fixture
-def hasty(monkeypatch) -> None:
-    """No pictures, and few resamples: they take longer than all the rest."""
-    draws = bootstrap.draws
-    monkeypatch.setattr(bootstrap, "draws", lambda groups, resamples, seed: draws(groups, 10, seed))
-    monkeypatch.setattr(figures, "png", lambda draw, inches, **grid: b"")
-
-
-# --- a run ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def tested(run_folder, workplace, tmp_path_factory) -> Path:
-    """A folder with a run that reads text alone, and a link to the corpus it is tested on."""
-    folder = tmp_path_factory.mktemp("tested")
-    written = json.loads((run_folder / "configuration.json").read_text())
-    written |= {"modality": "text", "hidden_size": 4, "text_dim": 8, "seed": 1}
-    model.save(folder / "exp/run", model.build("mate", written, seed=1), written)
-    shutil.copy(run_folder / "training.csv", folder / "exp/run")
-    (folder / "corpus").symlink_to(workplace / "corpus")
-    return folder
-
-
-@pytest.fixture
-def run(tested) -> Iterator[Path]:
-    """That run, in its folder."""
-    with contextlib.chdir(tested):
-        yield tested / "exp/run"
-
-
-@given(changes=json_changed, data=st.none() | bytes_changed)
-@examples(20)
-def test_a_configuration(changes, data, run, hasty):
-    path = run / "configuration.json"
-    text = json_damaged(json.loads(path.read_text()), changes).encode("utf-8", "surrogatepass")
-    with changed(path, damaged(text, data) if data else text):
-        command("--test_only", "run", "--data", "corpus")
-    for folder in run.glob("test_*"):
-        shutil.rmtree(folder)
-
-
-UNUSABLE = [
-    ("self", 1),
-    ("max_bad", "x"),
-    ("test_split", 1),
-    ("text_encoder", 1),
-    ("batch_size", 0),
-    ("batch_size", "x"),
-    ("corpus", {}),
-    ("corpus", {"folder": "\0"}),
-    ("split", {}),
-    ("majority", 1),
-    ("majority", {"emotion": 1}),
-]
-
-
-@pytest.mark.parametrize(("name", "value"), UNUSABLE)
-def test_a_configuration_that_testing_cannot_use_is_refused(name, value, run, hasty):
-    path = run / "configuration.json"
-    with changed(path, json.dumps(json.loads(path.read_text()) | {name: value}).encode()):
-        assert command("--test_only", "run", "--data", "corpus") == 2
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory) -> Path:
-    """A run of three small tensors, which fit no model: reading them is all that can go well."""
-    folder = tmp_path_factory.mktemp("weights")
-    (folder / "configuration.json").write_text(json.dumps(SMALL))
-    state = {f"a.{i}": torch.arange(4.0) + i for i in range(3)}
-    torch.save(state | {"n": torch.tensor(3)}, folder / "model.pth")
-    return folder
-
-
-def unloadable(folder: Path, data: bytes) -> None:
-    with changed(folder / "model.pth", data), bounded(), pytest.raises(UserError) as caught:
-        model.load(folder)
-    assert "\n" not in str(caught.value)
-
-
-@given(changes=bytes_changed)
-@examples(60)
-def test_weights(changes, weights):
-    unloadable(weights, damaged((weights / "model.pth").read_bytes(), changes))
-
-
-@given(name=st.sampled_from(["data.pkl", "data/0", "version", "byteorder"]), changes=bytes_changed)
-@examples(80)
-def test_weights_in_an_archive_that_is_whole(name, changes, weights):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(weights / "model.pth") as old, zipfile.ZipFile(buffer, "w") as new:
-        for part in old.namelist():
-            data = old.read(part)
-            new.writestr(part, damaged(data, changes) if part.endswith(name) else data)
-    unloadable(weights, buffer.getvalue())
-
-
-VECTORS = {f"Sess01_script01_F{i:03d}.txt": np.full(4, i, np.float32) for i in range(3)}
-
-
-@given(protocol=st.sampled_from([3, 4]), changes=bytes_changed)
-@examples(300)
-def test_a_file_of_vectors(protocol, changes, tmp_path_factory):
-    buffer = io.BytesIO()
-    array = np.array(VECTORS, dtype=object)
-    np.lib.format.write_array_header_1_0(
-        buffer, {"descr": "|O", "fortran_order": False, "shape": ()}
-    )
-    path = tmp_path_factory.getbasetemp() / "fuzzed.npy"
-    path.write_bytes(damaged(buffer.getvalue() + pickle.dumps(array, protocol), changes))
-    found = answers(vectors_2022.read_vectors, path)
-    assert found is None or all(vector.dtype == np.float32 for vector in found.values())
-
-
-# --- what a report is made from ------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def scored(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("scored") / "run", predictions(30), epochs=2)
-
-
-@given(rows=rows_changed, data=st.none() | bytes_changed)
-@examples(100)
-def test_predictions(rows, data, scored):
-    path = scored / "predictions.csv"
-    table = list(csv.reader(io.StringIO(path.read_text(), "")))
-    text = table_damaged(table[:8], rows)
-    with changed(path, damaged(text, data) if data else text):
-        found = answers(read_predictions, path)
-    if found is not None:
-        answers(lambda: result.summarise(found, "drop", None, 1, 10))
-        answers(lambda: result.summarise(found, "soft", None, 1, 10))
-
-
-def test_predictions_that_lack_cells_or_have_more_are_refused(scored):
-    path = scored / "predictions.csv"
-    for data in (path.read_bytes()[:-40], path.read_bytes() + b"x," * 40 + b"\n"):
-        with changed(path, data), pytest.raises(UserError, match="needs 28 columns"):
-            read_predictions(path)
-
-
-@given(name=st.sampled_from(["result.json", "configuration.json"]), changes=json_changed)
-@examples(80)
-def test_the_files_of_a_report(name, changes, scored, hasty):
-    path = scored / name
-    text = json_damaged(json.loads(path.read_text()), changes).encode("utf-8", "surrogatepass")
-    with changed(path, text):
-        answers(page.write, scored)
-
-
-@given(changes=json_changed, data=st.none() | bytes_changed)
-@example(changes=[("value", [0.0], Deep(3000), "")], data=None)
-@examples(20)
-def test_a_log_of_losses(changes, data, scored):
-    lines = [json_damaged(log_lines(1)[0], changes).encode(), json.dumps(log_lines(2)[1]).encode()]
-    text = b"\n".join(lines)
-    with changed(scored / "train_loss.log", damaged(text, data) if data else text):
-        answers(page.write, scored)

@@ -22,6 +22,7 @@ import constants
 import main
 import metric
 from models import mate
+from training import flags
 from training import flags as training_flags
 from training.sweep import grid as grids
 from utils import ROOT, leaf, leaves
@@ -152,7 +153,7 @@ def test_a_command_is_understood(command):
             assert grids.points([grid], None)
         return
     with contextlib.chdir(ROOT):
-        settings, given, extra = main.parse(words)
+        settings, given, extra = flags.parse(words)
     tested = main.tested_run(settings, extra)
     if tested is None:
         assert not extra

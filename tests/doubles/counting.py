@@ -2,19 +2,26 @@
 
 import hashlib
 from pathlib import Path
-from types import SimpleNamespace
+from types import FunctionType
 
 import numpy as np
 import pandas as pd
 
 import utils
+from features.store import contract
 from features.store.store import Store
 
 
-def counting(calls: list, **more) -> SimpleNamespace:
-    """A leaf: each byte of a file (or the length of a text), `factor` times; notes its calls."""
+def feature(**members) -> type[contract.Feature]:
+    """A plugin of these members, as if it stood in features/bytes.py."""
+    own = {n: staticmethod(m) if isinstance(m, FunctionType) else m for n, m in members.items()}
+    return type("Feature", (contract.Feature,), own | {"__module__": "features.bytes"})
 
-    class Extractor:
+
+def counting(calls: list, **more) -> type[contract.Feature]:
+    """A feature: each byte of a file (or the length of a text), `factor` times; notes its calls."""
+
+    class Extractor(contract.Extractor):
         def __init__(self, parameters):
             self.factor = parameters["factor"]
 
@@ -29,8 +36,7 @@ def counting(calls: list, **more) -> SimpleNamespace:
         for array, known, block in zip(arrays, stats, out, strict=True):
             block[...] = 0 if array is None else [array.shape[1], array.sum(), *known]
 
-    leaf = SimpleNamespace(
-        __name__="features.bytes",
+    members = dict(
         VERSION=1,
         DTYPE="float16",
         SOURCE="wav",
@@ -40,7 +46,7 @@ def counting(calls: list, **more) -> SimpleNamespace:
         stats=lambda array, parameters: [float(array.max())],
         gather=gather,
     )
-    return SimpleNamespace(**{**vars(leaf), **more})
+    return feature(**members | more)
 
 
 def table(folder: Path, contents: list[bytes]) -> pd.DataFrame:

@@ -693,7 +693,9 @@ def test_the_card_says_which_epoch_is_kept(changes, said):
 
 
 def test_the_card_says_when_the_recordings_of_the_test_are_used():
-    card = protocol_card.card(material_of(utterances(), SPLIT), flags(speaker_norm=True))
+    card = protocol_card.card(
+        material_of(utterances(), SPLIT), flags(model="functionals", speaker_norm=True)
+    )
     assert card["uses_test_audio"] is True
 
 

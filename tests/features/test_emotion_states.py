@@ -77,7 +77,7 @@ def settings(place: Path, *runs: str, seconds: int = 10, **more) -> TrainingSett
 
 
 def extract(place: Path, name: str, starts, *runs: str, seconds: int = 10) -> list:
-    parameters = emotion_states.parameters(settings(place, *runs, seconds=seconds))
+    parameters = emotion_states.Feature.parameters(settings(place, *runs, seconds=seconds))
     return emotion_states.Extractor(parameters)(place / name, [Second(float(s)) for s in starts])
 
 
@@ -119,7 +119,9 @@ def test_runs_stand_in_the_order_given(place):
     a, b = (extract(place, "long.mp4", [7], run)[0] for run in "ab")
     np.testing.assert_array_equal(extract(place, "long.mp4", [7], "a", "b")[0], [*a, *b])
     np.testing.assert_array_equal(extract(place, "long.mp4", [7], "b", "a")[0], [*b, *a])
-    assert emotion_states.shape(emotion_states.parameters(settings(place, "a", "b"))) == (10,)
+    assert emotion_states.Feature.shape(
+        emotion_states.Feature.parameters(settings(place, "a", "b"))
+    ) == (10,)
 
 
 def test_a_state_depends_neither_on_the_rest_of_the_video_nor_on_the_rows_asked_for(
@@ -130,7 +132,7 @@ def test_a_state_depends_neither_on_the_rest_of_the_video_nor_on_the_rows_asked_
         [alone] = extract(place, "long.mp4", [second], "a", seconds=5)
         np.testing.assert_allclose(alone, whole[second], atol=1e-6)
     write(tmp_path / "short.mp4", 8)  # the same seconds, and nothing after
-    parameters = emotion_states.parameters(settings(place, "a", seconds=5))
+    parameters = emotion_states.Feature.parameters(settings(place, "a", seconds=5))
     short = emotion_states.Extractor(parameters)(tmp_path / "short.mp4", [Second(7.0)])
     np.testing.assert_allclose(short[0], whole[7], atol=1e-2)
     write(tmp_path / "late.mp4", 8, first=6)  # and nothing before
@@ -140,7 +142,7 @@ def test_a_state_depends_neither_on_the_rest_of_the_video_nor_on_the_rows_asked_
 
 def test_seconds_that_are_not_there_have_no_state_and_a_silent_video_has_none(place, tmp_path):
     videos.write(tmp_path / "v.mp4", np.arange(0, 6, 0.5), sound(4), RATE, fps=2)
-    parameters = emotion_states.parameters(settings(place, "a"))
+    parameters = emotion_states.Feature.parameters(settings(place, "a"))
     got = emotion_states.Extractor(parameters)(tmp_path / "v.mp4", [Second(s) for s in range(6)])
     assert [isinstance(array, np.ndarray) for array in got[:4]] == [True] * 4
     assert isinstance(got[5], Unusable) and str(got[5]) == "no sound in this second"
@@ -157,7 +159,7 @@ def test_many_seconds_are_read_in_parts_that_none_notices(place, monkeypatch):
 
 def test_blocks_are_the_states_and_zeros_where_there_is_none():
     out = np.full((2, 3), 9, np.float32)
-    emotion_states.gather([np.array([1, 2, 3], np.float16), None], [], {}, None, out)
+    emotion_states.Feature.gather([np.array([1, 2, 3], np.float16), None], [], {}, None, out)
     assert out.tolist() == [[1, 2, 3], [0, 0, 0]]
 
 
@@ -166,7 +168,9 @@ def test_blocks_are_the_states_and_zeros_where_there_is_none():
 
 def test_readings_are_what_the_runs_say_of_the_last_seconds(place):
     x, runs = coefficients(place, "long.mp4", SECONDS), ("a", "b", "c")
-    got = emotion_states.readings(place / "long.mp4", settings(place, *runs, seconds=3), [2, 9])
+    got = emotion_states.Feature.readings(
+        place / "long.mp4", settings(place, *runs, seconds=3), [2, 9]
+    )
     for row, second in enumerate((2, 9)):
         last = torch.from_numpy(x[second - 2 : second + 1])[None, None]
         mask = torch.ones(1, 1, 3).bool()
@@ -185,7 +189,7 @@ def test_readings_of_seconds_without_sound_are_nan_and_heads_of_no_run_are_left_
     place, tmp_path
 ):
     videos.write(tmp_path / "v.mp4", np.arange(0, 6, 0.5), sound(4), RATE, fps=2)
-    got = emotion_states.readings(tmp_path / "v.mp4", settings(place, "b"), range(6))
+    got = emotion_states.Feature.readings(tmp_path / "v.mp4", settings(place, "b"), range(6))
     assert list(got) == ["arousal"] and np.isnan(got["arousal"][5])
     assert (
         np.isfinite(got["arousal"][:4]).all()
@@ -198,20 +202,20 @@ def test_readings_of_seconds_without_sound_are_nan_and_heads_of_no_run_are_left_
 
 def test_the_weights_are_part_of_the_parameters(place, tmp_path):
     first = save(tmp_path / "run", 5)
-    before = emotion_states.parameters(settings(tmp_path, "run"))
-    assert before == emotion_states.parameters(settings(tmp_path, "run"))
+    before = emotion_states.Feature.parameters(settings(tmp_path, "run"))
+    assert before == emotion_states.Feature.parameters(settings(tmp_path, "run"))
     save(first, 6)
-    after = emotion_states.parameters(settings(tmp_path, "run"))
+    after = emotion_states.Feature.parameters(settings(tmp_path, "run"))
     assert before["runs"][0]["content"] != after["runs"][0]["content"]
     assert utils.digest(before) != utils.digest(after)
-    longer = emotion_states.parameters(settings(tmp_path, "run", seconds=11))
+    longer = emotion_states.Feature.parameters(settings(tmp_path, "run", seconds=11))
     assert utils.digest(after) != utils.digest(longer)
 
 
 def test_a_run_is_found_by_its_name_in_save_path_too(place):
     given = settings(place, "a")
     named = settings_with("highlight", emotion_run="a", emotion_seconds=10, save_path=str(place))
-    assert emotion_states.parameters(named) == emotion_states.parameters(given)
+    assert emotion_states.Feature.parameters(named) == emotion_states.Feature.parameters(given)
 
 
 @pytest.mark.parametrize(
@@ -253,7 +257,7 @@ def test_what_is_no_finished_run_of_an_emotion_model_is_named(place, tmp_path):
             "highlight", emotion_run=name, emotion_seconds=9, save_path=str(tmp_path)
         )
         with pytest.raises(UserError, match=message) as caught:
-            emotion_states.parameters(given)
+            emotion_states.Feature.parameters(given)
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match="needs folders of lstm_audio runs, got ' , '"):
         emotion_states.names(" , ")
@@ -265,7 +269,7 @@ def test_damaged_weights_are_noticed(tmp_path):
         file.seek(500)
         file.write(b"x")
     with pytest.raises(UserError, match="model.pth is damaged"):
-        emotion_states.parameters(settings(tmp_path, "run"))
+        emotion_states.Feature.parameters(settings(tmp_path, "run"))
 
 
 def test_a_highlight_run_is_not_tested_with_other_emotion_runs(place, tmp_path):

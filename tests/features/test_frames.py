@@ -62,7 +62,7 @@ def settings(encoder) -> SimpleNamespace:
 
 def of_video(encoder, path, *starts) -> list:
     rows = [SimpleNamespace(start=float(start)) for start in starts]
-    return frames.Extractor(frames.parameters(settings(encoder)))(path, rows)
+    return frames.Extractor(frames.Feature.parameters(settings(encoder)))(path, rows)
 
 
 def pixels(**changed) -> dict:
@@ -172,7 +172,7 @@ def test_seconds_without_a_picture_are_unusable_each_by_itself(folder, tmp_path,
 def test_pictures_are_held_a_batch_at_a_time(folder, clip, monkeypatch):
     monkeypatch.setattr(frames, "AT_ONCE", 2)
     seen = []
-    extractor = frames._Vision(frames.parameters(settings(folder)))
+    extractor = frames._Vision(frames.Feature.parameters(settings(folder)))
     states = extractor._states
     monkeypatch.setattr(extractor, "_states", lambda i: (seen.append(len(i)), states(i))[1])
     stream = extractor.seconds(clip, [0, 1, 2, 3, 4])
@@ -184,14 +184,14 @@ def test_pictures_are_held_a_batch_at_a_time(folder, clip, monkeypatch):
 
 
 def test_another_encoder_or_preparation_is_another_cache(folder, own):
-    base = frames.parameters(settings(folder))
-    assert frames.shape(base) == (32,) and base["pixels"] == pixels()
-    assert frames.parameters(settings(own)) == base | {"encoder": str(own)}
+    base = frames.Feature.parameters(settings(folder))
+    assert frames.Feature.shape(base) == (32,) and base["pixels"] == pixels()
+    assert frames.Feature.parameters(settings(own)) == base | {"encoder": str(own)}
     about = json.loads((own / vision.PREPROCESSING).read_text())
     utils.write_json(own / vision.PREPROCESSING, about | {"image_mean": [0.4, 0.5, 0.6]})
-    changed = frames.parameters(settings(own))
+    changed = frames.Feature.parameters(settings(own))
     assert changed["content"] != base["content"] and changed["pixels"]["mean"] == [0.4, 0.5, 0.6]
-    assert frames.parameters(settings(frames.NO_WEIGHTS))["encoder"] == "colour-motion"
+    assert frames.Feature.parameters(settings(frames.NO_WEIGHTS))["encoder"] == "colour-motion"
 
 
 def test_a_size_may_be_a_number_as_in_older_files(own):
@@ -199,7 +199,7 @@ def test_a_size_may_be_a_number_as_in_older_files(own):
     for name in ("do_rescale", "rescale_factor", "image_processor_type"):
         del about[name]
     utils.write_json(own / vision.PREPROCESSING, about | {"size": 32})
-    assert frames.parameters(settings(own))["pixels"] == pixels()
+    assert frames.Feature.parameters(settings(own))["pixels"] == pixels()
 
 
 @pytest.mark.parametrize(
@@ -222,21 +222,21 @@ def test_a_preparation_that_is_not_known_is_refused(own, changed):
     about = json.loads((own / vision.PREPROCESSING).read_text())
     utils.write_json(own / vision.PREPROCESSING, about | changed)
     with pytest.raises(UserError, match="preprocessor_config.json should say how .* 32 x 32"):
-        frames.parameters(settings(own))
+        frames.Feature.parameters(settings(own))
 
 
 def test_what_is_no_encoder_is_told_with_what_needs_none(own):
     with pytest.raises(UserError, match="--vision_encoder FOLDER, or --vision_encoder colour-mot"):
-        frames.parameters(settings("google/none"))
+        frames.Feature.parameters(settings("google/none"))
     with pytest.raises(UserError, match="--vision_encoder: no file or folder"):
-        frames.parameters(settings("a b"))
+        frames.Feature.parameters(settings("a b"))
     (own / vision.PREPROCESSING).unlink()
     with pytest.raises(UserError, match="cannot read .*preprocessor_config.json"):
-        frames.parameters(settings(own))
+        frames.Feature.parameters(settings(own))
     about = json.loads((own / "config.json").read_text())
     utils.write_json(own / "config.json", about | {"model_type": "bert"})
     with pytest.raises(UserError, match="ViT"):
-        frames.parameters(settings(own))
+        frames.Feature.parameters(settings(own))
 
 
 def test_the_command_writes_an_encoder(tmp_path):
@@ -245,7 +245,7 @@ def test_the_command_writes_an_encoder(tmp_path):
         command, cwd=utils.ROOT, capture_output=True, text=True, env={"PYTHONPATH": ".", "PATH": ""}
     )
     assert done.stdout == f"--vision_encoder {tmp_path / 'a'}\n", done.stderr
-    assert frames.parameters(settings(tmp_path / "a"))["pixels"]["side"] == 64
+    assert frames.Feature.parameters(settings(tmp_path / "a"))["pixels"]["side"] == 64
 
 
 def test_a_tiny_encoder_is_drawn_from_its_seed(folder, tmp_path):
@@ -333,8 +333,8 @@ def test_a_small_picture_is_the_mean_of_what_it_covers():
 
 def test_what_is_not_there_is_zeros():
     out = np.full((2, 3), 7, np.float32)
-    frames.gather([None, np.arange(3, dtype=np.float16)], [None, []], {}, None, out)
-    assert out.tolist() == [[0, 0, 0], [0, 1, 2]] and frames.BY == "second"
+    frames.Feature.gather([None, np.arange(3, dtype=np.float16)], [None, []], {}, None, out)
+    assert out.tolist() == [[0, 0, 0], [0, 1, 2]] and frames.Feature.BY == "second"
 
 
 def test_reading_a_cache_imports_neither_transformers_nor_pyav():

@@ -65,7 +65,7 @@ def voice():
 
 
 def test_there_are_about_two_hundred_and_each_has_its_own_name(extractor, voice):
-    assert extractor.functionals(voice).shape == functionals.shape({}) == (D,)
+    assert extractor.functionals(voice).shape == functionals.Feature.shape({}) == (D,)
     assert 180 <= D <= 230 and len(set(NAMES)) == D
 
 

@@ -20,7 +20,7 @@ from features import log_mel
 from utils import Unusable
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-PARAMETERS = log_mel.parameters(SimpleNamespace(sr=16_000))
+PARAMETERS = log_mel.Feature.parameters(SimpleNamespace(sr=16_000))
 EXTRACTOR = log_mel.Extractor(PARAMETERS)
 TRANSFORM = torch.nn.Sequential(
     torchaudio.transforms.MelSpectrogram(
@@ -52,10 +52,12 @@ def standardised(db: np.ndarray) -> np.ndarray:
 
 def block(db: np.ndarray, cut: float | None = None) -> np.ndarray:
     """dB frames as the cache gives them back: rounded, then gathered."""
-    stored = db.astype(log_mel.DTYPE)
-    out = np.full((1, *log_mel.shape(PARAMETERS)), np.nan, np.float32)
+    stored = db.astype(log_mel.Feature.DTYPE)
+    out = np.full((1, *log_mel.Feature.shape(PARAMETERS)), np.nan, np.float32)
     cuts = None if cut is None else np.array([cut])
-    log_mel.gather([stored], [log_mel.stats(stored, PARAMETERS)], PARAMETERS, cuts, out)
+    log_mel.Feature.gather(
+        [stored], [log_mel.Feature.stats(stored, PARAMETERS)], PARAMETERS, cuts, out
+    )
     return out[0]
 
 
@@ -179,7 +181,7 @@ def test_a_short_clip_has_nothing_to_cut():
 )
 def test_a_clip_is_cut_once_it_has_more_frames_than_a_block(samples, longer):
     frames = 1 + samples // 512
-    assert log_mel.is_cut((229, frames), PARAMETERS) is longer
+    assert log_mel.Feature.is_cut((229, frames), PARAMETERS) is longer
 
 
 def test_an_almost_even_block_is_divided_by_the_root_of_variance_and_1e_5():
@@ -190,7 +192,7 @@ def test_an_almost_even_block_is_divided_by_the_root_of_variance_and_1e_5():
 
 def test_a_missing_clip_is_a_block_of_zeros():
     out = np.full((2, 229, 313), np.nan, np.float32)
-    log_mel.gather([None, None], [None, []], PARAMETERS, None, out)
+    log_mel.Feature.gather([None, None], [None, []], PARAMETERS, None, out)
     assert not out.any()
 
 
@@ -243,9 +245,9 @@ def test_a_wav_that_has_gone_is_an_error_that_names_it(tmp_path):
 
 
 def test_another_rate_changes_the_parameters_and_the_block():
-    half = log_mel.parameters(SimpleNamespace(sr=8000))
+    half = log_mel.Feature.parameters(SimpleNamespace(sr=8000))
     assert half != PARAMETERS
-    assert half["f_max"] == 4000 and log_mel.shape(half) == (229, 157)
+    assert half["f_max"] == 4000 and log_mel.Feature.shape(half) == (229, 157)
 
 
 def test_the_feature_needs_no_torch():

@@ -26,7 +26,7 @@ def settings(**changed):
     return SimpleNamespace(**flags | changed)
 
 
-PARAMETERS = mfcc.parameters(settings())
+PARAMETERS = mfcc.Feature.parameters(settings())
 EXTRACTOR = mfcc.Extractor(PARAMETERS)
 
 
@@ -70,7 +70,7 @@ def test_the_coefficients_are_librosas(samples):
 )
 def test_the_coefficients_are_librosas_with_other_settings(flags):
     wave = voice(20_000, 1, flags.get("sr", 16_000))
-    ours = mfcc.Extractor(mfcc.parameters(settings(**flags))).coefficients(wave)
+    ours = mfcc.Extractor(mfcc.Feature.parameters(settings(**flags))).coefficients(wave)
     np.testing.assert_allclose(ours, librosas(wave, **flags), rtol=0, atol=5e-3)
 
 
@@ -140,7 +140,7 @@ def test_a_wav_gives_standardised_frames_of_its_whole_length(tmp_path):
     frames = extracted(tmp_path, wave)
     assert frames.shape == (201, 100)
     np.testing.assert_allclose(frames, expected, rtol=0, atol=1e-2)
-    np.testing.assert_allclose(frames.astype(mfcc.DTYPE), expected, rtol=0, atol=1.5e-2)
+    np.testing.assert_allclose(frames.astype(mfcc.Feature.DTYPE), expected, rtol=0, atol=1.5e-2)
 
 
 def test_another_rate_is_resampled_first(tmp_path):
@@ -156,21 +156,22 @@ def test_what_is_no_sound_is_unusable(tmp_path):
 
 def test_frames_are_laid_at_the_beginning_and_zeros_after_them():
     rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal((t, 100)).astype(mfcc.DTYPE) for t in (3, 5)]
+    arrays = [rng.standard_normal((t, 100)).astype(mfcc.Feature.DTYPE) for t in (3, 5)]
     out = np.zeros((3, 5, 100), np.float32)
-    mfcc.gather([arrays[0], None, arrays[1]], [[], None, []], PARAMETERS, None, out)
+    mfcc.Feature.gather([arrays[0], None, arrays[1]], [[], None, []], PARAMETERS, None, out)
     np.testing.assert_array_equal(out[0, :3], arrays[0])
     np.testing.assert_array_equal(out[2], arrays[1])
     assert not out[0, 3:].any() and not out[1].any()
 
 
 def test_of_a_long_clip_the_beginning_is_seen():
-    assert mfcc.longest(PARAMETERS) == 3001  # 30 s in steps of 10 ms, and the frame at 0
+    assert mfcc.Feature.longest(PARAMETERS) == 3001  # 30 s in steps of 10 ms, and the frame at 0
     array = np.arange(6.0)[:, None].repeat(100, 1)
     out = np.zeros((1, 4, 100), np.float32)
-    mfcc.gather([array], [[]], PARAMETERS, None, out)
+    mfcc.Feature.gather([array], [[]], PARAMETERS, None, out)
     np.testing.assert_array_equal(out[0, :, 0], [0, 1, 2, 3])
-    assert not hasattr(mfcc, "is_cut")  # nothing random: a frame's number tells its time
+    # nothing random: a frame's number tells its time
+    assert not mfcc.Feature.is_cut((9999, 100), PARAMETERS)
 
 
 def test_a_store_of_it_is_ragged(tmp_path):
@@ -210,14 +211,14 @@ def test_a_store_of_it_is_ragged(tmp_path):
 )
 def test_settings_that_make_no_frames_are_refused(changed, message):
     with pytest.raises(UserError, match=message):
-        mfcc.parameters(settings(**changed))
+        mfcc.Feature.parameters(settings(**changed))
 
 
 def test_every_setting_changes_the_parameters():
     changes = [{"sr": 8000}, {"n_mfcc": 13}, {"mfcc_fft": 512}, {"mfcc_hop": 80}]
-    made = [mfcc.parameters(settings(**changed)) for changed in changes]
+    made = [mfcc.Feature.parameters(settings(**changed)) for changed in changes]
     assert all(one != PARAMETERS for one in made)
-    assert mfcc.shape(made[1]) == (None, 13)
+    assert mfcc.Feature.shape(made[1]) == (None, 13)
 
 
 def test_reading_a_cache_imports_no_librosa():

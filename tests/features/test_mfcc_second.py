@@ -21,7 +21,7 @@ from features.store import extraction
 from media import video
 from utils import Unusable
 
-PARAMETERS = mfcc_second.parameters(SimpleNamespace())
+PARAMETERS = mfcc_second.Feature.parameters(SimpleNamespace())
 MEANS = Means()
 TENTHS = [i / 10 for i in range(50)]
 
@@ -66,7 +66,7 @@ def test_silence_is_a_value():
     got = MEANS.with_level_and_flux(np.zeros(16_000, np.float32))
     np.testing.assert_allclose(got[:32], librosas(np.zeros(16_000, np.float32)), atol=1e-3)
     assert got[32:].tolist() == [-100, 0]
-    assert np.isfinite(got.astype(mfcc_second.DTYPE)).all()
+    assert np.isfinite(got.astype(mfcc_second.Feature.DTYPE)).all()
 
 
 def test_the_level_is_in_decibels_of_full_scale():
@@ -217,9 +217,9 @@ def test_a_store_holds_a_row_for_each_second_of_each_video(tmp_path):
 
 def test_what_is_not_there_is_zeros():
     out = np.full((2, 34), 7, np.float32)
-    mfcc_second.gather([None, np.arange(34.0)], [None, []], PARAMETERS, None, out)
+    mfcc_second.Feature.gather([None, np.arange(34.0)], [None, []], PARAMETERS, None, out)
     assert not out[0].any() and out[1].tolist() == list(range(34))
-    assert mfcc_second.shape(PARAMETERS) == (34,) and mfcc_second.BY == "second"
+    assert mfcc_second.Feature.shape(PARAMETERS) == (34,) and mfcc_second.Feature.BY == "second"
 
 
 def test_reading_a_cache_imports_neither_librosa_nor_pyav():

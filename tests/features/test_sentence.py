@@ -52,7 +52,7 @@ def settings(encoder: str | Path, dim: int = DIM) -> SimpleNamespace:
 
 
 def vectors(encoder: str | Path, sources: list[str], dim: int = DIM) -> list:
-    return sentence.Extractor(sentence.parameters(settings(encoder, dim))).many(sources)
+    return sentence.Extractor(sentence.Feature.parameters(settings(encoder, dim))).many(sources)
 
 
 def store(encoder: str | Path, utterances: pd.DataFrame, folder: Path) -> Store:
@@ -327,7 +327,7 @@ def test_a_sentence_is_the_mean_state_of_its_word_pieces(kobert):
 
 
 def test_the_company_of_a_text_does_not_change_its_vector(kobert):
-    extractor = sentence.Extractor(sentence.parameters(settings(kobert)))
+    extractor = sentence.Extractor(sentence.Feature.parameters(settings(kobert)))
     together = extractor.many(TEXTS * 3)
     backwards = extractor.many(TEXTS[::-1])[::-1]
     for i, text in enumerate(TEXTS):
@@ -357,7 +357,7 @@ def test_a_text_without_word_pieces_is_unusable(kobert):
     [nothing] = vectors(kobert, [" "])
     assert isinstance(nothing, Unusable) and str(nothing) == "no word pieces"
     with pytest.raises(Unusable, match="no word pieces"):
-        sentence.Extractor(sentence.parameters(settings(kobert)))(" ", ["a row"])
+        sentence.Extractor(sentence.Feature.parameters(settings(kobert)))(" ", ["a row"])
 
 
 def test_spaces_quotes_accents_and_split_hangul_are_evened_out(kobert):
@@ -427,13 +427,13 @@ def test_a_width_other_than_text_dim_says_both(kobert):
 
 
 def test_changed_weights_are_another_cache(copy):
-    before = sentence.parameters(settings(copy))
-    assert sentence.parameters(settings(copy)) == before
+    before = sentence.Feature.parameters(settings(copy))
+    assert sentence.Feature.parameters(settings(copy)) == before
     pieces = sentencepiece.SentencePieceProcessor(
         model_file=str(copy / "tokenizer_78b3253a26.model")
     )
     write_bert(copy, pieces.vocab_size(), layer_norm_eps=1e-3)
-    assert sentence.parameters(settings(copy)) != before
+    assert sentence.Feature.parameters(settings(copy)) != before
 
 
 def test_pieces_in_another_order_are_not_taken_for_kobert(tmp_path):
@@ -527,9 +527,9 @@ def test_a_path_that_does_not_exist_is_an_error(encoder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     if encoder:
         with pytest.raises(UserError, match=f"--text_encoder: no file or folder '{encoder}'"):
-            sentence.parameters(settings(encoder))
+            sentence.Feature.parameters(settings(encoder))
     else:
-        assert sentence.parameters(settings(""))["encoder"] == "skt/kobert-base-v1"
+        assert sentence.Feature.parameters(settings(""))["encoder"] == "skt/kobert-base-v1"
 
 
 def test_a_finished_cache_needs_neither_torch_nor_the_encoder(kobert, tmp_path):

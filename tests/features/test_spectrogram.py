@@ -15,7 +15,7 @@ from features import spectrogram
 from utils import Unusable
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
-PARAMETERS = spectrogram.parameters(SimpleNamespace(sr=16_000))
+PARAMETERS = spectrogram.Feature.parameters(SimpleNamespace(sr=16_000))
 EXTRACTOR = spectrogram.Extractor(PARAMETERS)
 EPS = 1e-14
 ROUNDING = 2**-7  # half a step of float16 between 16 and 32
@@ -42,11 +42,11 @@ def scipys(wave: np.ndarray, rate: int = 16_000) -> np.ndarray:
 
 
 def gathered(arrays, cut=None, steps=None) -> np.ndarray:
-    most = spectrogram.longest(PARAMETERS)
+    most = spectrogram.Feature.longest(PARAMETERS)
     steps = steps or max(min(len(a), most) for a in arrays if a is not None)
     out = np.full((len(arrays), steps, 321), np.nan, np.float32)
     cut = None if cut is None else np.array(cut)
-    spectrogram.gather(arrays, [[]] * len(arrays), PARAMETERS, cut, out)
+    spectrogram.Feature.gather(arrays, [[]] * len(arrays), PARAMETERS, cut, out)
     return out
 
 
@@ -64,10 +64,10 @@ def test_the_numbers_are_scipys(samples, seed):
 
 @pytest.mark.parametrize("rate", [8000, 11_025, 22_050, 44_100])
 def test_the_numbers_are_scipys_at_other_rates(rate):
-    parameters = spectrogram.parameters(SimpleNamespace(sr=rate))
+    parameters = spectrogram.Feature.parameters(SimpleNamespace(sr=rate))
     wave = voice(rate, 3)
     ours = spectrogram.Extractor(parameters).logarithm(wave)
-    assert ours.shape[1] == spectrogram.shape(parameters)[1]
+    assert ours.shape[1] == spectrogram.Feature.shape(parameters)[1]
     np.testing.assert_allclose(ours, scipys(wave, rate), rtol=0, atol=1e-5)
 
 
@@ -99,7 +99,7 @@ def test_the_loudest_sounds_stay_in_the_range_whose_rounding_is_stated(kind):
     }[kind]
     exact = EXTRACTOR.logarithm(wave.astype(np.float32))
     assert 20 < exact.max() < 32
-    stored = exact.astype(spectrogram.DTYPE).astype(np.float64)
+    stored = exact.astype(spectrogram.Feature.DTYPE).astype(np.float64)
     assert 0 < abs(stored - exact).max() <= ROUNDING
 
 
@@ -139,18 +139,18 @@ def numbered(frames: int) -> np.ndarray:
 
 
 def test_a_clip_of_78_s_fills_no_more_than_30():
-    most = spectrogram.longest(PARAMETERS)
+    most = spectrogram.Feature.longest(PARAMETERS)
     assert most == 1499 == len(EXTRACTOR.logarithm(np.zeros(30 * 16_000, np.float32)))
-    assert spectrogram.is_cut((most + 1, 321), PARAMETERS)
-    assert not spectrogram.is_cut((most, 321), PARAMETERS)
+    assert spectrogram.Feature.is_cut((most + 1, 321), PARAMETERS)
+    assert not spectrogram.Feature.is_cut((most, 321), PARAMETERS)
     block = gathered([numbered(2000)])
     np.testing.assert_array_equal(block[0, :, 0], np.arange(250, 250 + most))
 
 
 @pytest.mark.parametrize(("seconds", "frames"), [(2.5, 124), (0.04, 1), (0.01, 1)])
 def test_how_much_is_seen_is_a_setting(seconds, frames):
-    parameters = spectrogram.parameters(SimpleNamespace(sr=16_000, seconds=seconds))
-    assert spectrogram.longest(parameters) == frames
+    parameters = spectrogram.Feature.parameters(SimpleNamespace(sr=16_000, seconds=seconds))
+    assert spectrogram.Feature.longest(parameters) == frames
 
 
 @given(cut=st.floats(0, 1, exclude_max=True), frames=st.integers(1500, 2000))

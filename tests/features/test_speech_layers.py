@@ -44,7 +44,7 @@ def settings(folder: Path, **more) -> types.SimpleNamespace:
 
 
 def extractor(folder: Path, **more) -> speech_layers.Extractor:
-    return speech_layers.Extractor(speech_layers.parameters(settings(folder, **more)))
+    return speech_layers.Extractor(speech_layers.Feature.parameters(settings(folder, **more)))
 
 
 def expected(folder: Path, wave: np.ndarray) -> np.ndarray:
@@ -100,11 +100,11 @@ def test_what_cannot_be_heard_is_unusable_and_spoils_no_other(folder, sounds, tm
 
 
 def test_another_encoder_direction_or_length_is_another_cache(folder, tmp_path):
-    base = speech_layers.parameters(settings(folder))
-    assert (base["layers"], base["dim"]) == speech_layers.shape(base) == (3, 64)
-    assert speech_layers.parameters(settings(folder)) == base
+    base = speech_layers.Feature.parameters(settings(folder))
+    assert (base["layers"], base["dim"]) == speech_layers.Feature.shape(base) == (3, 64)
+    assert speech_layers.Feature.parameters(settings(folder)) == base
     own = Path(shutil.copytree(folder, tmp_path / "own"))
-    copied = speech_layers.parameters(settings(own))
+    copied = speech_layers.Feature.parameters(settings(own))
     assert copied["content"] == base["content"]
     tensors = load_file(own / "model.safetensors")
     save_file(
@@ -113,24 +113,24 @@ def test_another_encoder_direction_or_length_is_another_cache(folder, tmp_path):
         metadata={"format": "pt"},
     )
     others = [
-        speech_layers.parameters(settings(folder, **more))
+        speech_layers.Feature.parameters(settings(folder, **more))
         for more in ({"reverse": True}, {"max_seconds": 3.0})
     ]
-    others += [base, copied, speech_layers.parameters(settings(own))]
+    others += [base, copied, speech_layers.Feature.parameters(settings(own))]
     assert len({str(parameters) for parameters in others}) == 5
 
 
 def test_a_run_knows_the_shape_without_the_encoder(folder, tmp_path):
     about = {"num_hidden_layers": 24, "hidden_size": 1024}
     given = settings("a/b", speech=about)
-    assert speech_layers.shape(speech_layers.parameters(given)) == (25, 1024)
+    assert speech_layers.Feature.shape(speech_layers.Feature.parameters(given)) == (25, 1024)
     with pytest.raises(UserError, match=r"needed \(25, 1024\) layers .* has \(3, 64\)"):
-        speech_layers.Extractor(speech_layers.parameters(settings(folder, speech=about)))
+        speech_layers.Extractor(speech_layers.Feature.parameters(settings(folder, speech=about)))
     with pytest.raises(UserError, match="give --speech_encoder FOLDER"):
-        speech_layers.parameters(settings("a/b"))
+        speech_layers.Feature.parameters(settings("a/b"))
     for bad in (-1, float("inf"), float("nan")):
         with pytest.raises(UserError, match="--max_seconds should be at least 0"):
-            speech_layers.parameters(settings(folder, max_seconds=bad))
+            speech_layers.Feature.parameters(settings(folder, max_seconds=bad))
 
 
 def test_a_store_holds_them_and_zeros_where_there_is_nothing(folder, sounds, tmp_path):

@@ -52,7 +52,7 @@ def settings(encoder: Path, **more) -> SimpleNamespace:
 
 
 def extractor(encoder: Path, **more) -> speech_states.Extractor:
-    return speech_states.Extractor(speech_states.parameters(settings(encoder, **more)))
+    return speech_states.Extractor(speech_states.Feature.parameters(settings(encoder, **more)))
 
 
 def wavs(place: Path, numbers=range(4)) -> list[Path]:
@@ -180,7 +180,7 @@ def test_what_is_kept_and_which_encoder_it_was_make_another_cache(place, tmp_pat
 def test_without_a_flag_for_it_512_frames_are_kept(place):
     said = settings(place / "layer")
     del said.frames
-    assert speech_states.longest(speech_states.parameters(said)) == 512
+    assert speech_states.Feature.longest(speech_states.Feature.parameters(said)) == 512
 
 
 def test_an_encoder_of_another_width_says_both(place):

@@ -25,7 +25,7 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import utils
-from features.store import cache, extraction
+from features.store import cache, contract, extraction
 from features.store.store import Store
 
 
@@ -133,9 +133,11 @@ def test_the_number_of_workers_does_not_change_a_byte(tmp_path, calls):
 def test_a_leaf_may_take_many_sources_at_once(tmp_path, monkeypatch):
     sizes = []
 
-    class Extractor:
+    class Extractor(contract.Extractor):
         def __init__(self, parameters):
             pass
+
+        TOGETHER = True
 
         def many(self, sources):
             sizes.append(len(sources))
@@ -232,7 +234,7 @@ def test_rows_of_any_shape_are_gathered_with_zeros_for_padding(tmp_path, calls):
 
 
 @pytest.mark.parametrize("longer", [None, lambda shape, parameters: shape[1] > 20])
-def test_a_leaf_is_told_where_to_cut_only_if_it_says_what_is_cut(tmp_path, monkeypatch, longer):
+def test_a_feature_is_told_where_to_cut_and_says_what_is_cut(tmp_path, monkeypatch, longer):
     told = []
 
     def gather(arrays, stats, parameters, cut, out):
@@ -247,7 +249,7 @@ def test_a_leaf_is_told_where_to_cut_only_if_it_says_what_is_cut(tmp_path, monke
     assert again.is_cut.tolist() == store.is_cut.tolist() and again.is_cut.dtype == bool
     store.gather(np.array([[-1, 0], [1, 2]]), np.array([[0.1, 0.2], [0.3, 0.4]]))
     store.gather(np.array([[-1, 0], [1, 2]]))
-    assert told == [[0.1, 0.2, 0.3, 0.4] if longer else None, None]
+    assert told == [[0.1, 0.2, 0.3, 0.4], None]
 
 
 def test_a_row_that_does_not_exist_is_an_error(tmp_path, calls):
@@ -663,7 +665,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_false(tmp_path, calls, monke
 
 
 def test_a_leaf_that_fails_at_once_leaves_no_files(tmp_path, monkeypatch):
-    class Extractor:
+    class Extractor(contract.Extractor):
         def __init__(self, parameters):
             raise utils.UserError("no encoder")
 
@@ -674,7 +676,7 @@ def test_a_leaf_that_fails_at_once_leaves_no_files(tmp_path, monkeypatch):
 
 
 def test_memory_stays_flat_however_much_is_extracted(tmp_path, monkeypatch):
-    class Extractor:
+    class Extractor(contract.Extractor):
         def __init__(self, parameters):
             pass
 

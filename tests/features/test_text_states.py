@@ -60,7 +60,9 @@ def settings(folder: Path, **more) -> SimpleNamespace:
 
 
 def states(folder: Path, sources: list[str], **more) -> list:
-    return text_states.Extractor(text_states.parameters(settings(folder, **more))).many(sources)
+    return text_states.Extractor(text_states.Feature.parameters(settings(folder, **more))).many(
+        sources
+    )
 
 
 def store(folder: Path, texts: list[str], place: Path, **more) -> Store:
@@ -89,7 +91,7 @@ def test_states_are_those_of_transformers(encoder):
 
 @pytest.fixture(scope="module")
 def extractor(encoder):
-    return text_states.Extractor(text_states.parameters(settings(encoder)))
+    return text_states.Extractor(text_states.Feature.parameters(settings(encoder)))
 
 
 @examples(max_examples=30, deadline=None)
@@ -110,7 +112,7 @@ def test_the_words_around_a_word_change_its_state(encoder):
 
 def test_many_texts_are_read_within_the_bound_on_tokens(encoder, monkeypatch):
     monkeypatch.setattr(text_states.Extractor, "at_once", 40)
-    built = text_states.Extractor(text_states.parameters(settings(encoder)))
+    built = text_states.Extractor(text_states.Feature.parameters(settings(encoder)))
     sizes = []
     forward = built.model.forward
     built.model.forward = lambda **given: sizes.append(given["input_ids"].shape) or forward(**given)

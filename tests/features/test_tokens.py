@@ -45,7 +45,7 @@ def settings(folder: Path, max_length: int = 128, clean: str = "none") -> Simple
 
 
 def ids(text: str, folder: Path, *more) -> list[int]:
-    [array] = tokens.Extractor(tokens.parameters(settings(folder, *more)))(text, ["a row"])
+    [array] = tokens.Extractor(tokens.Feature.parameters(settings(folder, *more)))(text, ["a row"])
     assert array.dtype == np.int32
     return array.tolist()
 
@@ -129,7 +129,7 @@ def test_ids_of_a_cleaned_line_are_those_of_the_clean_line(kobert):
 
 def test_an_unknown_cleaning_is_an_error(kobert):
     with pytest.raises(UserError, match="--clean 'latin': choose one of none, hangul"):
-        tokens.parameters(settings(kobert, clean="latin"))
+        tokens.Feature.parameters(settings(kobert, clean="latin"))
 
 
 # --- the cache -----------------------------------------------------------------------------------
@@ -162,28 +162,28 @@ def test_a_batch_holds_the_ids_padded_to_its_longest_and_their_mask(kobert, tmp_
 
 
 def test_ids_beyond_what_float16_holds_are_stored_exactly():
-    assert np.dtype(tokens.DTYPE) == np.int32
-    big = np.array([8001, 70_000], tokens.DTYPE)
+    assert np.dtype(tokens.Feature.DTYPE) == np.int32
+    big = np.array([8001, 70_000], tokens.Feature.DTYPE)
     out = np.zeros((1, 3), np.int64)
-    tokens.gather([big], [None], {}, None, out)
+    tokens.Feature.gather([big], [None], {}, None, out)
     assert out.tolist() == [[8001, 70_000, 0]]
 
 
 def test_what_changes_the_ids_changes_the_cache_and_the_weights_do_not(kobert, tmp_path):
     own = Path(shutil.copytree(kobert, tmp_path / "own"))
-    before = tokens.parameters(settings(own))
-    assert tokens.longest(before) == 128 and tokens.shape(before) == (None,)
-    assert tokens.parameters(settings(own, 64)) != before
-    assert tokens.parameters(settings(own, 128, "hangul")) != before
+    before = tokens.Feature.parameters(settings(own))
+    assert tokens.Feature.longest(before) == 128 and tokens.Feature.shape(before) == (None,)
+    assert tokens.Feature.parameters(settings(own, 64)) != before
+    assert tokens.Feature.parameters(settings(own, 128, "hangul")) != before
     (own / "model.safetensors").write_bytes(b"others")
-    assert tokens.parameters(settings(own)) == before
+    assert tokens.Feature.parameters(settings(own)) == before
     (own / tiny_bert.FILE).write_bytes(b"others")
-    assert tokens.parameters(settings(own)) != before
+    assert tokens.Feature.parameters(settings(own)) != before
 
 
 @functools.cache
 def extractor(folder: Path, longest: int, clean: str) -> tokens.Extractor:
-    return tokens.Extractor(tokens.parameters(settings(folder, longest, clean)))
+    return tokens.Extractor(tokens.Feature.parameters(settings(folder, longest, clean)))
 
 
 @examples(max_examples=60, deadline=None)

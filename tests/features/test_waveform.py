@@ -20,8 +20,8 @@ def settings(seconds: float = 0.0, **more) -> types.SimpleNamespace:
     return types.SimpleNamespace(max_seconds=seconds, **more)
 
 
-PARAMETERS = waveform.parameters(settings())
-SHORT = waveform.parameters(settings(0.01))  # 160 samples
+PARAMETERS = waveform.Feature.parameters(settings())
+SHORT = waveform.Feature.parameters(settings(0.01))  # 160 samples
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:
@@ -37,7 +37,7 @@ def extracted(path: Path) -> np.ndarray:
 def gathered(arrays: list, parameters: dict, cut=None, steps: int | None = None) -> np.ndarray:
     steps = steps or max(len(a) for a in arrays if a is not None)
     out = np.full((len(arrays), steps), np.nan, np.float32)
-    waveform.gather(arrays, [[]] * len(arrays), parameters, cut, out)
+    waveform.Feature.gather(arrays, [[]] * len(arrays), parameters, cut, out)
     return out
 
 
@@ -89,7 +89,7 @@ def test_a_block_is_the_samples_and_zeros_or_a_part_of_them(lengths, cut):
         out = gathered(arrays, parameters, cuts, steps)
         for array, block in zip(arrays, out, strict=True):
             array = noise(0) if array is None else array
-            assert waveform.is_cut(array.shape, parameters) == (len(array) > most)
+            assert waveform.Feature.is_cut(array.shape, parameters) == (len(array) > most)
             spare = max(0, len(array) - most)
             start = spare // 2 if cut is None else int(cut * (spare + 1))
             part = array[start : start + most] / np.float32(32768)
@@ -134,9 +134,14 @@ def test_a_store_gives_blocks_in_float32_and_says_where_there_are_samples(tmp_pa
 
 
 def test_the_limit_is_part_of_the_parameters_and_the_rate_is_16_khz():
-    assert waveform.parameters(settings(2.5, sr=8000)) == {"sample_rate": 16000, "samples": 40000}
-    assert waveform.parameters(types.SimpleNamespace())["samples"] == 0  # a model without the flag
-    assert waveform.longest(SHORT) == 160 and waveform.shape(SHORT) == (None,)
+    assert waveform.Feature.parameters(settings(2.5, sr=8000)) == {
+        "sample_rate": 16000,
+        "samples": 40000,
+    }
+    assert (
+        waveform.Feature.parameters(types.SimpleNamespace())["samples"] == 0
+    )  # a model without the flag
+    assert waveform.Feature.longest(SHORT) == 160 and waveform.Feature.shape(SHORT) == (None,)
     for bad in (-1, float("inf"), float("nan")):
         with pytest.raises(UserError, match="--max_seconds should be at least 0"):
-            waveform.parameters(settings(bad))
+            waveform.Feature.parameters(settings(bad))

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from doubles.counting import feature
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ import dataset
 import loss
 import utils
 from evaluation.splits import Split
-from features.store import extraction
+from features.store import contract, extraction
 from features.store.store import Store
 from features.store.windows import chunk_indices
 from metric import VOTES
@@ -60,13 +61,10 @@ def seconds(lengths: dict[str, int], known=True) -> pd.DataFrame:
 # --- extracted by file ---------------------------------------------------------------------------
 
 
-def leaf_by_second(calls: list) -> SimpleNamespace:
-    """A leaf: the second itself, and how many letters the name of its file has."""
+def by_second(calls: list) -> type[contract.Feature]:
+    """A feature: the second itself, and how many letters the name of its file has."""
 
-    class Extractor:
-        def __init__(self, parameters):
-            pass
-
+    class Extractor(contract.Extractor):
         def __call__(self, source, rows):
             calls.append((source.name, len(rows)))
             if source.name.startswith("bad"):
@@ -78,18 +76,12 @@ def leaf_by_second(calls: list) -> SimpleNamespace:
                 for row in rows
             ]
 
-    def gather(arrays, stats, parameters, cut, out):
-        for array, block in zip(arrays, out, strict=True):
-            block[...] = 0 if array is None else array
-
-    return SimpleNamespace(
-        __name__="features.fake",
+    return feature(
         VERSION=1,
         DTYPE="float32",
         SOURCE="wav",
         BY="second",
         Extractor=Extractor,
-        gather=gather,
         parameters=lambda settings: {},
         shape=lambda p: (2,),
     )
@@ -98,7 +90,7 @@ def leaf_by_second(calls: list) -> SimpleNamespace:
 @pytest.fixture
 def calls(monkeypatch) -> list:
     calls: list = []
-    monkeypatch.setattr(utils, "leaf", lambda folder, name: leaf_by_second(calls))
+    monkeypatch.setattr(utils, "leaf", lambda folder, name: by_second(calls))
     return calls
 
 

@@ -566,7 +566,7 @@ def test_the_hub_is_asked_for_the_named_encoder_alone(named, asked, monkeypatch,
         raise OSError("not there")
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    parameters = sentence.parameters(settings_with(text_encoder=named))
+    parameters = sentence.Feature.parameters(settings_with(text_encoder=named))
     with contextlib.suppress(UserError):
         sentence.Extractor(parameters)
     assert calls == ([(asked, True)] if asked else [])
@@ -577,7 +577,7 @@ def test_the_hub_is_asked_for_the_named_encoder_alone(named, asked, monkeypatch,
 )
 def test_what_is_no_id_is_never_asked_for(name):
     with pytest.raises(UserError, match="--text_encoder: no file or folder"):
-        sentence.parameters(settings_with(text_encoder=name))
+        sentence.Feature.parameters(settings_with(text_encoder=name))
 
 
 # --- archives and pickles that are small and become large ----------------------------------------

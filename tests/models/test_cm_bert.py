@@ -498,14 +498,14 @@ def test_a_run_predicts_each_row_from_its_own_words_and_sound(place):
     folder = run(place, "--heads", "emotion,valence")
     loaded, configuration = model.load(folder)
     settings = SimpleNamespace(**configuration | {"text_encoder": str(place / "kobert")})
-    words = tokens.Extractor(tokens.parameters(settings))
-    frames = mfcc.Extractor(mfcc.parameters(settings))
+    words = tokens.Extractor(tokens.Feature.parameters(settings))
+    frames = mfcc.Extractor(mfcc.Feature.parameters(settings))
     table = pd.concat(map(pd.read_csv, (place / "data").rglob("df_speaker.csv")))
     lines = table.set_index("segment")
     for said in pd.read_csv(folder / "predictions.csv").itertuples():
         [ids] = words(lines["text"][said.segment], [None])
         [sound] = frames(place / "corpus" / lines["wav"][said.segment], [None])
-        sound = sound.astype(mfcc.DTYPE).astype(np.float32)
+        sound = sound.astype(mfcc.Feature.DTYPE).astype(np.float32)
         alone = predict(loaded, batch_of([(torch.tensor(ids), torch.tensor(sound))]))
         assert said.valence == pytest.approx(float(alone["valence"]), abs=1e-4)
         p = [getattr(said, f"p_{i}") for i in range(7)]

@@ -690,13 +690,13 @@ def test_frozen_states_give_the_prediction_of_the_encoders_themselves(folders, f
     state = whole.state_dict()
     part.load_state_dict({name: state[name] for name in part.state_dict()})
     settings, wavs = SimpleNamespace(**frozen), [folders / f"{i}.wav" for i in range(3)]
-    texts = text_states.Extractor(text_states.parameters(settings)).many(TEXTS[:3])
-    sounds = speech_states.Extractor(speech_states.parameters(settings)).many(wavs)
+    texts = text_states.Extractor(text_states.Feature.parameters(settings)).many(TEXTS[:3])
+    sounds = speech_states.Extractor(speech_states.Feature.parameters(settings)).many(wavs)
     rows = [
         [(torch.from_numpy(t).float(), torch.from_numpy(s).float())]
         for t, s in zip(texts, sounds, strict=True)
     ]
-    reader = tokens.Extractor(tokens.parameters(settings))
+    reader = tokens.Extractor(tokens.Feature.parameters(settings))
     read = [
         [
             (

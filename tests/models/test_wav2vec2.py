@@ -429,7 +429,7 @@ def test_frozen_with_means_extracted_once_is_the_same_model(tmp_path, norm, laye
     assert models.inputs("wav2vec2", configuration) == ("waveform",)
 
     windows = [[sound(3000), sound(2000)], [sound(300), sound(3200)]]
-    given = speech_layers.parameters(settings_of(configuration))
+    given = speech_layers.Feature.parameters(settings_of(configuration))
     extractor = speech_layers.Extractor(given)
     batch = {"speech_layers": torch.zeros(2, 2, 3, 64), "mask": torch.ones(2, 2).bool()}
     for i, window in enumerate(windows):
