@@ -21,10 +21,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
-from doubles.pages import blocks, code, commands, english, headings, rows, section, text
+from doubles.pages import LANGUAGES, blocks, code, commands, english, headings, rows, section, text
 
 from corpora.preparation import columns
+from features import store
 from metric import VOTES
+from model import EmotionModel
 from utils import ROOT, UserError, leaf, make_folder, read_json, rng
 
 CORPUS, MODEL = (f"docs/ko/extending/new_{kind}.md" for kind in ("corpus", "model"))
@@ -231,6 +233,27 @@ def test_every_command_of_a_page_ends_well(page, outcomes):
     assert any(line.startswith("python main.py ") for line in commands(page))
     for line in commands(page):
         assert outcomes[line]["code"] == 0, outcomes[line]["out"] + outcomes["stderr"]
+
+
+CONTRACTS = {  # room: the classes whose members a plugin of it must or may have
+    "models": (EmotionModel,),
+    "features": (store.Feature, store.Extractor),
+}
+
+
+@pytest.mark.parametrize("room", CONTRACTS)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_table_of_contracts_names_all_that_a_plugin_has(language, room):
+    of_room = {row[0]: row for row in rows(text(f"docs/{language}/extending/README.md"))}
+    named = {
+        re.match(r"(?:Extractor\.)?(\w+)", piece)[1]
+        for cell in of_room[f"`{room}/<name>.py`"][1:]
+        for piece in code(cell)
+    }
+    members = {name for base in CONTRACTS[room] for name in vars(base) | base.__annotations__}
+    assert {name for name in members if not name.startswith("_")} <= named
+    known = {name for base in CONTRACTS[room] for name in dir(base)} | members
+    assert named <= known | {"Model", "Feature"}
 
 
 # --- a new corpus --------------------------------------------------------------------------------
