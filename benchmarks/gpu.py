@@ -147,7 +147,9 @@ def our_profile(batch_size: int, name: str) -> Callable[[], Profile]:
         steps()  # warm
         seconds = sides.timed(steps, 3) / PROFILED
         kinds = [ProfilerActivity.CPU]
-        with profile(activities=kinds + [ProfilerActivity.CUDA] * (device.type == "cuda")) as found:
+        if device.type == "cuda":
+            kinds.append(ProfilerActivity.CUDA)
+        with profile(activities=kinds) as found:
             steps()
         return Profile(seconds, flops, operations(found, device), resident)
 

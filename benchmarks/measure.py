@@ -148,7 +148,7 @@ def machine() -> str:
     """Processor, cores, torch and threads in one line."""
     import torch
 
-    from training import devices
+    from training import devices  # torch
 
     kinds = [
         line.partition(":")[2].strip()

@@ -72,7 +72,8 @@ def turns(make: Callable, arguments: argparse.Namespace, most: int, times: int) 
     for round_ in range(times + 1):
         for name, side in sides.items():
             answer = side()
-            found[name] += [answer] * bool(round_)
+            if round_ > 0:
+                found[name].append(answer)
     for side in sides.values():
         side.__exit__()
     return found

@@ -223,7 +223,9 @@ def main() -> None:
     options = arguments()
     # read by each side when it starts
     os.environ |= {"OMP_NUM_THREADS": str(options.threads), "TQDM_DISABLE": "1"}
-    names = options.only.split(",") if options.only else [] if options.gpu else list(SECTIONS)
+    names = [] if options.gpu else list(SECTIONS)
+    if options.only:
+        names = options.only.split(",")
     if unknown := sorted(set(names) - set(SECTIONS)):
         raise SystemExit(f"no section {unknown[0]!r}; there are: {', '.join(SECTIONS)}")
     rows, notes = [], []

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import constants
 from corpora import preparation
+from reporting import class_distribution
 from utils import UserError, leaf, lock, make_folder, read_json, setting
 
 
@@ -65,8 +66,6 @@ def main(settings: Settings) -> None:
     preparation.check_labels(corpora, settings.labels)
     print("\n\n".join(map(summary, corpora)))
     if settings.plot is not None:
-        from reporting import class_distribution  # matplotlib
-
         folder = Path(settings.plot) if settings.plot else corpora[0].prepared
         for picture in class_distribution.write(folder, corpora):
             print(f"picture: {picture}")

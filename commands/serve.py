@@ -82,18 +82,11 @@ def _launched(judge: predictor.Predictor, settings: Settings, port: int, uploads
     """The page, being served; says where."""
     from starlette.middleware import Middleware
 
-    from inference.web import page as web_page
+    from inference.web import page as web_page  # gradio, which is optional
 
     loopback = web_address.is_loopback(settings.host)
     limits = dialogue.Limits(settings.max_mb, settings.max_seconds, settings.max_turns)
-    about = view.About(
-        judge.name,
-        judge.settings.SorL,
-        judge.ws,
-        predictor.synthetic(judge.configuration),
-        judge.temperature is not None,
-        seen="shared" if settings.share else "" if loopback else "reachable",
-    )
+    about = _about(judge, settings, loopback)
     page = web_page.Page(judge, about, limits, settings.language, settings.force).blocks()
     page.queue(api_open=False, max_size=QUEUE)
     most = round(settings.max_mb * 2**20)
@@ -123,6 +116,21 @@ def _launched(judge: predictor.Predictor, settings: Settings, port: int, uploads
         raise UserError(f"cannot listen on port {port} of {settings.host}: {error}") from error
     _say(judge, settings, address, public, loopback)
     return page
+
+
+def _about(judge: predictor.Predictor, settings: argparse.Namespace, loopback: bool) -> view.About:
+    """What the page says of the run, and who can see the page."""
+    seen = "" if loopback else "reachable"
+    if settings.share:
+        seen = "shared"
+    return view.About(
+        judge.name,
+        judge.settings.SorL,
+        judge.ws,
+        predictor.synthetic(judge.configuration),
+        judge.temperature is not None,
+        seen=seen,
+    )
 
 
 def _say(judge, settings, address: str, public: str | None, loopback: bool) -> None:

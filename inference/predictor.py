@@ -286,7 +286,8 @@ def found(name: str, save_path: str, onnx: bool = False) -> Path:
         if any((folder / file).is_file() for file in needed):
             return folder
     what = "exported model" if onnx else "run"
-    marks = (file for mark in needed for file in Path(save_path).glob(f"*/{'onnx/' * onnx}{mark}"))
+    pattern = "*/onnx/" if onnx else "*/"
+    marks = (file for mark in needed for file in Path(save_path).glob(pattern + mark))
     there = sorted({mark.relative_to(save_path).parts[0] for mark in marks})
     how = f"; make one with: python main.py export {name} --onnx" if onnx else ""
     raise UserError(
@@ -328,7 +329,8 @@ def of_export(folder: Path, int8: bool = False) -> Predictor:
     said = exported.description(folder)
     path = folder / (onnx_export.INT8 if int8 else onnx_export.MODEL)
     if not path.is_file():
-        raise UserError(f"no {path.name} in {folder}" + "; export without --no_int8" * int8)
+        how = "; export without --no_int8" if int8 else ""
+        raise UserError(f"no {path.name} in {folder}{how}")
     session, heads = onnx_export.session(path), said["heads"]
     names = {node.name for node in session.get_inputs()}
 

@@ -15,7 +15,8 @@ def table_csv(result: dict) -> str:
     """
     out = io.StringIO()
     columns = ["row", "kind", "role", "sessions", "seed", "run", "n", *metric.SCORES]
-    columns[1:1] = ["corpus"] * bool(corpora(result["rows"]))
+    if corpora(result["rows"]):
+        columns.insert(1, "corpus")
     writer = csv.DictWriter(out, columns, restval="", lineterminator="\n")
     writer.writeheader()
     for row in result["rows"]:

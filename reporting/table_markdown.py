@@ -22,7 +22,9 @@ from reporting.table_lines import (
 
 def markdown(result: dict) -> str:
     """The table as a Markdown document: scores, comparisons, parts, published rows."""
-    parts = [f"# {result['title']}"] + [result["about"]] * bool(result["about"])
+    parts = [f"# {result['title']}"]
+    if result["about"]:
+        parts.append(result["about"])
     if result["synthetic"]:
         parts.append(f"> {NOT_A_RESULT}")
     parts.append(

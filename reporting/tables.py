@@ -129,6 +129,7 @@ def _console_by_corpus(rows: Sequence[dict]) -> list[str]:
         head = form.format(*HEADER_OF_CORPUS)
         found += ["", f"{name} alone:", head, "-" * len(head)]
         for line in body:
-            label = "  " * (line["kind"] == "baseline") + line["label"]
+            indent = "  " if line["kind"] == "baseline" else ""
+            label = indent + line["label"]
             found.append(form.format(label[:wide], *line["cells"]))
     return found

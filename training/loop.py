@@ -317,7 +317,7 @@ class Training:
         settings, progress = self.settings, self.progress
         steps = sum(1 for _ in self.batches(1)) * settings.epochs
         kind = "bfloat16" if self.bf16 else "float32"
-        many = f"{self.processes.count} x " * (self.processes.count > 1)
+        many = f"{self.processes.count} x " if self.processes.count > 1 else ""
         where = f"{many}{self.processes.device} in {kind}"
         print(f"{steps} steps of {settings.batch_size} windows on {where}")
         if progress.epoch > 1 or progress.step:

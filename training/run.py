@@ -143,7 +143,8 @@ def _begin(
         write_json(folder / "protocol.json", protocol_card.card(material, settings))
         for line in material.warnings:
             print(line)
-        count = f", {n:,} parameters" if (n := configuration["parameters"]) else ""
+        parameters = configuration["parameters"]
+        count = f", {parameters:,} parameters" if parameters else ""
         print(f"run {folder}: {len(windows)} windows{count}")
     return folder
 
@@ -154,7 +155,8 @@ def _advice(folder: Path, settings: TrainingSettings) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        place = f" --save_path {settings.save_path}" * (settings.save_path != constants.SAVE_PATH)
+        elsewhere = settings.save_path != constants.SAVE_PATH
+        place = f" --save_path {settings.save_path}" if elsewhere else ""
         raise KeyboardInterrupt(
             f"{stop or 'stopped'}; go on with: python main.py --resume {folder.name}{place}"
         ) from None

@@ -198,7 +198,8 @@ def refuse_trained(folder: Path, material: Material, configuration: dict) -> Non
             for sessions in _heard_sessions(corpus, configuration):
                 of_it = (tested["corpus"] == corpus.label) & tested["session"].isin(sessions)
                 seen |= of_it
-                where += [f"{sessions} of {corpus.label}"] * bool(of_it.any())
+                if of_it.any():
+                    where.append(f"{sessions} of {corpus.label}")
         rows, sessions = tested[seen], " and ".join(where) or "that hold the same recordings"
     else:  # a 2022 folder says only which sessions it held out
         held_out = configuration["test_split"]

@@ -8,6 +8,7 @@ import torch
 from dataset import Material, Windows
 from dataset import windows as windows_of
 from evaluation import calibration
+from evaluation.highlights import intervals
 from evaluation.highlights import scores as highlight_scores
 from evaluation.result import summarise, trained
 from reporting import console
@@ -111,8 +112,6 @@ def _of_events(tested: pd.DataFrame, threshold: float | None, material: Material
     """{"highlight": scores} of a model that predicts it."""
     if "highlight" not in tested:
         return {}
-    from evaluation.highlights import intervals
-
     rule = settings.labels or leaf("corpora", material.corpus.name).LABELS[0]
     return {"highlight": intervals.summary(tested, threshold, seed=settings.seed, rule=rule)}
 

@@ -112,7 +112,8 @@ def merge(first: Sequence[str], second: Sequence[str]) -> list[str]:
 
 def dialogues(order: Sequence[str], parse: Parse) -> list[str]:
     """The dialogue of each segment; of one that fits no pattern, its neighbours' ("" if none)."""
-    found = [name[0] if (name := parse(segment)) else "" for segment in order]
+    names = [parse(segment) for segment in order]
+    found = ["" if name is None else name[0] for name in names]
     for i in [i for i, dialogue in enumerate(found) if not dialogue]:
         before = found[i - 1] if i else ""
         after = next((dialogue for dialogue in found[i:] if dialogue), "")

@@ -104,14 +104,16 @@ def _evaluated(said: dict, result: dict, task: str) -> list[EvalResult]:
     for part in _scores(result):
         names = [part["corpus"]] if part["corpus"] else list(result.get("by_corpus", about))
         names = names if "by_corpus" in result else names[:1]  # what was added was not tested
-        title = " + ".join(about[name].title for name in names)
+        title, kind_of_data = " + ".join(about[name].title for name in names), "+".join(names)
+        if synthetic:
+            title, kind_of_data = f"{NOT_A_RESULT}: {title}", f"synthetic-{kind_of_data}"
         for row in part["rows"]:
             kind, averaged = METRICS.get(row["name"], (row["name"], None))
             found.append(
                 EvalResult(
                     task_type=task,
-                    dataset_type="synthetic-" * synthetic + "+".join(names),
-                    dataset_name=f"{NOT_A_RESULT}: " * synthetic + title,
+                    dataset_type=kind_of_data,
+                    dataset_name=title,
                     dataset_config=said["SorL"],
                     dataset_split="test",
                     metric_type=kind,

@@ -98,7 +98,7 @@ def split(said: dict) -> dict[str, str]:
     found = {}
     for how, key in (("trained on", "train"), ("validated on", "val"), ("tested on", "test")):
         texts = [
-            sessions(part[key]) + f" of {name}" * (len(parts) > 1)
+            sessions(part[key]) if len(parts) == 1 else f"{sessions(part[key])} of {name}"
             for part, name in zip(parts, named(said), strict=True)
             if part[key]
         ]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 import utils
+from models.encoders import text
 from utils import UserError
 
 DESCRIPTION, MODEL, INT8, SENTENCE = (
@@ -45,8 +46,6 @@ class Sentences:
     own encoder makes them: equal lengths together, so that nothing is padded."""
 
     def __init__(self, folder: Path):
-        from models.encoders import text
-
         about = utils.read_json(folder / DESCRIPTION).get("sentence")
         if not isinstance(about, dict) or "encoder" not in about:
             raise UserError(f"{folder / DESCRIPTION} says nothing of {SENTENCE}")

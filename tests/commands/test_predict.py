@@ -1,4 +1,4 @@
-"""The verb `predict`: what it writes, what it refuses, and that a kill costs nothing."""
+"""The subcommand `predict`: what it writes, what it refuses, and that a kill costs nothing."""
 
 import csv
 import json
@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from doubles.voices import voices
 
 import main
 import utils
+from commands import predict as predict_command
 from inference import console, predictor, results
 from utils import ROOT
 
@@ -189,11 +191,7 @@ def test_what_a_kill_left_is_cut_back_and_gone_on_with(predict, tmp_path, monkey
 
 
 def test_the_same_command_twice_at_once_answers_once(predict, tmp_path, monkeypatch):
-    import threading
-
-    from commands import predict as verb
-
-    answer, codes = verb._answer, []
+    answer, codes = predict_command._answer, []
     inside = threading.Event()
 
     def slow(*given):
@@ -201,7 +199,7 @@ def test_the_same_command_twice_at_once_answers_once(predict, tmp_path, monkeypa
         time.sleep(0.5)
         answer(*given)
 
-    monkeypatch.setattr(verb, "_answer", slow)
+    monkeypatch.setattr(predict_command, "_answer", slow)
     words = ["predict", "both", "talk", "--out", str(tmp_path / "o")]
     one = threading.Thread(target=lambda: codes.append(main.main(words)))
     one.start()

@@ -108,7 +108,7 @@ def test_the_wavs_of_a_download_are_found_in_its_zip_and_in_folders(
             write(tmp_path / f"{place}{name}.wav", sound(value))
         inside = ""
     utterances, troubles = aihub_emotion.read(tmp_path)
-    path = place + "/" * place.endswith(".zip") + inside.format(release)
+    path = place + ("/" if place.endswith(".zip") else "") + inside.format(release)
     assert utterances["wav"].tolist() == [f"{path}{name}.wav" for name in IDS]
     assert set(utterances["release"]) == {release} and unexpected(troubles).empty
     heard, troubles = audit.audit(utterances, tmp_path)

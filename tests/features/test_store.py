@@ -149,7 +149,8 @@ def test_a_leaf_may_take_many_sources_at_once(tmp_path, monkeypatch):
     leaf = counting([], SOURCE="text", Extractor=Extractor, DTYPE="int32")
     monkeypatch.setattr(utils, "leaf", lambda folder, name: leaf)
     store = extract(table(tmp_path / "corpus", [b""] * 510), tmp_path)
-    assert [None if (a := store.array(i)) is None else int(a[0]) for i in range(9)] == [
+    arrays = [store.array(i) for i in range(9)]
+    assert [None if array is None else int(array[0]) for array in arrays] == [
         0,
         1,
         2,

@@ -15,6 +15,7 @@ import constants
 import main
 import utils
 from benchmarks import tiny_bert, tiny_wav2vec2
+from corpora.preparation.corpus import open_corpus
 from features.store import extraction
 from inference import occlusion, predictor, recordings
 from utils import UserError
@@ -45,8 +46,6 @@ def test_recordings_of_a_corpus_get_the_predictions_of_its_test(workplace, run_f
     """The same utterances by way of a table: the same windows, features and numbers."""
     wanted = pd.read_csv(run_folder / "predictions.csv")
     with contextlib.chdir(workplace):
-        from corpora.preparation.corpus import open_corpus
-
         rows = open_corpus("corpus").role("speaker")
         rows = rows[rows["session"].isin([3, 4])]
         table = rows[["wav", "text", "speaker", "dialogue"]].assign(wav="corpus/" + rows["wav"])
@@ -342,8 +341,6 @@ def test_real_speech_gets_what_its_test_gave(tmp_path):
     ]
     with contextlib.chdir(tmp_path):
         assert main.main(flags) == 0
-        from corpora.preparation.corpus import open_corpus
-
         rows = open_corpus(str(SHARED / "real_speech")).role("speaker")
         wanted = pd.read_csv("exp/real/predictions.csv").head(20)
         rows = rows[rows["dialogue"].isin(wanted["dialogue"])]

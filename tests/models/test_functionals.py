@@ -22,6 +22,7 @@ import main
 import model
 import utils
 from dataset import Windows, open_material
+from models.layers.svm import lessons
 
 # --- the model -----------------------------------------------------------------------------------
 
@@ -113,8 +114,6 @@ def test_scales_are_scikit_learns_ridge_clipped_to_the_scale():
 
 
 def test_ties_teach_each_of_their_classes_in_part():
-    from models.layers.svm import lessons
-
     votes = np.array(
         [
             [0.5, 0.5, 0, 0, 0, 0, 0],
@@ -133,8 +132,6 @@ def test_ties_teach_each_of_their_classes_in_part():
 
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=50))
 def test_without_ties_the_weights_are_scikit_learns_balanced_ones(labels):
-    from models.layers.svm import lessons
-
     rows, found, weights = lessons(np.eye(7)[labels])
     assert rows.tolist() == list(range(len(labels))) and found.tolist() == labels
     np.testing.assert_allclose(weights, compute_sample_weight("balanced", labels))

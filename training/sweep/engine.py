@@ -69,7 +69,8 @@ def _refuse_stale(finished: list[GridPoint], place: Place) -> None:
         states = [
             (state(*corpus), part["fingerprint"]) for corpus, part in zip(read, parts, strict=True)
         ]
-        stale += [str(folder)] * any(now not in (None, then) for now, then in states)
+        if any(now not in (None, then) for now, then in states):
+            stale.append(str(folder))
     if stale:
         raise UserError(
             f"{first_few(stale, 1)} was trained on another state of the corpus than now; "
