@@ -21,10 +21,11 @@ from torch import nn
 
 import constants
 import model as models
+from evaluation.run_configuration import RunConfiguration
 from inference.publishing import card as model_card
 from inference.publishing import origins, portable
 from reporting import page
-from training import configuration, run_folder
+from training import run_folder
 from utils import (
     UserError,
     first_few,
@@ -74,7 +75,7 @@ def main(settings: Settings) -> None:
     _refuse_ensemble(run)
     run_folder.check_trained(run)
     model, said = models.load(run)
-    configuration.check_values(run, said)
+    RunConfiguration.of(said, run / models.CONFIGURATION)
     with page.written_by_a_run(run, models.CONFIGURATION, *COPIED), _staged(out) as folder:
         said = _write(folder, run, model, said, settings.license)
     print(f"published {run.name} in {out}; nothing was uploaded, read its README.md before you do")

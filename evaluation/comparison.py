@@ -87,7 +87,7 @@ def _contents(runs: Sequence[Run], pool: Pool) -> dict:
         "trials": [
             {
                 "folder": str(run.folder),
-                "seed": run.configuration["seed"],
+                "seed": run.configuration.seed,
                 "sessions": _sessions(run.predictions),
                 "n": len(run.predictions),
             }
@@ -123,7 +123,7 @@ def _baseline(
     runs: Sequence[Run], ties: str, resamples: int, seed: int
 ) -> dict[str, tuple[float, float, float]]:
     """`_intervals` of the majority baseline; NaN if a run does not say what its majority was."""
-    if not all(run.configuration.get("majority") for run in runs):
+    if not all(run.configuration.majority for run in runs):
         return dict.fromkeys(metric.SCORES, (np.nan, np.nan, np.nan))
     constant = [run._replace(predictions=_constant(run)) for run in runs]
     singles = [scores_of(run.predictions, ties) for run in constant]
@@ -133,8 +133,8 @@ def _baseline(
 
 def _constant(run: Run) -> pd.DataFrame:
     """A head without truth in training gets no answer: the mean of test rows is not known then."""
-    majority = run.configuration["majority"]
-    means = {name: majority.get(name) for name in ("arousal", "valence")}
+    majority = run.configuration.majority
+    means = {"arousal": majority.arousal, "valence": majority.valence}
     means = {name: np.nan if mean is None else mean for name, mean in means.items()}
     emotion = baseline(run.configuration, run.predictions)[0]
     return baselines.majority(run.predictions, emotion or "", **means)
@@ -148,7 +148,7 @@ def _prior(runs: Sequence[Run], ties: str) -> dict[str, float]:
         if not np.any(counts or 0):
             return {}
         expected = baselines.prior_confusion(run.predictions, ties, counts)
-        seed = run.configuration["seed"]
+        seed = run.configuration.seed
         matrices[seed] = matrices.get(seed, 0) + expected
     return {
         score.__name__: float(np.mean([score(matrix) for matrix in matrices.values()]))
@@ -201,7 +201,7 @@ def by(runs: Sequence[Run], column: str, ties: str = TIES) -> list[dict]:
         )
     pool_of(runs, ties)  # refuses what must not be pooled
     frame, run = table_of(runs)
-    seed = np.array([t.configuration["seed"] for t in runs])[run]
+    seed = np.array([t.configuration.seed for t in runs])[run]
     named = zip(frame["corpus"], tables.column(frame, column), strict=True)
     keys = [(c, _number(v)) if pd.notna(v) and v != "" else None for c, v in named]
     rows: dict[tuple, list[int]] = {}

@@ -20,10 +20,10 @@ import pandas as pd
 from scipy import sparse
 
 import metric
-from constants import EMOTIONS
 from evaluation import alignment, bootstrap
 from evaluation.predictions import column, columns, label_ids, read_predictions
-from utils import UserError, read_json, rng
+from evaluation.run_configuration import RunConfiguration
+from utils import UserError, rng
 
 FILES = ("configuration.json", "predictions.csv", "result.json")  # of a finished run
 # utterances of a dialogue depend on each other whichever role is judged
@@ -41,7 +41,7 @@ class Run(NamedTuple):
     """One finished run: its folder, its configuration.json and its test rows."""
 
     folder: Path
-    configuration: dict
+    configuration: RunConfiguration
     predictions: pd.DataFrame
 
 
@@ -53,40 +53,13 @@ def read(folder: Path | str) -> Run:
             f"{folder} is no finished run, it needs {', '.join(FILES)}; "
             f"it has no {', '.join(absent)}"
         )
-    configuration = read_json(folder / "configuration.json")
-    _check(folder / "configuration.json", configuration)
+    configuration = RunConfiguration.read(folder)
+    configuration.require("seed")
     predictions = read_predictions(folder / "predictions.csv")
     tested = predictions[predictions["set"] == "test"].reset_index(drop=True)
     if not len(tested):
         raise UserError(f"{folder / 'predictions.csv'} needs rows of the set test; it has none")
     return Run(folder, configuration, tested)
-
-
-def _check(path: Path, configuration: dict) -> None:
-    """A UserError where what is used here is none that training writes."""
-    if not isinstance(seed := configuration.get("seed"), int):
-        raise UserError(f"{path} needs a seed, a whole number; it has {seed!r}")
-    if not _are_counts(configuration.get("class_counts", {})):
-        raise UserError(f"{path}: class_counts should be a whole number for each emotion")
-    by_corpus = configuration.get("class_counts_by_corpus", {})
-    if not isinstance(by_corpus, dict) or not all(map(_are_counts, by_corpus.values())):
-        raise UserError(f"{path}: class_counts_by_corpus should be such numbers for each corpus")
-    majority = configuration.get("majority", {})
-    if not isinstance(majority, dict) or not (
-        majority.get("emotion", "") in ("", *EMOTIONS)
-        and isinstance(by_corpus := majority.get("by_corpus", {}), dict)
-        and all(emotion in EMOTIONS for emotion in by_corpus.values())
-        and all(
-            isinstance(majority.get(name), int | float | None) for name in ("arousal", "valence")
-        )
-    ):
-        raise UserError(f"{path}: majority should be an emotion, and numbers for the scales")
-
-
-def _are_counts(counts: object) -> bool:
-    return isinstance(counts, dict) and all(
-        name in EMOTIONS and isinstance(count, int) and count >= 0 for name, count in counts.items()
-    )
 
 
 # --- all rows of several runs, and the sums that their scores are computed from -------------
@@ -112,7 +85,7 @@ class Pool:
 def pool_of(runs: Sequence[Run], ties: str) -> Pool:
     """UserError if two runs test the same utterance with the same seed, or differ in truth."""
     frame, run = table_of(runs)
-    seed = np.array([t.configuration["seed"] for t in runs])[run]
+    seed = np.array([t.configuration.seed for t in runs])[run]
     keys = pd.Index(["\0".join(map(str, key)) for key in _tuples(frame, alignment.KEY)])
     utterance, utterances = pd.factorize(keys)
     _refuse_twice(runs, utterance, seed, run, utterances)

@@ -14,6 +14,7 @@ import metric
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
 from evaluation import alignment, baselines, bootstrap
 from evaluation.predictions import column, emotion_rows, scores_of
+from evaluation.run_configuration import Majority, RunConfiguration
 from utils import plain
 
 Known = TypeVar("Known")
@@ -87,18 +88,18 @@ def known_of(predictions: Mapping, together: Known, by_corpus: Mapping[str, Know
     return by_corpus.get(named.pop(), together) if len(named) == 1 else together
 
 
-def trained(configuration: Mapping) -> dict:
+def trained(configuration: RunConfiguration) -> dict:
     """What a configuration.json says of the training rows, as arguments of `of`.
 
     Folders that were written without counts by corpus have no prior of a single one of several.
     """
-    majority, counts = configuration.get("majority", {}), configuration.get("class_counts")
-    classes = majority.get("by_corpus", {})
-    unknown = dict.fromkeys(classes) if len(classes) > 1 else {}
-    by = configuration.get("class_counts_by_corpus", unknown)
+    majority = configuration.majority or Majority()
+    classes, by = majority.by_corpus, configuration.class_counts_by_corpus
+    if by is None:
+        by = dict.fromkeys(classes) if len(classes) > 1 else {}
     return {
-        "baseline_class": majority.get("emotion"),
-        "class_counts": _vector(counts),
+        "baseline_class": majority.emotion,
+        "class_counts": _vector(configuration.class_counts),
         "corpus_classes": classes,
         "corpus_counts": {name: _vector(counts) for name, counts in by.items()},
     }
@@ -109,7 +110,9 @@ def _vector(counts: Mapping[str, int] | None) -> list[int] | None:
     return None if counts is None else [counts.get(emotion, 0) for emotion in EMOTIONS]
 
 
-def baseline(configuration: Mapping, predictions: Mapping) -> tuple[str | None, list[int] | None]:
+def baseline(
+    configuration: RunConfiguration, predictions: Mapping
+) -> tuple[str | None, list[int] | None]:
     """The emotion that the majority baseline of a run answers to these rows, and the (7,) counts
     that the label prior draws from; None where the configuration does not say."""
     known = trained(configuration)

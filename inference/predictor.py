@@ -25,6 +25,7 @@ import pandas as pd
 import constants
 import metric
 from evaluation import calibration
+from evaluation.run_configuration import RunConfiguration, RunResult
 from features.store import extraction
 from features.store.store import Store, gathered
 from features.store.windows import window_indices
@@ -358,7 +359,6 @@ def of_run(folder: Path, gpu_id: int | None = -1, moved: dict[str, str] | None =
     import torch
 
     import model as models
-    from training import configuration as run_configuration
     from training import run_folder, testing
     from training.devices import Processes, settle_arithmetic
     from training.settings import settings_of
@@ -367,7 +367,7 @@ def of_run(folder: Path, gpu_id: int | None = -1, moved: dict[str, str] | None =
     device = Processes(gpu_id).device
     _refuse(folder)
     model, configuration = models.load(folder, device)
-    run_configuration.check_values(folder, configuration)
+    RunConfiguration.of(configuration, folder / models.CONFIGURATION)
     settings = settings_of(configuration, **_given(moved, configuration))
     if settings.text_encoder is None:
         settings = dataclasses.replace(settings, text_encoder=constants.TEXT_ENCODER)
@@ -442,6 +442,4 @@ def temperature(folder: Path, configuration: dict) -> float | None:
     """What confidences are divided by: of a published model, or as it was fitted in training."""
     if "temperature" in configuration:
         return configuration["temperature"]
-    path = folder / "result.json"
-    result = read_json(path) if path.is_file() else {}
-    return result.get("calibration", {}).get("temperature")
+    return RunResult.read(folder).temperature

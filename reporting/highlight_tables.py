@@ -67,7 +67,7 @@ def compared(
 def _seconds(row: Sequence[Run]) -> pd.DataFrame:
     """All predictions of a row; a video that several seeds judged is several videos."""
     table, run = finished_runs.table_of(row)
-    seeds = [str(row[i].configuration["seed"]) for i in run]
+    seeds = [str(row[i].configuration.seed) for i in run]
     if len(set(seeds)) == 1:
         return table
     apart = {name: table[name] + " seed " + seeds for name in ("dialogue", "segment")}

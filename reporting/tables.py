@@ -55,7 +55,7 @@ def _row(name: str, runs: Sequence[Run], ties: str, place: Path, resamples: int)
     for entry, run in zip(row["trials"], runs, strict=True):
         entry["folder"] = Path(os.path.relpath(run.folder, place)).as_posix()
         entry["run"] = run.folder.name
-        entry["role"] = run.configuration["SorL"]
+        entry["role"] = run.configuration.SorL
         result = read_json(run.folder / "result.json")
         entry["uses_test_audio"] = bool(result.get("uses_test_audio"))
     apart = {column: comparison.by(runs, column, ties) for column in APART}

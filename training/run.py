@@ -16,11 +16,12 @@ import loss as losses
 import model as models
 from dataset import Material, Windows, open_material, with_text_encoder
 from dataset import windows as windows_of
+from evaluation.run_configuration import RunConfiguration, RunResult
 from training import balance, checkpoints, protocol_card, run_folder
 from training import configuration as run_configuration
 from training.devices import Processes, settle_arithmetic
 from training.loop import Training
-from training.scores import fitted_values, windows_on, write_scores
+from training.scores import windows_on, write_scores
 from training.settings import TrainingSettings, settings_of
 from utils import UserError, digest, keep_freed_memory, write_atomic, write_json
 
@@ -191,13 +192,14 @@ def _test(folder, settings, given: dict, command: str, processes: Processes) -> 
     settle_arithmetic(deterministic=False)
     run_folder.check_trained(folder)
     model, configuration = models.load(folder, processes.device)
-    run_configuration.check_settled(folder, configuration)
+    known = RunConfiguration.of(configuration, folder / models.CONFIGURATION)
+    run_folder.check_settled(folder, known)
     places = {"gpu_id": settings.gpu_id, "save_path": settings.save_path, "val_split": ()}
     merged = with_text_encoder(settings_of(configuration, **given | places))
     run_folder.refuse_another_encoder(folder, merged, configuration)
     inputs, sequence = models.inputs(merged.model, vars(merged)), model.SEQUENCE
     material = open_material(merged, inputs, train=False, sequence=sequence)
-    run_folder.refuse_trained(folder, material, configuration)
+    run_folder.refuse_trained(folder, material, known)
     place = folder
     if processes.is_main:
         place = run_folder.fresh(
@@ -212,6 +214,6 @@ def _test(folder, settings, given: dict, command: str, processes: Processes) -> 
             },
         )
         write_json(place / "protocol.json", protocol_card.card(material, merged, trained=False))
-    fitted, threshold = fitted_values(folder / "result.json")
-    write_scores(place, model, material, configuration, merged, processes, fitted, threshold)
+    fitted = RunResult.read(folder)
+    write_scores(place, model, material, configuration, merged, processes, fitted)
     return place

@@ -17,7 +17,7 @@ import model as models
 from corpora.preparation import audit
 from corpora.preparation.corpus import Corpus
 from dataset import Material, Windows
-from training.configuration import check_values
+from evaluation.run_configuration import RunConfiguration
 from training.settings import TrainingSettings, flat, settings_of
 from utils import UserError, leaf, make_folder, read_json, write_json
 
@@ -85,14 +85,12 @@ def is_finished(folder: Path) -> bool:
 def resumed(settings: TrainingSettings) -> TrainingSettings:
     """The settings of the run that `--resume` names, but for what may be said with it."""
     folder = find(settings.resume, settings.save_path)
-    begun = read_json(folder / "configuration.json")
-    if absent := [name for name in ("model", "SorL", "corpus") if name not in begun]:
-        raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
-    check_values(folder, begun)
-    models.settings(begun["model"], begun)  # of the types that the model declares
+    begun = RunConfiguration.read(folder)
+    begun.require("model", "SorL", "corpus")
+    models.settings(begun.model, begun.values)  # of the types that the model declares
     free = {name: value for name, value in flat(settings).items() if name in FREE}
     place = {"save_path": str(folder.parent), "save_name": folder.name}
-    return settings_of(begun, **free | place)
+    return settings_of(begun.values, **free | place)
 
 
 def new_folder(save_path: str, settings: TrainingSettings, configuration: dict) -> Path:
@@ -186,7 +184,7 @@ def check_trained(folder: Path) -> None:
         )
 
 
-def refuse_trained(folder: Path, material: Material, configuration: dict) -> None:
+def refuse_trained(folder: Path, material: Material, configuration: RunConfiguration) -> None:
     """A UserError when a test row is one the run was trained on, or its epoch chosen by."""
     tested = material.utterances[material.of == "test"]
     heard = folder / "training.csv"
@@ -202,7 +200,7 @@ def refuse_trained(folder: Path, material: Material, configuration: dict) -> Non
                     where.append(f"{sessions} of {corpus.label}")
         rows, sessions = tested[seen], " and ".join(where) or "that hold the same recordings"
     else:  # a 2022 folder says only which sessions it held out
-        held_out = configuration["test_split"]
+        held_out = configuration.test_split
         rows = tested[~tested["session"].isin(held_out)]
         sessions = f"all but {list(held_out)}"
     if len(rows):
@@ -212,12 +210,18 @@ def refuse_trained(folder: Path, material: Material, configuration: dict) -> Non
         )
 
 
-def _heard_sessions(corpus: Corpus, configuration: dict) -> list[list[int]]:
+def _heard_sessions(corpus: Corpus, configuration: RunConfiguration) -> list[list[int]]:
     """The sessions of a corpus that a run was trained or validated on."""
-    parts = [configuration["corpus"] | {"split": configuration["split"]}]
     return [
-        sorted([*part["split"]["train"], *part["split"]["val"]])
-        for part in [*parts, *configuration.get("extra", [])]
-        if Path(part["folder"]).resolve() == corpus.folder.resolve()
-        or part["fingerprint"] == corpus.fingerprint
+        sorted([*part.split.train, *part.split.val])
+        for part in configuration.corpora
+        if Path(part.folder).resolve() == corpus.folder.resolve()
+        or part.fingerprint == corpus.fingerprint
     ]
+
+
+def check_settled(folder: Path, configuration: RunConfiguration) -> None:
+    """A UserError when a configuration does not say what was trained, and on what."""
+    configuration.require("SorL", "test_split", "ws")
+    if (folder / "training.csv").exists():
+        configuration.require("split", "corpus")

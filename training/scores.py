@@ -11,6 +11,7 @@ from evaluation import calibration
 from evaluation.highlights import intervals
 from evaluation.highlights import scores as highlight_scores
 from evaluation.result import summarise, trained
+from evaluation.run_configuration import RunConfiguration, RunResult
 from reporting import console
 from reporting import page as run_page
 from training.devices import Processes
@@ -18,23 +19,33 @@ from training.settings import TrainingSettings
 from training.testing import predict
 from utils import leaf, read_json, write_atomic, write_json
 
+UNFITTED = RunResult()  # no temperature, no threshold
+
 
 def write_result(
     folder: Path,
     frame: pd.DataFrame,
-    configuration: dict,
+    configuration: RunConfiguration,
     about: dict,
-    fitted: tuple[float | None, int] = (None, 0),
+    fitted: RunResult,
+    rule: str | None = None,
 ) -> dict:
-    """predictions.csv and result.json, as of any run; returns the latter."""
-    sure = calibration.confidence(frame, fitted[0])
+    """Write predictions.csv and result.json of a run or an ensemble; returns the latter.
+
+    `about`: what result.json says besides the scores, `ties` among it. `fitted`: on validation
+    rows. `rule`: by which highlights were labelled, where some are predicted.
+    """
+    sure = calibration.confidence(frame, fitted.temperature)
     frame.insert(frame.columns.get_loc("emotion") + 1, "confidence", sure)
     write_atomic(folder / "predictions.csv", frame.to_csv(index=False, float_format="%.7g"))
     tested = frame[frame["set"] == "test"].reset_index(drop=True)
-    ties, known = configuration["ties"], trained(configuration)
-    result = summarise(tested, ties, seed=configuration["seed"], **known)
-    result |= about | {"ties": ties}
-    result["calibration"] = calibration.summary_of(tested, ties, *fitted)
+    ties, seed = about["ties"], configuration.seed
+    result = summarise(tested, ties, seed=seed, **trained(configuration)) | about
+    result["calibration"] = calibration.summary_of(
+        tested, ties, fitted.temperature, fitted.fitted_on
+    )
+    if rule is not None and "highlight" in tested:
+        result["highlight"] = intervals.summary(tested, fitted.threshold, seed=seed, rule=rule)
     write_json(folder / "result.json", result)
     return result
 
@@ -53,14 +64,13 @@ def write_scores(
     configuration: dict,
     settings: TrainingSettings,
     processes: Processes,
-    fitted: tuple[float | None, int] = (None, 0),
-    threshold: float | None = None,
+    fitted: RunResult = UNFITTED,
 ) -> None:
     """Predict the test rows and write predictions, scores, pictures and the page; print the table.
 
-    `fitted`: temperature of the probabilities and on how many rows it was fitted; `threshold`: of
-    highlights; where there are validation sessions, they are predicted too and both are fitted on
-    them. result.json is the last but for the page: where that is, everything is whole.
+    `fitted`: what was fitted before; where there are validation sessions, they are predicted too
+    and it is fitted on them. result.json is the last but for the page: where that is, everything
+    is whole.
     """
     windows = windows_on(material, "test", settings, processes)
     frame = predict(model, windows, settings.batch_size, "test", processes, settings.max_tokens)
@@ -69,28 +79,25 @@ def write_scores(
         rows = predict(
             model, validation, settings.batch_size, "val", processes, settings.max_tokens
         )
-        fitted = calibration.temperature(rows), len(calibration.fitted_rows(rows))
-        threshold = _threshold(rows)
+        fitted = RunResult(
+            calibration.temperature(rows), len(calibration.fitted_rows(rows)), _threshold(rows)
+        )
         frame = pd.concat([frame, rows], ignore_index=True)
     if not processes.is_main:
         return
-    sure = calibration.confidence(frame, fitted[0])
-    frame.insert(frame.columns.get_loc("emotion") + 1, "confidence", sure)
-    write_atomic(folder / "predictions.csv", frame.to_csv(index=False, float_format="%.7g"))
-    tested = frame[frame["set"] == "test"].reset_index(drop=True)
-    result = _result(folder, tested, material, configuration, settings)
-    result["calibration"] = calibration.summary_of(tested, settings.ties, *fitted)
-    result |= _of_events(tested, threshold, material, settings)
-    write_json(folder / "result.json", result)
+    known = RunConfiguration.of(configuration | {"seed": settings.seed})
+    rule = _rule(material, settings) if "highlight" in frame else None
+    about = _about(folder, material, settings)
+    result = write_result(folder, frame, known, about, fitted, rule)
     page = run_page.write(folder)
     print(console.console(result))
     print(f"report: {page}")
 
 
-def _result(folder: Path, tested, material: Material, configuration: dict, settings) -> dict:
-    """result.json but for the calibration."""
+def _about(folder: Path, material: Material, settings: TrainingSettings) -> dict:
+    """What result.json says of the corpora and their rows."""
     kept = int((material.utterances["quarantine"] == "").sum())
-    return summarise(tested, settings.ties, seed=settings.seed, **trained(configuration)) | {
+    return {
         "ties": settings.ties,
         "synthetic": any(corpus.synthetic for corpus in material.corpora),
         "uses_test_audio": read_json(folder / "protocol.json")["uses_test_audio"],
@@ -104,16 +111,12 @@ def _threshold(validation: pd.DataFrame) -> float | None:
     """The probability from which F1 of highlights is best; None of a model that predicts none."""
     if "highlight" not in validation:
         return None
-
     return highlight_scores.threshold(validation)
 
 
-def _of_events(tested: pd.DataFrame, threshold: float | None, material: Material, settings) -> dict:
-    """{"highlight": scores} of a model that predicts it."""
-    if "highlight" not in tested:
-        return {}
-    rule = settings.labels or leaf("corpora", material.corpus.name).LABELS[0]
-    return {"highlight": intervals.summary(tested, threshold, seed=settings.seed, rule=rule)}
+def _rule(material: Material, settings: TrainingSettings) -> str:
+    """The rule by which seconds of the corpus are highlights."""
+    return settings.labels or leaf("corpora", material.corpus.name).LABELS[0]
 
 
 def _preparation(material: Material) -> list[dict]:
@@ -124,12 +127,3 @@ def _preparation(material: Material) -> list[dict]:
         counts[key] = counts.get(key, 0) + row["count"]
     found = [{"treatment": t, "reason": r, "count": n} for (t, r), n in counts.items()]
     return found + material.masked()
-
-
-def fitted_values(path: Path) -> tuple[tuple[float | None, int], float | None]:
-    """What was fitted when a run was trained: the temperature and on how many rows, the threshold
-    of highlights."""
-    result = read_json(path) if path.exists() else {}
-    found = result.get("calibration", {})
-    temperature = found.get("temperature"), found.get("fitted_on", 0)
-    return temperature, result.get("highlight", {}).get("threshold")

@@ -23,10 +23,10 @@ import model
 import utils
 from commands import publish
 from evaluation.highlights import intervals
+from evaluation.run_configuration import RunConfiguration
 from inference.publishing import card as model_card
 from inference.publishing import origins, portable
 from reporting import page
-from training import configuration as run_configuration
 from utils import UserError, read_json, write_json
 
 FILES = ["README.md", "config.json", "model.safetensors", "protocol.json", "result.json"]
@@ -173,7 +173,7 @@ def test_what_was_learnt_without_gradients_is_published(workplace, tmp_path):
 
 def test_what_reads_a_run_can_use_a_published_configuration(folder, configuration):
     said = model.load(folder)[1]
-    run_configuration.check_values(folder, said)
+    RunConfiguration.of(said)
     fields = [
         "model",
         "SorL",

@@ -20,13 +20,14 @@ import model as models
 from evaluation import baselines, calibration, finished_runs
 from evaluation.predictions import emotion_rows, read_predictions
 from evaluation.result import baseline
+from evaluation.run_configuration import RunConfiguration, RunResult
 from reporting import console, tables
 from reporting import page as run_page
 from training import configuration as run_configuration
 from training import run, run_folder
 from training.ensembles import combination
 from training.ensembles.combination import Combination, Joined, Learnt
-from training.scores import write_result
+from training.scores import UNFITTED, write_result
 from training.settings import TrainingSettings
 from utils import UserError, checksum, make_folder, read_json, write_atomic, write_json
 
@@ -47,12 +48,12 @@ class Member(NamedTuple):
 
     name: str
     folder: Path
-    configuration: dict
+    configuration: RunConfiguration
     predictions: pd.DataFrame
 
     @property
     def model(self) -> str:
-        return self.configuration["model"]
+        return self.configuration.model
 
     @property
     def imported(self) -> bool:
@@ -84,9 +85,7 @@ class Fitting(NamedTuple):
 def read(name: str, folder: Path) -> Member:
     """A finished run; a UserError if none lies there."""
     configuration = finished_runs.read(folder).configuration
-    if absent := [key for key in ("model", "SorL", "split", "corpus") if key not in configuration]:
-        raise UserError(f"{folder / 'configuration.json'} needs {', '.join(absent)}; it has none")
-    run_configuration.check_values(folder, configuration)
+    configuration.require("model", "SorL", "split", "corpus")
     return Member(name, folder, configuration, read_predictions(folder / "predictions.csv"))
 
 
@@ -128,10 +127,10 @@ def write(
 ) -> Path:
     """A new run folder: these members combined as was learnt on the `fitted` rows; returns it."""
     frame = combination.combine(joined(members, "test"), learnt.how).assign(set="test")
-    temperature = (None, 0)
+    known = UNFITTED
     if fitted is not None:
         rows = learnt.of(fitted.joined).assign(set=fitted.name)
-        temperature = calibration.temperature(rows), len(calibration.fitted_rows(rows))
+        known = RunResult(calibration.temperature(rows), len(calibration.fitted_rows(rows)))
         frame = pd.concat([frame, rows], ignore_index=True)
     how = learnt.how
     stacker = how.stacker and _json(how.stacker)
@@ -143,7 +142,7 @@ def write(
     members = [_imported(member, folder, configuration) for member in members]
     card = _card(members) | {"members": [member.name for member in members]}
     card["combination"] = _told(learnt, fitted)
-    _finish(folder, members, frame, configuration, card, temperature)
+    _finish(folder, members, frame, configuration, card, known)
     return folder
 
 
@@ -165,17 +164,19 @@ def _imported(member: Member, folder: Path, configuration: dict) -> Member:
     if not member.imported:
         return member
     place = make_folder(folder / "members" / member.name)
-    said = member.configuration | {"ties": configuration["ties"], "seed": configuration["seed"]}
+    again = {"ties": configuration["ties"], "seed": configuration["seed"]}
+    said = dict(member.configuration.values) | again
     about = {
         "synthetic": False,
         "uses_test_audio": False,
         "preparation": [],
         "warnings": [],
         "rows": dict.fromkeys(("read", "kept"), len(member.predictions)),
+        "ties": configuration["ties"],
     }
     write_json(place / "configuration.json", said)
     write_json(place / "protocol.json", {"corpus": said["corpus"], "uses_test_audio": False})
-    write_result(place, member.predictions.copy(), said, about)
+    write_result(place, member.predictions.copy(), RunConfiguration.of(said), about, UNFITTED)
     run_page.write(place)
     return member._replace(folder=place)
 
@@ -188,9 +189,11 @@ def _describe(
     members: Sequence[Member], how: Combination, stacker: bytes | None, settings: EnsembleSettings
 ) -> dict:
     """configuration.json: what a run's has, as far as an ensemble has it."""
-    first = members[0].configuration
+    first = members[0].configuration.values
     train, val = (
-        sorted({session for member in members for session in member.configuration["split"][name]})
+        sorted(
+            {session for member in members for session in getattr(member.configuration.split, name)}
+        )
         for name in ("train", "val")
     )
     split = {
@@ -235,7 +238,7 @@ def _describe(
 def _entry(member: Member, save_path: str) -> dict:
     """What is written of a member; its folder as seen from that of the runs, so both can move."""
     if member.imported:
-        seal = member.configuration["corpus"]["fingerprint"]
+        seal = member.configuration.corpus.fingerprint
     else:
         seal = checksum(_sealed(member.folder).read_bytes())
     place = Path(os.path.relpath(member.folder, save_path)).as_posix()
@@ -264,11 +267,13 @@ def _finish(
     frame: pd.DataFrame,
     configuration: dict,
     card: dict,
-    fitted: tuple[float | None, int],
+    fitted: RunResult,
 ) -> None:
     """Predictions, scores, comparison and page, in this order; print the tables."""
     write_json(folder / "protocol.json", card)
-    result = write_result(folder, frame, configuration, _about(members, card), fitted)
+    known = RunConfiguration.of(configuration)
+    about = _about(members, card) | {"ties": configuration["ties"]}
+    result = write_result(folder, frame, known, about, fitted)
     compared = _compare(folder, members, configuration)
     layout = _layout(folder, members, frame, configuration)
     page = run_page.write(folder)  # the last: it says that the run is finished
@@ -331,7 +336,7 @@ def _layout(
 def _scored(found: Mapping[str, pd.DataFrame], configuration: dict) -> dict[str, dict]:
     """`scores` of these tables and, last, of the majority baseline of the rows that they share."""
     table = list(found.values())[-1]
-    answer = baseline(configuration, table)[0]
+    answer = baseline(RunConfiguration.of(configuration), table)[0]
     every = {**found, MAJORITY: baselines.majority(table, answer)}
     return {name: scores(table, configuration["ties"]) for name, table in every.items()}
 
@@ -385,21 +390,20 @@ def test(folder: Path, settings: TrainingSettings, given: dict, command: str) ->
         for entry, place in zip(configuration["members"], places, strict=True)
     ]
     frame = combination.combine(joined(members, "test"), how).assign(set="test")
-    split = members[0].configuration["split"]
+    first = members[0].configuration.values
+    split = first["split"]
     configuration |= {name: value for name, value in given.items() if value is not None} | {
         "command": command,
         "tested": str(folder),
         "split": split,
         "test_split": split["test"],
-        "corpus": members[0].configuration["corpus"],
+        "corpus": first["corpus"],
         "members": [_entry(member, str(folder)) for member in members],
     }
     place = run_folder.fresh(folder, f"test_{run_folder.now()}", configuration)
     kept = _read(folder / "protocol.json")
     card = _card(members) | {name: kept.get(name) for name in ("members", "combination")}
-    fitted = _read(folder / "result.json").get("calibration", {})
-    fitted = fitted.get("temperature"), fitted.get("fitted_on", 0)
-    _finish(place, members, frame, configuration, card, fitted)
+    _finish(place, members, frame, configuration, card, RunResult.read(folder))
     return place
 
 
@@ -420,7 +424,7 @@ def _stored(folder: Path, configuration: dict) -> Combination:
             f"{path}: method should be one of {', '.join(combination.METHODS)}, "
             f"weights numbers or null"
         )
-    run_configuration.check_values(folder, configuration)
+    RunConfiguration.of(configuration, path)
     stacker = None
     if configuration["method"] == "stack":
         seal = (configuration.get("stacker") or {}).get("checksum")

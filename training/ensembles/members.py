@@ -10,6 +10,7 @@ import pandas as pd
 
 import metric
 from constants import EMOTIONS
+from evaluation.run_configuration import RunConfiguration
 from training import run_folder
 from training.ensembles import ensemble, stacking
 from training.ensembles.ensemble import Member
@@ -157,7 +158,8 @@ def _of_2022(name: str, prefix: Path) -> Member:
             "synthetic": False,
         },
     }
-    return Member(name, prefix, configuration, _table(ids, stacking.softmax(logits)))
+    known = RunConfiguration.of(configuration)
+    return Member(name, prefix, known, _table(ids, stacking.softmax(logits)))
 
 
 def _array(path: Path) -> np.ndarray:

@@ -28,7 +28,7 @@ def out_of_fold(
     Runs lie in `<save_path>/oof`; finished ones are not trained again. UserError where a training
     fails, or the rows are not all those that were trained on, each once.
     """
-    trained = {tuple(sorted(member.configuration["split"]["train"])) for member in members}
+    trained = {tuple(sorted(member.configuration.split.train)) for member in members}
     if len(trained) > 1:
         raise UserError(
             f"--oof needs members that were trained on the same sessions, they were on "
@@ -50,7 +50,7 @@ def out_of_fold(
 
 def folds(member: Member, k: int) -> list[GridPoint]:
     """k trainings with a member's own flags, each tested on a part of its training sessions."""
-    said = member.configuration
+    said = member.configuration.values
     if not (member.folder / "training.csv").is_file():
         what = "is an ensemble" if "members" in said else "was not trained here"
         raise UserError(
@@ -99,8 +99,7 @@ def _with(member: Member, runs: Sequence[Path]) -> Member:
 
 def _main(member: Member) -> str:
     """What the rows of its --data are called."""
-    corpus = member.configuration["corpus"]
-    return corpus.get("label", corpus["name"])
+    return member.configuration.corpus.label
 
 
 def _check(member: Member, rows: pd.DataFrame, runs: Sequence[Path]) -> None:
