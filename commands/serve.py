@@ -118,7 +118,7 @@ def _launched(judge: predictor.Predictor, settings: Settings, port: int, uploads
     return page
 
 
-def _about(judge: predictor.Predictor, settings: argparse.Namespace, loopback: bool) -> view.About:
+def _about(judge: predictor.Predictor, settings: Settings, loopback: bool) -> view.About:
     """What the page says of the run, and who can see the page."""
     seen = "" if loopback else "reachable"
     if settings.share:
