@@ -1,7 +1,7 @@
 """How fast the features of a video are extracted, and what an hour of it costs in memory.
 
     PYTHONPATH=. python benchmarks/films.py                    1 min of 640 x 360: about a minute
-    PYTHONPATH=. python benchmarks/films.py --hour exp/RUN     the verb `highlight` on 1 h of 720p
+    PYTHONPATH=. python benchmarks/films.py --hour exp/RUN     `highlight` on 1 h of 720p
 
 Moving shapes and a tone, made on the spot; the hour is a minute sixty times over. The ViT is tiny
 (benchmarks/tiny_vit.py) and sees pictures of 224 pixels. RUN: a finished highlight run.
@@ -92,7 +92,7 @@ def extraction(folder: Path) -> None:
 
 
 def hour(folder: Path, run: Path) -> None:
-    """The verb on an hour of 720p: seconds, and the peak of its memory."""
+    """The subcommand on an hour of 720p: seconds, and the peak of its memory."""
     minute, path, clip = folder / "minute720.mp4", folder / "hour.mp4", folder / "clip.mp4"
     write(minute, 1280, 720)
     repeat(minute, path, 60)

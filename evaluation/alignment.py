@@ -1,27 +1,46 @@
-"""Rows of several tables of predictions put side by side by their key, their truth checked."""
+"""Rows of several tables of predictions put side by side by their key, their truth compared.
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+What is said where rows or truth differ is the caller's: see `bootstrap.paired`, `finished_runs`,
+`highlights/intervals.py` and `training/ensembles/combination.py`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 import metric
+from constants import SCALES
 from evaluation.predictions import column, columns, label_ids
-from utils import UserError
+from utils import first_few
 
-KEY = ("corpus", "role", "segment")
+KEY = ("corpus", "role", "segment")  # what a row is called
 DIALOGUE = ("corpus", "role", "dialogue")
-TRUTH = (*metric.VOTES, "arousal_true", "valence_true")
+TRUTH = (*metric.VOTES, *(f"{head}_true" for head in SCALES))  # numbers
+
+
+class Rows(NamedTuple):
+    """Where the rows of one table are in another."""
+
+    order: np.ndarray  # (N,) the place in b of each row of a, -1: not there
+    only_a: pd.Index  # keys that b has not, in the order of a
+    only_b: pd.Index
+
+    @property
+    def are_the_same(self) -> bool:
+        return not len(self.only_a) and not len(self.only_b)
+
+
+def keys(predictions: Mapping, names: Iterable[str] = KEY) -> pd.Index:
+    """(N,) some columns of each row as one text."""
+    texts = (map(str, column(predictions, name).tolist()) for name in names)
+    return pd.Index(["\0".join(key) for key in zip(*texts, strict=True)], dtype=object)
 
 
 def numbered(predictions: Mapping, names: Iterable[str]) -> np.ndarray:
     """(N,) ids 0, 1, ... of the distinct values of some columns, in order of appearance."""
-    ids: dict[tuple, int] = {}
-    return np.array([ids.setdefault(key, len(ids)) for key in _keys(predictions, names)], int)
-
-
-def _keys(predictions: Mapping, names: Iterable[str]) -> list[tuple]:
-    return list(zip(*(column(predictions, name).tolist() for name in names), strict=True))
+    return pd.factorize(keys(predictions, names))[0]
 
 
 def select(predictions: Mapping, rows: np.ndarray) -> dict[str, np.ndarray]:
@@ -29,40 +48,34 @@ def select(predictions: Mapping, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {name: np.asarray(predictions[name])[rows] for name in predictions}
 
 
-def same_rows(a: Mapping, b: Mapping) -> dict[str, np.ndarray]:
-    """The rows of b in the order of a."""
-    keys_a, keys_b = _keys(a, KEY), _keys(b, KEY)
-    for name, keys in (("first", keys_a), ("second", keys_b)):
-        repeated = {key for key, times in Counter(keys).items() if times > 1}
-        if repeated:
-            raise UserError(f"each row must come once; the {name} run repeats {_some(repeated)}")
-    only = (set(keys_a) - set(keys_b), set(keys_b) - set(keys_a))
-    if any(only):
-        raise UserError(
-            f"both runs need the same test rows; only the first has {_some(only[0])}, "
-            f"only the second has {_some(only[1])}"
-        )
-    place = {key: row for row, key in enumerate(keys_b)}
-    aligned = select(b, np.array([place[key] for key in keys_a], int))
-    _same_truth(a, aligned, keys_a)
-    return aligned
+def same_rows(a: pd.Index, b: pd.Index) -> Rows:
+    """Where the `keys` of two tables meet; each comes once in a table."""
+    return Rows(b.get_indexer(a), a[~a.isin(b)], b[~b.isin(a)])
 
 
-def _same_truth(a: Mapping, b: Mapping, keys: list[tuple]) -> None:
-    labels = (label_ids(column(table, "emotion_true")) for table in (a, b))
-    numbers = (columns(table, TRUTH) for table in (a, b))
-    differs = np.array([x != y for x, y in zip(*labels, strict=True)], bool)
-    differs |= ~np.isclose(*numbers, equal_nan=True).all(1)
-    differs |= np.array(
-        [x != y for x, y in zip(_keys(a, DIALOGUE), _keys(b, DIALOGUE), strict=True)]
+def truth(predictions: Mapping) -> pd.DataFrame:
+    """(N, ...) what `same_truth` compares: session, dialogue, modal labels, votes and scales."""
+    found = pd.DataFrame(columns(predictions, TRUTH), columns=list(TRUTH))
+    labels = label_ids(column(predictions, "emotion_true"))
+    return found.assign(
+        dialogue=keys(predictions, ("session", "dialogue")),
+        emotion=[";".join(map(str, ids)) for ids in labels],
     )
-    if differs.any():
-        rows = {keys[row] for row in np.flatnonzero(differs)}
-        raise UserError(f"both runs need the same truth; it differs in {_some(rows)}")
 
 
-def _some(keys: set[tuple], limit: int = 3) -> str:
-    """'no row', or how many rows and the first few of them."""
-    names = [" ".join(map(str, key)) for key in sorted(keys)]
-    more = ", ..." if len(names) > limit else ""
-    return f"{len(names)} rows ({', '.join(names[:limit])}{more})" if names else "no row"
+def same_truth(a: pd.DataFrame, b: pd.DataFrame) -> np.ndarray:
+    """(N,) bool: which rows of two tables, side by side, have the same in every column.
+
+    Numbers are the same where they differ by 1e-5 of them at most, or are both missing.
+    """
+    numbers = list(a.select_dtypes("number"))
+    same = np.isclose(a[numbers], b[numbers], equal_nan=True).all(1)
+    for name in a.columns.difference(numbers):
+        same &= a[name].to_numpy() == b[name].to_numpy()
+    return same
+
+
+def some(keys: Sequence[str]) -> str:
+    """How many rows, and the first few of them: "4 rows (a, b, c, ...)"."""
+    names = [key.replace("\0", " ") for key in keys]
+    return f"{len(names)} rows ({first_few(names, rest=', ...')})"

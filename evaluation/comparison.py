@@ -19,16 +19,8 @@ import utils
 from constants import BOOTSTRAP, EMOTIONS, SEED, TIES
 from evaluation import alignment, baselines, bootstrap
 from evaluation import predictions as tables
-from evaluation.finished_runs import (
-    PLACES,
-    Pool,
-    Run,
-    legacy,
-    pool_of,
-    refuse_other_truth,
-    resampled,
-    table_of,
-)
+from evaluation.bootstrap import PLACES
+from evaluation.finished_runs import Pool, Run, pool_of, refuse_other_truth, resampled, table_of
 from evaluation.predictions import emotion_rows, scores_of
 from evaluation.result import baseline
 from evaluation.significance import bootstrap_p, holm
@@ -55,12 +47,11 @@ def row(
     expected confusion matrix of answers drawn from the training labels, None for other scores.
     A run that tests rows of one corpus knows the labels of that corpus, as `result.known_of`.
 
-    The `legacy_*` scores belong to one test file: "pooled" is the mean of the runs' values, the
-    interval that of this mean, each file being resampled by itself. Intervals speak of other
-    dialogues, sd of other seeds and folds. Intervals are None where no session has two dialogues,
-    baselines where a configuration does not say what was trained on, means where a run has no
-    value. "complete": every seed tests the same rows. UserError if two runs test the same
-    utterance with the same seed, or disagree on its truth.
+    The `legacy_*` scores belong to one test file: "pooled" is the mean of the runs' values, and
+    there is no interval. Intervals speak of other dialogues, sd of other seeds and folds. They are
+    None where no session has two dialogues, baselines where a configuration does not say what was
+    trained on, means where a run has no value. "complete": every seed tests the same rows.
+    UserError if two runs test the same utterance with the same seed, or disagree on its truth.
     """
     pool = pool_of(runs, ties)
     singles = [scores_of(run.predictions, ties) for run in runs]
@@ -112,11 +103,13 @@ def _sessions(predictions: pd.DataFrame) -> list:
 def _intervals(
     pool: Pool, values: Mapping[str, list[float]], resamples: int, seed: int
 ) -> dict[str, tuple[float, float, float]]:
-    """Pooled value, low and high of every score."""
+    """Pooled value, low and high of every score; legacy scores have no interval."""
     found = resampled(pool, np.ones(len(pool.utterance), bool), resamples, seed)
-    value = found.value | {name: _mean(values[name]) for name in metric.LEGACY}
-    many = found.resampled | legacy(pool, resamples, seed)
-    return {name: (value[name], *bootstrap.interval(many[name])) for name in metric.SCORES}
+    legacy = {name: (_mean(values[name]), np.nan, np.nan) for name in metric.LEGACY}
+    return legacy | {
+        name: (found.value[name], *bootstrap.interval(many))
+        for name, many in found.resampled.items()
+    }
 
 
 def _baseline(

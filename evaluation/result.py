@@ -142,11 +142,16 @@ def _beside(
     seed: int,
     resamples: int,
 ) -> dict[str, dict]:
-    """Every score with its interval, beside the majority baseline and, with counts, the prior."""
+    """Every score with its interval, beside the majority baseline and, with counts, the prior.
+
+    The legacy scores have no interval: they depend on the order of rows.
+    """
     baseline = baselines.majority(predictions, baseline_class)
     scores = [scores_of(table, ties) for table in (predictions, baseline)]
+    none = dict.fromkeys(metric.LEGACY, (float("nan"), float("nan")))
     intervals = [
-        bootstrap.bootstrap(table, ties, resamples, seed) for table in (predictions, baseline)
+        none | bootstrap.bootstrap(table, ties, resamples, seed)
+        for table in (predictions, baseline)
     ]
     prior = {} if class_counts is None else _prior(predictions, ties, class_counts)
     return {

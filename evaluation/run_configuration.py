@@ -138,7 +138,7 @@ class RunConfiguration:
         _are(_is_added), "a list of objects with folder, fingerprint and split", ()
     )
     majority: Majority | None = _fact(
-        _is_majority, "an object with an emotion, and numbers for the scales"
+        _is_majority, "an emotion, by corpus too, and numbers for the scales"
     )
     class_counts: Mapping[str, int] | None = _fact(
         _or_null(_are_counts), "a whole number for each emotion"

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from constants import BOOTSTRAP, SEED
+from evaluation import alignment
 from evaluation.bootstrap import draws, interval
+from evaluation.highlights import baselines, selection
 from evaluation.highlights import scores as highlight_scores
-from evaluation.highlights import selection
 from evaluation.highlights.scores import (
     BUDGET,
     RULES,
@@ -25,7 +27,6 @@ from evaluation.highlights.scores import (
     f1_of,
     mean,
     of_videos,
-    random_average_precision,
     seconds_of,
     sums_of,
     values,
@@ -51,32 +52,6 @@ class Scored(NamedTuple):
     videos: np.ndarray  # (V,) of each video
 
 
-def bootstrap(
-    table: Mapping,
-    threshold: float | None = None,
-    budget: float = BUDGET,
-    resamples: int = BOOTSTRAP,
-    seed: int = SEED,
-) -> dict[str, dict[str, float]]:
-    """Percentile intervals at `constants.CONFIDENCE`: score -> low, high, video_low, video_high.
-
-    low, high: of the score pooled over seconds; video_*: of its mean over videos. NaN where the
-    score is undefined or there are fewer than two videos.
-    """
-    seconds = seconds_of(table)
-    counts = _draws(seconds, resamples, seed)
-    scored = _scored(seconds, threshold, budget, counts)
-    return {name: _intervals(one, counts) for name, one in scored.items()}
-
-
-def _draws(seconds: Seconds, resamples: int, seed: int) -> np.ndarray:
-    """How often each video is drawn, (R, V); of fewer than two videos none is: all scores NaN."""
-    videos = len(seconds.names)
-    if videos < 2:
-        return np.zeros((resamples, videos), int)
-    return draws(seconds.video, resamples, seed)
-
-
 def _scored(
     seconds: Seconds, threshold: float | None, budget: float, counts: np.ndarray
 ) -> dict[str, Scored]:
@@ -86,6 +61,7 @@ def _scored(
 
 
 def _intervals(one: Scored, counts: np.ndarray) -> dict[str, float]:
+    """low, high: of the score pooled over seconds; video_*: of its mean over videos."""
     names = ("low", "high", "video_low", "video_high")
     ends = (*interval(one.many), *interval(_means(one.videos, counts)))
     return dict(zip(names, ends, strict=True))
@@ -110,7 +86,7 @@ def paired(
 ) -> dict:
     """Difference a - b of one score, both on the same drawn videos.
 
-    Returns a, b, difference, low, high and p (`trials.bootstrap_p`) of the pooled score, n seconds,
+    Returns a, b, difference, low, high and p (`bootstrap_p`) of the pooled score, n seconds,
     and "video": difference (mean over videos), low, high, p (exact to `resamples` sign flips of the
     videos' differences, two-sided), better (videos in which a is) and n (videos that have both).
     Each needs its own threshold for F1. UserError if seconds or truth differ.
@@ -118,8 +94,8 @@ def paired(
     if score not in SCORES:
         raise UserError(f"no score {score!r}; there are: {', '.join(SCORES)}")
     sides = [seconds_of(table) for table in (a, b)]
-    _same(*sides)
-    counts = _draws(sides[0], resamples, seed)
+    _refuse_others(*sides)
+    counts = draws((len(sides[0].names),), resamples, seed)
     first, second = (
         _scored(side, own, budget, counts)[score]
         for side, own in zip(sides, thresholds, strict=True)
@@ -157,24 +133,28 @@ def compared(
     return found
 
 
-def _same(a: Seconds, b: Seconds) -> None:
-    if a.names != b.names or not (
-        np.array_equal(a.video, b.video) and np.array_equal(a.second, b.second)
-    ):
+def _refuse_others(a: Seconds, b: Seconds) -> None:
+    """A UserError where two models do not judge the same seconds, of the same truth."""
+    keys = [_keys(side) for side in (a, b)]
+    if not alignment.same_rows(*keys).are_the_same:
         raise UserError(
             f"both runs need the same seconds; the first has {len(a.score)} of {len(a.names)} "
             f"videos, the second {len(b.score)} of {len(b.names)}, not all of them the same"
         )
-    differs = np.flatnonzero(
-        (a.truth != b.truth)
-        | ((a.share != b.share) & (np.isfinite(a.share) | np.isfinite(b.share)))
-    )
+    truths = (pd.DataFrame({"truth": side.truth, "share": side.share}) for side in (a, b))
+    differs = np.flatnonzero(~alignment.same_truth(*truths))
     if len(differs):
         place = differs[0]
         raise UserError(
             f"both runs need the same truth; it differs in {len(differs)} seconds, the first is "
             f"{a.names[a.video[place]]}#{a.second[place]:05d}"
         )
+
+
+def _keys(seconds: Seconds) -> pd.Index:
+    """Video, by number and name, and second of each row as one text."""
+    places = zip(seconds.video, seconds.second, strict=True)
+    return pd.Index([f"{i}\0{seconds.names[i]}\0{second}" for i, second in places], dtype=object)
 
 
 def _difference(a: Scored, b: Scored, counts: np.ndarray, seed: int) -> dict:
@@ -266,7 +246,7 @@ def _range(each: Sequence[tuple[float, float]]) -> dict[str, float]:
 
 
 def overlap(table: Mapping, budget: float | None = None, **how) -> dict[str, float]:
-    """`iou` of the spans that `clips.selected` cuts and the true seconds: video -> [0, 1].
+    """`iou` of the spans that `selection.selected` cuts and the true seconds: video -> [0, 1].
 
     `how`: threshold, top, clip, smoothing, gap. With neither budget, threshold nor top the budget
     is each video's own share of highlights; NaN then where it has none. A second that is not in the
@@ -302,19 +282,18 @@ def summary(
 
     `threshold`: that of the validation videos, or None: then there is no F1 at one.
     Keys n (rows, videos, positive, without: rows without prediction or truth), threshold, budget,
-    rule; scores: each as `seconds.scores` and `bootstrap` with "baselines", name -> value and
+    rule; scores: each as `scores.scores` has it, its percentile interval at `constants.CONFIDENCE`
+    pooled (low, high) and by video (video_low, video_high), and "baselines", name -> value and
     video_mean; human; above: average_precision less the positive rate ("video": less what chance
     has in that video, which is above its rate) and f1 less that of "everything is a highlight", as
     in `paired`; interval_excludes_rate and beats_always_positive (is that interval, and is that
     difference, above 0), surely_beats_always_positive (its interval).
     """
     seconds = seconds_of(tested)
-    counts = _draws(seconds, resamples, seed)
+    counts = draws((len(seconds.names),), resamples, seed)
     scored = _scored(seconds, threshold, budget, counts)
-    found, without = (
-        highlight_scores.scores(tested, threshold, budget),
-        highlight_scores.baselines(tested, threshold, budget),
-    )
+    found = highlight_scores.scores(tested, threshold, budget)
+    without = baselines.scores(tested, threshold, budget)
     for name, one in scored.items():
         found[name] |= _intervals(one, counts)
         found[name]["baselines"] = {b: has[name] for b, has in without.items() if name in has}
@@ -351,7 +330,7 @@ def _above(
     """The model less what tells nothing: score -> `_difference`."""
     sums = sums_of(seconds, np.ones(len(seconds.score), bool), seconds.positive)
     always = Scored(float(f1_of(sums.sum(0))), f1_of(counts @ sums), f1_of(sums))
-    chance = random_average_precision(sums[:, 3], sums[:, 2])
+    chance = baselines.random_average_precision(sums[:, 3], sums[:, 2])
     rate = scored["positive_rate"]._replace(videos=chance)
     return {
         "average_precision": _difference(scored["average_precision"], rate, counts, seed),
@@ -361,6 +340,3 @@ def _above(
 
 def _is_above(value: float) -> bool | None:
     return None if np.isnan(value) else bool(value > 0)
-
-
-# --- for a console ------------------------------------------------------------------------------

@@ -3,8 +3,8 @@
 A row is a second: the columns corpus, role, segment (`<video>#<second>`), dialogue (the video),
 `highlight` (the probability a model gave), `highlight_true` (in [0, 1]) and `marks` ("1;0;1", one
 of each annotator; "": unknown). Rows without prediction or truth are left out. Every score stands
-beside what needs no model: everything is a highlight, chance, a fixed part of the video. Intervals
-and comparisons, other annotators and what result.json holds are in `intervals.py`.
+beside what needs no model, see `baselines.py`. Intervals and comparisons, other annotators and what
+result.json holds are in `intervals.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -244,11 +244,11 @@ def best(score: ArrayLike, k: int) -> np.ndarray:
     return chosen
 
 
-def _within_budget(seconds: Seconds, budget: float) -> np.ndarray:
-    return _each(seconds, lambda score: best(score, allowed(len(score), budget)))
+def within_budget(seconds: Seconds, budget: float) -> np.ndarray:
+    return each(seconds, lambda score: best(score, allowed(len(score), budget)))
 
 
-def _each(seconds: Seconds, choose: Callable) -> np.ndarray:
+def each(seconds: Seconds, choose: Callable) -> np.ndarray:
     """(N,) bool: `choose` of each video's scores."""
     ends = np.cumsum(np.bincount(seconds.video, minlength=len(seconds.names)))
     parts = np.split(seconds.score, ends[:-1]) if len(ends) else []
@@ -327,7 +327,7 @@ def values(
     """Pooled scores where each video counts as often as counts (R, V) says: name -> (R,)."""
     counts = np.ones((1, len(seconds.names)), int) if counts is None else counts
     found = _ranking(seconds, counts)
-    at_budget = sums_of(seconds, _within_budget(seconds, budget), seconds.positive)
+    at_budget = sums_of(seconds, within_budget(seconds, budget), seconds.positive)
     at_threshold = np.full_like(at_budget, np.nan)
     if threshold is not None:
         at_threshold = sums_of(seconds, seconds.score >= threshold, seconds.positive)
@@ -342,98 +342,3 @@ def of_videos(seconds: Seconds, threshold: float | None, budget: float) -> dict[
     """Scores of each video by itself: name -> (V,)."""
     parts = [values(video_of(seconds, i), threshold, budget) for i in range(len(seconds.names))]
     return {name: np.array([part[name][0] for part in parts], float) for name in SCORES}
-
-
-# --- what needs no model --------------------------------------------------------------------------
-
-
-def baselines(table: Mapping, threshold: float | None = None, budget: float = BUDGET) -> dict:
-    """The same rows without a model: baseline -> score -> {"value": pooled, "video_mean"}.
-
-    always_positive  every second is a highlight, all as probable
-    random           expected scores of random probabilities; F1 of as many random seconds of each
-                     video as the model selects there (hypergeometric: no draws are needed)
-    start, middle    the first, or the middle, round(budget x n) seconds of each video
-    A score that a baseline has not is missing.
-    """
-    seconds = seconds_of(table)
-    found = {
-        "always_positive": _always(seconds),
-        "random": _random(seconds, threshold, budget),
-        "start": {"f1_budget": _fixed(seconds, budget, lambda rest: 0)},
-        "middle": {"f1_budget": _fixed(seconds, budget, lambda rest: rest // 2)},
-    }
-    return {
-        name: {score: _both(*pair) for score, pair in has.items()} for name, has in found.items()
-    }
-
-
-def _both(pooled: ArrayLike, videos: np.ndarray) -> dict[str, float]:
-    return {"value": float(pooled), "video_mean": mean(videos)}
-
-
-def _totals(seconds: Seconds) -> np.ndarray:
-    return sums_of(seconds, np.ones(len(seconds.score), bool), seconds.positive)
-
-
-def _pair(score: Callable, sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A score of the summed videos, and of each."""
-    return score(sums.sum(0)), score(sums)
-
-
-def _always(seconds: Seconds) -> dict:
-    sums = _totals(seconds)
-    rate = _pair(lambda s: np.where(s[..., 2] > 0, ratio(s[..., 2], s[..., 3]), np.nan), sums)
-    return {"average_precision": rate, "roc_auc": _pair(_half, sums), "f1": _pair(f1_of, sums)}
-
-
-def _half(sums: np.ndarray) -> np.ndarray:
-    """The ROC-AUC of what tells nothing."""
-    both = (sums[..., 2] > 0) & (sums[..., 2] < sums[..., 3])
-    return np.where(both, 0.5, np.nan)
-
-
-def _random(seconds: Seconds, threshold: float | None, budget: float) -> dict:
-    sums = _totals(seconds)
-    found = {
-        "average_precision": _pair(lambda s: random_average_precision(s[..., 3], s[..., 2]), sums),
-        "roc_auc": _pair(_half, sums),
-        "f1_budget": _pair(f1_of, _by_chance(seconds, _within_budget(seconds, budget))),
-    }
-    if threshold is not None:
-        found["f1"] = _pair(f1_of, _by_chance(seconds, seconds.score >= threshold))
-    return found
-
-
-def _by_chance(seconds: Seconds, chosen: np.ndarray) -> np.ndarray:
-    """(V, 4) as `sums_of`, with the expected number of right ones: F1 is linear in it."""
-    sums = sums_of(seconds, chosen, seconds.positive)
-    sums[:, 0] = sums[:, 1] * sums[:, 2] / sums[:, 3]
-    return sums
-
-
-def random_average_precision(n: ArrayLike, positives: ArrayLike) -> np.ndarray:
-    """Expected average precision of n seconds in random order, above positives / n; NaN without.
-
-    (H + (n - H) (positives - 1) / (n - 1)) / n, H = 1 + 1/2 + .. + 1/n: Bestgen 2015, "Exact
-    expected average precision of the random baseline for system evaluation".
-
-    >>> random_average_precision(2, 1).round(3).item()
-    0.75
-    """
-    n, positives = np.asarray(n, float), np.asarray(positives, float)
-    harmonic = np.cumsum(1 / np.arange(1, n.max(initial=1) + 1))[np.maximum(n, 1).astype(int) - 1]
-    others = (positives - 1) / np.maximum(n - 1, 1)
-    found = (harmonic + (n - harmonic) * others) / np.maximum(n, 1)
-    return np.where(positives > 0, found, np.nan)
-
-
-def _fixed(seconds: Seconds, budget: float, first: Callable) -> tuple[np.ndarray, np.ndarray]:
-    """F1 of one stretch of each video that begins at `first(seconds left over)`."""
-
-    def stretch(score: np.ndarray) -> np.ndarray:
-        place, k = np.arange(len(score)), allowed(len(score), budget)
-        start = first(len(score) - k)
-        return (place >= start) & (place < start + k)
-
-    return _pair(f1_of, sums_of(seconds, _each(seconds, stretch), seconds.positive))

@@ -1,7 +1,7 @@
 """Which spans of a video to cut, from its probabilities by the second. NumPy only.
 
 A span is (start, end) in whole seconds, its end exclusive. Scores of highlights are in
-`scores.py`; pauses in speech and the cutting itself are the verb's.
+`scores.py`; pauses in speech and the cutting itself are elsewhere: media/.
 """
 
 from collections import deque

@@ -1,4 +1,4 @@
-"""The verb `highlight`, on a run trained on a few synthetic videos; and such runs side by side."""
+"""`highlight`, on a run trained on a few synthetic videos; and such runs side by side."""
 
 import contextlib
 import csv
@@ -178,7 +178,7 @@ def test_a_model_of_emotions_learns_nothing_of_videos_and_says_so(place, made, c
     assert "no training row of the corpus has any of that" in capsys.readouterr().err
 
 
-# --- the verb ------------------------------------------------------------------------------------
+# --- the subcommand ------------------------------------------------------------------------------
 
 
 def test_a_clip_is_as_long_as_the_spans_it_tells_of(place, capsys):

@@ -35,7 +35,7 @@ TEXT = {"model": "mate", "hidden_size": 4, "modality": "text", "text_dim": 8, "w
 
 
 def published(run: Path, out: Path, *flags: str) -> Path:
-    """What the verb writes."""
+    """What the subcommand writes."""
     assert (
         main.main(["publish", run.name, "--save_path", str(run.parent), "--out", str(out), *flags])
         == 0
@@ -44,7 +44,7 @@ def published(run: Path, out: Path, *flags: str) -> Path:
 
 
 def refused(run: Path, out: Path, capsys) -> str:
-    """The one line of the verb's refusal."""
+    """The one line of the subcommand's refusal."""
     capsys.readouterr()
     assert main.main(["publish", run.name, "--save_path", str(run.parent), "--out", str(out)]) == 2
     said = capsys.readouterr()

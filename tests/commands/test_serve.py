@@ -1,4 +1,4 @@
-"""The page of `serve`: dialogues, what is refused, the real verb over HTTP and in Chromium."""
+"""The page of `serve`: dialogues, what is refused, the real thing over HTTP and in Chromium."""
 
 import asyncio
 import codecs
@@ -416,7 +416,7 @@ def test_a_page_elsewhere_cannot_speak_to_this_one():
     assert ask("GET", "/", host="[::1]:1") == 299
 
 
-# --- the verb ------------------------------------------------------------------------------------
+# --- the subcommand ------------------------------------------------------------------------------
 
 
 def test_a_port_that_is_taken_is_said_in_one_line(run_folder, capsys):
@@ -452,7 +452,7 @@ def test_only_flags_open_the_server(monkeypatch, tmp_path):
 
 
 class Server:
-    """The real verb in a process of its own."""
+    """The real subcommand in a process of its own."""
 
     def __init__(self, run: Path, folder: Path, *flags: str):
         self.log = folder / "serve.log"

@@ -74,19 +74,21 @@ def in_utf16(path: Path) -> None:
     ],
     ids=["42 columns", "42 columns in one row", "header", "UTF-16", "empty", "missing"],
 )
-@pytest.mark.parametrize("verb", [["prepare", "--data", "corpus"], TEXT], ids=["prepare", "train"])
+@pytest.mark.parametrize(
+    "subcommand", [["prepare", "--data", "corpus"], TEXT], ids=["prepare", "train"]
+)
 def test_an_annotation_file_that_cannot_be_read_stops_everything(
-    verb, spoil, match, own_corpus, refused
+    subcommand, spoil, match, own_corpus, refused
 ):
     spoil(Path("corpus") / FEMALE)
-    refused(match, *verb)
+    refused(match, *subcommand)
 
 
-@pytest.mark.parametrize("verb", [["prepare"], []], ids=["prepare", "train"])
-def test_no_data_folder_is_an_error_that_names_the_sample(verb, own_corpus, refused):
-    refused(r"no corpus folder 'data/KEMDy19'.*--data DIR.*--data sample", *verb)
-    refused(r"no corpus folder 'elsewhere'.*--data sample", *verb, "--data", "elsewhere")
-    refused(r"no folder 'elsewhere' to read as kemdy19", *verb, "--data", "kemdy19:elsewhere")
+@pytest.mark.parametrize("subcommand", [["prepare"], []], ids=["prepare", "train"])
+def test_no_data_folder_is_an_error_that_names_the_sample(subcommand, own_corpus, refused):
+    refused(r"no corpus folder 'data/KEMDy19'.*--data DIR.*--data sample", *subcommand)
+    refused(r"no corpus folder 'elsewhere'.*--data sample", *subcommand, "--data", "elsewhere")
+    refused(r"no folder 'elsewhere' to read as kemdy19", *subcommand, "--data", "kemdy19:elsewhere")
 
 
 def test_a_folder_of_something_else_is_an_error_that_names_the_corpora(own_corpus, refused):

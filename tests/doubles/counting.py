@@ -2,14 +2,16 @@
 
 import hashlib
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, SimpleNamespace
 
 import numpy as np
 import pandas as pd
 
 import utils
-from features.store import contract
+from features.store import contract, extraction
 from features.store.store import Store
+
+SETTINGS = SimpleNamespace(sr=16_000, factor=1.0)
 
 
 def feature(**members) -> type[contract.Feature]:
@@ -80,3 +82,12 @@ def several(n: int = 12) -> list[bytes]:
 def contents(store: Store) -> list[bytes | None]:
     arrays = [store.array(row) for row in range(len(store))]
     return [None if array is None else array.astype(np.uint8).tobytes() for array in arrays]
+
+
+def extract(utterances, tmp_path, **more) -> Store:
+    options = {"progress": False, "settings": SETTINGS, **more}
+    return extraction.extract("bytes", utterances, tmp_path / "corpus", tmp_path, **options)
+
+
+def names(calls: list) -> list[str]:
+    return [source.name for source in calls]

@@ -16,7 +16,7 @@ from doubles.run_folders import log_lines, make_run, predictions, result_of
 
 import metric
 from constants import EMOTIONS
-from evaluation import calibration
+from evaluation import bootstrap, calibration
 from evaluation.predictions import read_predictions, scores_of
 from evaluation.result import summarise
 from reporting import charts, console, formatting
@@ -76,14 +76,18 @@ def page(run) -> Page:
 # --- the page ---------------------------------------------------------------------------------
 
 
-def test_every_score_stands_with_its_interval_and_its_baseline(run, page):
+ENDS = ("low", "high")
+
+
+def test_every_score_stands_with_its_interval_but_the_legacy_ones_and_its_baseline(run, page):
     words = page.words().replace("\N{MINUS SIGN}", "-")
     for name, score in result_of(run)["scores"].items():
-        row = f"{name} {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}] "
-        row += (
-            f"{score['baseline']:.3f} [{score['baseline_low']:.3f}, {score['baseline_high']:.3f}]"
+        own, baseline = (
+            "[{:.3f}, {:.3f}] ".format(*ends) if None not in ends else ""
+            for ends in ([score[end] for end in ENDS], [score[f"baseline_{end}"] for end in ENDS])
         )
-        assert f"{row} {score['n']}" in words
+        row = f"{name} {score['value']:.3f} {own}{score['baseline']:.3f} {baseline}{score['n']}"
+        assert row in words and (name in metric.LEGACY) == (not own) == (not baseline)
 
 
 def test_every_score_is_explained_in_the_words_of_metric(page):
@@ -390,7 +394,7 @@ def with_prior(folder: Path) -> dict:
 def test_the_label_prior_stands_beside_the_majority_baseline(tmp_path):
     result = with_prior(tmp_path / "run")
     words = page_of(tmp_path / "run").words().replace("\N{MINUS SIGN}", "-")
-    for score in result["scores"].values():
+    for score in (result["scores"][name] for name in bootstrap.SCORES):
         assert (
             f"{score['baseline_high']:.3f}] {run_page.number(score['prior'])} {score['n']}" in words
         )

@@ -29,7 +29,7 @@ from utils import UserError
 def hasty(monkeypatch) -> None:
     """No pictures, and few resamples: they take longer than all the rest."""
     draws = bootstrap.draws
-    monkeypatch.setattr(bootstrap, "draws", lambda groups, resamples, seed: draws(groups, 10, seed))
+    monkeypatch.setattr(bootstrap, "draws", lambda sizes, resamples, *how: draws(sizes, 10, *how))
     monkeypatch.setattr(figures, "png", lambda draw, inches, **grid: b"")
 
 

@@ -15,6 +15,7 @@ import dataset
 import main
 from evaluation import alignment, splits
 from evaluation.result import summarise, trained
+from evaluation.run_configuration import RunConfiguration
 from features.store import extraction
 from training.settings import TrainingSettings
 from utils import UserError, leaf
@@ -339,13 +340,13 @@ def test_a_folder_without_counts_by_corpus_has_no_prior_where_one_of_several_is_
         "class_counts": {"sad": 3, "happy": 1},
     }
     table = predictions(["one", "one", "other", "other"], ["sad", "sad", "happy", "sad"])
-    found = summarise(table, "drop", resamples=10, **trained(old))
+    found = summarise(table, "drop", resamples=10, **trained(RunConfiguration.of(old)))
     assert found["scores"]["accuracy"]["prior"] == pytest.approx(0.75 * 0.75 + 0.25 * 0.25)
     assert "prior" not in found["by_corpus"]["one"]["scores"]["accuracy"]
-    alone = summarise(table[:2], "drop", resamples=10, **trained(old))
+    alone = summarise(table[:2], "drop", resamples=10, **trained(RunConfiguration.of(old)))
     assert "prior" not in alone["scores"]["accuracy"]
     old["majority"]["by_corpus"].pop("other")  # trained on one corpus, so that all are its counts
-    alone = summarise(table[:2], "drop", resamples=10, **trained(old))
+    alone = summarise(table[:2], "drop", resamples=10, **trained(RunConfiguration.of(old)))
     assert alone["scores"]["accuracy"]["prior"] == pytest.approx(0.75)
 
 
@@ -356,7 +357,9 @@ def test_a_corpus_that_was_not_trained_on_has_the_baselines_of_all_training_rows
         "class_counts": {"sad": 3, "angry": 5},
         "class_counts_by_corpus": {"one": {"sad": 3}},
     }
-    found = summarise(table, "drop", resamples=10, **trained(known))["by_corpus"]
+    found = summarise(table, "drop", resamples=10, **trained(RunConfiguration.of(known)))[
+        "by_corpus"
+    ]
     assert (found["one"]["majority"], found["new"]["majority"]) == ("sad", "angry")
     score = found["new"]["scores"]["accuracy"]
     assert score["baseline"] == 0 and score["prior"] == pytest.approx(0.5 * 3 / 8)

@@ -1,6 +1,5 @@
-"""Scores of highlights against scikit-learn, SciPy and brute force, and what a report must say."""
+"""Intervals, comparisons, other annotators, and what a report must say."""
 
-import doctest
 import itertools
 import json
 import math
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn.metrics as sk
+from doubles.highlights import drawn, table, value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
@@ -26,330 +26,6 @@ SEEDS = st.integers(0, 2**32)
 RANKS = ("average_precision", "roc_auc", "kendall", "spearman")
 
 
-def drawn(
-    seed: int = 0,
-    videos: int = 4,
-    length: int = 30,
-    annotators: int = 3,
-    levels: int = 0,
-    skill: float = 1.0,
-) -> pd.DataFrame:
-    """Videos of about `length` s with events of some seconds; probabilities of few `levels`."""
-    draw = np.random.default_rng(seed)
-    parts = []
-    for video in range(videos):
-        n = length + video
-        wave = np.convolve(draw.normal(size=n + 4), np.ones(5), "valid")
-        marks = (wave[:, None] + draw.normal(0, 1, (n, annotators)) > 2).astype(int)
-        score = 1 / (1 + np.exp(-skill * wave - draw.normal(0, 1, n)))
-        part = pd.DataFrame({"highlight": np.round(score * levels) / levels if levels else score})
-        part["highlight_true"] = marks.max(1).astype(float)
-        part["marks"] = [";".join(map(str, row)) for row in marks]
-        part["dialogue"] = f"유튜브_{video}"
-        part["segment"] = [f"유튜브_{video}#{second:05d}" for second in range(n)]
-        parts.append(part)
-    found = pd.concat(parts, ignore_index=True)
-    return found.assign(corpus="aihub_highlight", role="speaker", session=1, set="test")
-
-
-def table(highlight, truth, marks="", video="v") -> pd.DataFrame:
-    """One video, written out."""
-    frame = pd.DataFrame({"highlight": highlight, "highlight_true": np.asarray(truth, float)})
-    frame["segment"] = [f"{video}#{second:05d}" for second in range(len(frame))]
-    return frame.assign(corpus="c", role="speaker", dialogue=video, marks=marks)
-
-
-def mean_of_marks(frame: pd.DataFrame) -> np.ndarray:
-    return np.array([np.mean([int(m) for m in text.split(";")]) for text in frame.marks])
-
-
-def value(found: dict, name: str) -> float:
-    return found[name]["value"]
-
-
-@pytest.mark.parametrize("module", [intervals, seconds])
-def test_the_examples_run(module):
-    result = doctest.testmod(module)
-    assert not result.failed and (result.attempted or module is intervals)
-
-
-# --- scores -----------------------------------------------------------------------------------
-
-
-@examples
-@given(SEEDS, st.sampled_from([0, 2, 4, 10]))
-def test_pooled_scores_equal_scikit_learn_and_scipy(seed, levels):
-    frame = drawn(seed, levels=levels)
-    truth, score, share = frame.highlight_true, frame.highlight, mean_of_marks(frame)
-    found = seconds.scores(frame, threshold=0.5)
-    expected = {
-        "average_precision": sk.average_precision_score(truth, score),
-        "roc_auc": sk.roc_auc_score(truth, score),
-        "f1": sk.f1_score(truth, score >= 0.5, zero_division=0),
-        "kendall": stats.kendalltau(score, share).statistic,
-        "spearman": stats.spearmanr(score, share).statistic,
-        "positive_rate": truth.mean(),
-        "selected_rate": (score >= 0.5).mean(),
-    }
-    assert {name: value(found, name) for name in expected} == pytest.approx(expected)
-    assert {one["n"] for one in found.values()} == {len(frame)}
-
-
-@examples
-@given(SEEDS)
-def test_scores_by_video_are_the_mean_of_those_of_each_video_alone(seed):
-    frame = drawn(seed, videos=3, levels=8)
-    found = seconds.scores(frame, 0.5, 0.2)
-    for name in ("average_precision", "f1", "f1_budget", "kendall", "spearman", "positive_rate"):
-        alone = [value(seconds.scores(p, 0.5, 0.2), name) for _, p in frame.groupby("dialogue")]
-        assert found[name]["video_mean"] == pytest.approx(np.nanmean(alone))
-        assert found[name]["video_n"] == np.isfinite(alone).sum()
-
-
-@examples
-@given(SEEDS, st.floats(0.01, 1), st.sampled_from([0, 3]))
-def test_f1_with_a_budget_selects_the_best_of_each_video_and_of_equal_ones_the_first(
-    seed, budget, levels
-):
-    frame = drawn(seed, levels=levels)
-    chosen = pd.Series(False, frame.index)
-    for _, part in frame.groupby("dialogue"):
-        best = part.sort_values("highlight", ascending=False, kind="stable")
-        chosen[best.index[: round(budget * len(part))]] = True
-    expected = sk.f1_score(frame.highlight_true, chosen, zero_division=0)
-    assert value(seconds.scores(frame, budget=budget), "f1_budget") == pytest.approx(expected)
-
-
-@examples
-@given(SEEDS)
-def test_a_perfect_score_has_average_precision_and_auc_one(seed):
-    frame = drawn(seed)
-    found = seconds.scores(frame.assign(highlight=frame.highlight_true), threshold=1.0)
-    assert [value(found, name) for name in ("average_precision", "roc_auc", "f1")] == [1, 1, 1]
-
-
-@examples
-@given(SEEDS, st.floats(0, 1))
-def test_a_constant_score_has_the_rate_as_average_precision_and_auc_one_half(seed, constant):
-    frame = drawn(seed)
-    found = seconds.scores(frame.assign(highlight=constant))
-    assert value(found, "average_precision") == pytest.approx(frame.highlight_true.mean())
-    assert value(found, "roc_auc") == 0.5
-    assert math.isnan(value(found, "kendall")) and math.isnan(value(found, "spearman"))
-
-
-@examples
-@given(SEEDS)
-def test_a_monotone_transform_changes_no_score_of_a_ranking(seed):
-    frame = drawn(seed, levels=12)
-    other = frame.assign(highlight=stats.rankdata(frame.highlight) / (len(frame) + 1))
-    before, after = seconds.scores(frame), seconds.scores(other)
-    for name in (*RANKS, "f1_budget"):
-        for key in ("value", "video_mean"):
-            assert after[name][key] == pytest.approx(before[name][key], nan_ok=True)
-
-
-@settings(deadline=None, max_examples=10)
-@given(SEEDS)
-def test_the_order_of_rows_and_videos_changes_nothing_at_all(seed):
-    frame = drawn(seed, levels=6)
-    shuffled = frame.sample(frac=1, random_state=seed % 2**32)
-    summaries = [intervals.summary(each, 0.5, resamples=50) for each in (frame, shuffled)]
-    assert summaries[0] == summaries[1]
-    assert seconds.threshold(frame) == seconds.threshold(shuffled)
-
-
-def test_a_dict_of_arrays_is_a_table_too_and_is_not_changed():
-    frame = drawn(1)
-    arrays = {name: frame[name].to_numpy().copy() for name in frame}
-    for array in arrays.values():
-        array.flags.writeable = False
-    assert intervals.summary(arrays, 0.5, resamples=20) == intervals.summary(
-        frame, 0.5, resamples=20
-    )
-
-
-def test_a_video_in_which_a_score_is_undefined_is_named_and_not_counted():
-    frame = pd.concat(
-        [
-            table([0.2, 0.9, 0.4], [0, 1, 0], ["0;0", "1;1", "0;1"], "good"),
-            table([0.1, 0.2], [0, 0], "0;0", "nothing"),
-            table([0.3, 0.4], [1, 1], "1;1", "everything"),
-        ]
-    )
-    found = seconds.scores(frame, threshold=0.25)
-    assert found["roc_auc"]["undefined"] == ["everything", "nothing"]
-    assert found["average_precision"]["undefined"] == ["nothing"]
-    assert found["f1"]["undefined"] == ["nothing"] and found["f1"]["video_n"] == 2
-    assert found["kendall"]["undefined"] == ["everything", "nothing"]
-    assert found["roc_auc"]["video_mean"] == 1 and found["positive_rate"]["undefined"] == []
-
-
-def test_no_rows_and_no_positives_have_no_score():
-    for frame in (drawn(0).iloc[:0], drawn(0).assign(highlight_true=0.0)):
-        found = seconds.scores(frame, 0.5)
-        for name in ("average_precision", "roc_auc", "f1", "f1_budget"):
-            assert math.isnan(value(found, name)) and found[name]["video_n"] == 0
-        json.dumps(intervals.summary(frame, 0.5, resamples=10), allow_nan=False)
-
-
-def test_rows_without_prediction_or_truth_are_left_out_and_counted():
-    frame = drawn(3)
-    kept = frame.iloc[10:]
-    frame.loc[:4, "highlight"], frame.loc[5:9, "highlight_true"] = np.nan, np.nan
-    found, alone = (intervals.summary(each, 0.5, resamples=20) for each in (frame, kept))
-    assert found["n"].pop("without") == 10 and alone["n"].pop("without") == 0
-    assert found == alone
-
-
-def test_seconds_without_marks_count_only_where_no_annotator_is_asked():
-    frame = drawn(4)
-    first = frame.dialogue == "유튜브_0"
-    unknown = frame.assign(marks=frame.marks.mask(first, np.nan))
-    found = seconds.scores(unknown)
-    assert found["kendall"]["n"] == (~first).sum() and found["roc_auc"]["n"] == len(frame)
-    assert found["kendall"]["undefined"] == ["유튜브_0"]
-    expected = stats.kendalltau(frame.highlight[~first], mean_of_marks(frame[~first])).statistic
-    assert value(found, "kendall") == pytest.approx(expected)
-    assert value(found, "roc_auc") == value(seconds.scores(frame), "roc_auc")
-
-
-def test_marks_of_one_annotator_that_a_csv_made_numbers_are_read(tmp_path):
-    frame = drawn(2, annotators=1)
-    frame.loc[frame.dialogue == "유튜브_3", "marks"] = ""
-    frame.to_csv(tmp_path / "predictions.csv", index=False)
-    again = pd.read_csv(tmp_path / "predictions.csv")
-    assert again.marks.dtype == float
-    expected = intervals.summary(frame, 0.5, resamples=20)
-    assert intervals.summary(again, 0.5, resamples=20) == expected
-    assert expected["scores"]["kendall"]["undefined"] == ["유튜브_3"]
-
-
-def test_a_second_is_positive_from_one_half_on():
-    found = seconds.scores(table([0.1, 0.2, 0.3, 0.4], [0, 1 / 3, 0.5, 1]))
-    assert value(found, "positive_rate") == 0.5 and value(found, "roc_auc") == 1
-
-
-@pytest.mark.parametrize(
-    ("column", "wrong", "message"),
-    [
-        ("highlight", 1.5, r"highlight must be in \[0, 1\], it is 1.5 in v#00001"),
-        ("highlight_true", -1, r"highlight_true must be in \[0, 1\], it is -1 in v#00001"),
-        ("segment", "v", "a segment must be <video>#<second>, got 'v'"),
-        ("segment", "v#00000", "each second must come once, v#00000 comes twice"),
-        ("marks", "1;2", "marks must be 0 and 1 joined by \";\", got '1;2'"),
-        ("marks", "1", "marks must be of the same annotators in all seconds of a video"),
-    ],
-)
-def test_a_table_that_cannot_be_is_refused(column, wrong, message):
-    frame = table([0.1, 0.2, 0.3], [0, 1, 0], "0;1").astype({"marks": object, "segment": object})
-    frame.loc[1, column] = wrong
-    with pytest.raises(UserError, match=message):
-        seconds.scores(frame)
-
-
-@pytest.mark.parametrize("budget", [0, -0.1, 1.5, math.nan])
-def test_a_budget_that_is_no_share_is_refused(budget):
-    with pytest.raises(UserError, match="a budget must be a share of the video"):
-        seconds.scores(drawn(0), budget=budget)
-
-
-# --- the threshold ----------------------------------------------------------------------------
-
-
-@settings(deadline=None, max_examples=15)
-@given(SEEDS, st.sampled_from([0, 3, 9]))
-def test_the_threshold_has_the_best_f1_of_all_and_is_the_highest_of_equal_ones(seed, levels):
-    frame = drawn(seed, videos=2, length=15, levels=levels)
-    tried = sorted(frame.highlight.unique(), reverse=True)
-    f1 = [value(seconds.scores(frame, t), "f1") for t in tried]
-    assert seconds.threshold(frame) == tried[int(np.argmax(f1))]
-
-
-def test_equal_probabilities_are_selected_together_when_a_threshold_is_sought():
-    assert seconds.threshold(table([0.9, 0.5, 0.5, 0.5, 0.5, 0.5], [1, 1, 0, 0, 0, 0])) == 0.9
-
-
-def test_of_equally_good_thresholds_the_highest_is_taken():
-    assert seconds.threshold(table([0.9, 0.5, 0.4, 0.3], [1, 0, 0, 1])) == 0.9
-
-
-def test_there_is_no_threshold_without_validation_rows_or_without_positives():
-    assert seconds.threshold(None) is None
-    assert seconds.threshold(drawn(0).iloc[:0]) is None
-    assert seconds.threshold(drawn(0).assign(highlight_true=0.0)) is None
-
-
-def test_without_a_threshold_there_is_no_f1_at_one():
-    found = intervals.summary(drawn(0), None, resamples=20)
-    assert (
-        found["scores"]["f1"]["value"] is None and found["scores"]["selected_rate"]["low"] is None
-    )
-    assert found["beats_always_positive"] is None is found["surely_beats_always_positive"]
-    assert found["scores"]["f1_budget"]["value"] > 0
-    assert any("not known" in line for line in highlight_text.lines(found))
-
-
-# --- baselines ----------------------------------------------------------------------------------
-
-
-def test_everything_is_a_highlight_equals_scikit_learn_on_ones():
-    frame = drawn(5)
-    found = seconds.baselines(frame)["always_positive"]
-    ones = np.ones(len(frame))
-    assert value(found, "f1") == pytest.approx(sk.f1_score(frame.highlight_true, ones))
-    expected = sk.average_precision_score(frame.highlight_true, ones)
-    assert value(found, "average_precision") == pytest.approx(expected)
-    assert value(found, "roc_auc") == 0.5
-    each = [sk.f1_score(p.highlight_true, np.ones(len(p))) for _, p in frame.groupby("dialogue")]
-    assert found["f1"]["video_mean"] == pytest.approx(np.mean(each))
-
-
-def test_what_tells_nothing_has_no_auc_where_a_class_is_missing():
-    for truth in (0.0, 1.0):
-        found = seconds.baselines(drawn(0).assign(highlight_true=truth))
-        assert math.isnan(value(found["always_positive"], "roc_auc"))
-        assert math.isnan(found["random"]["roc_auc"]["video_mean"])
-
-
-@pytest.mark.parametrize("n", range(1, 8))
-def test_the_expected_average_precision_of_chance_is_the_mean_over_all_orders(n):
-    for positives in range(1, n + 1):
-        ranks = itertools.combinations(range(1, n + 1), positives)
-        every = [np.mean([(i + 1) / rank for i, rank in enumerate(found)]) for found in ranks]
-        assert intervals.random_average_precision(n, positives) == pytest.approx(np.mean(every))
-    assert np.isnan(intervals.random_average_precision(n, 0))
-
-
-def test_expected_scores_of_chance_are_the_means_of_many_draws():
-    frame = drawn(6, length=20)
-    found = seconds.baselines(frame, 0.7, 0.3)["random"]
-    draw = np.random.default_rng(0)
-    truth, video = frame.highlight_true.to_numpy(), frame.dialogue.to_numpy()
-    taken = (frame.highlight >= 0.7).groupby(video).transform("sum")
-    budget = frame.groupby(video).highlight.transform(lambda part: round(0.3 * len(part)))
-    many = []
-    for _ in range(300):
-        score = draw.random(len(frame))
-        rank = pd.Series(score).groupby(video).rank(ascending=False)
-        at = [sk.f1_score(truth, rank <= size) for size in (taken, budget)]
-        many.append([*at, sk.average_precision_score(truth, score)])
-    names = ("f1", "f1_budget", "average_precision")
-    assert [value(found, name) for name in names] == pytest.approx(np.mean(many, 0), abs=0.012)
-
-
-def test_the_first_and_the_middle_seconds_of_each_video_are_baselines():
-    truth = np.zeros(20)
-    truth[[0, 1, 8, 9, 10, 11]] = 1
-    frame = pd.concat([table(0.5, truth, video="a"), table(0.5, truth, video="b")])
-    found = seconds.baselines(frame, budget=0.2)
-    assert value(found["start"], "f1_budget") == pytest.approx(2 * 2 / (4 + 6))
-    assert value(found["middle"], "f1_budget") == pytest.approx(2 * 4 / (4 + 6))
-    assert value(seconds.scores(frame, budget=0.2), "f1_budget") == value(
-        found["start"], "f1_budget"
-    )
-
-
 # --- intervals and comparisons ------------------------------------------------------------------
 
 
@@ -357,9 +33,9 @@ def test_the_first_and_the_middle_seconds_of_each_video_are_baselines():
 @given(SEEDS, st.sampled_from([0, 5]))
 def test_resamples_equal_scoring_the_drawn_videos_one_resample_at_a_time(seed, levels):
     frame = drawn(seed, levels=levels)
-    rows = intervals.seconds_of(frame)
-    counts = bootstrap.draws(rows.video, 8, seed)
-    found = intervals.values(rows, 0.5, 0.2, counts)
+    rows = seconds.seconds_of(frame)
+    counts = bootstrap.draws((4,), 8, seed)
+    found = seconds.values(rows, 0.5, 0.2, counts)
     for resample, count in enumerate(counts):
         parts = [
             frame[frame.dialogue == name].assign(
@@ -370,25 +46,25 @@ def test_resamples_equal_scoring_the_drawn_videos_one_resample_at_a_time(seed, l
             for copy in range(times)
         ]
         direct = seconds.scores(pd.concat(parts), 0.5, 0.2)
-        for name in intervals.SCORES:
+        for name in seconds.SCORES:
             expected = pytest.approx(value(direct, name), abs=1e-9, nan_ok=True)
             assert found[name][resample] == expected, name
 
 
 def test_the_memory_limit_changes_no_resample(monkeypatch):
     frame = drawn(2)
-    before = intervals.bootstrap(frame, 0.5, resamples=40)
+    before = intervals.summary(frame, 0.5, resamples=40)
     monkeypatch.setattr(seconds, "CELLS", 3 * len(frame))
-    assert intervals.bootstrap(frame, 0.5, resamples=40) == before
+    assert intervals.summary(frame, 0.5, resamples=40) == before
 
 
 def test_the_intervals_are_percentiles_of_the_resampled_scores():
     frame = drawn(0)
     frame.loc[frame.dialogue == "유튜브_2", "highlight_true"] = 0.0  # no AUC there
-    rows = intervals.seconds_of(frame)
-    counts = bootstrap.draws(rows.video, 200, 3)
-    found = intervals.bootstrap(frame, 0.5, resamples=200, seed=3)["roc_auc"]
-    many = intervals.values(rows, 0.5, 0.15, counts)["roc_auc"]
+    rows = seconds.seconds_of(frame)
+    counts = bootstrap.draws((4,), 200, 3)
+    found = intervals.summary(frame, 0.5, resamples=200, seed=3)["scores"]["roc_auc"]
+    many = seconds.values(rows, 0.5, 0.15, counts)["roc_auc"]
     ends = np.nanpercentile(many, [2.5, 97.5])
     assert (found["low"], found["high"]) == pytest.approx(tuple(ends))
     each = [
@@ -413,9 +89,9 @@ def test_one_video_has_scores_but_no_interval():
 def test_two_models_are_compared_on_the_same_drawn_videos():
     a, b = drawn(1, videos=8), drawn(1, videos=8).assign(highlight=drawn(2, videos=8).highlight)
     found = intervals.paired(a, b, resamples=300, seed=4)
-    counts = bootstrap.draws(intervals.seconds_of(a).video, 300, 4)
+    counts = bootstrap.draws((8,), 300, 4)
     many = [
-        intervals.values(intervals.seconds_of(t), None, 0.15, counts)["average_precision"]
+        seconds.values(seconds.seconds_of(t), None, 0.15, counts)["average_precision"]
         for t in (a, b)
     ]
     assert (found["low"], found["high"]) == pytest.approx(
@@ -492,7 +168,7 @@ def test_models_of_other_seconds_truth_or_scores_are_refused():
 def test_intervals_are_fast(videos, length, limit):
     frame = drawn(0, videos, length)
     start = time.process_time()
-    intervals.bootstrap(frame, 0.5)
+    intervals.summary(frame, 0.5)
     assert time.process_time() - start < limit
 
 
@@ -534,7 +210,7 @@ def test_a_model_that_copies_an_annotator_agrees_with_the_others_as_he_does():
     frame = drawn(8, annotators=2)
     frame["highlight"] = [float(text[0]) for text in frame.marks]
     found = intervals.human(frame)
-    rows = intervals.seconds_of(frame)
+    rows = seconds.seconds_of(frame)
     own, model = intervals._left_out(rows, np.ones(len(frame), bool), 0, "union")["f1"]
     assert own == model and found["f1"]["mean"] == pytest.approx(own)
 
@@ -658,10 +334,10 @@ def test_the_rule_of_a_summary_is_that_of_its_annotators():
 
 def test_every_score_of_the_summary_stands_beside_its_interval_and_baselines():
     found = intervals.summary(drawn(1), 0.5, resamples=100)
-    assert list(found["scores"]) == list(intervals.SCORES)
+    assert list(found["scores"]) == list(seconds.SCORES)
     for name, score in found["scores"].items():
         assert score["low"] <= score["value"] <= score["high"], name
-        assert intervals.SCORES[name].low <= score["value"] <= intervals.SCORES[name].high
+        assert seconds.SCORES[name].low <= score["value"] <= seconds.SCORES[name].high
     f1 = found["scores"]["f1_budget"]["baselines"]
     assert set(f1) == {"random", "start", "middle"}
     assert set(found["scores"]["f1"]["baselines"]) == {"always_positive", "random"}
