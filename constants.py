@@ -1,8 +1,7 @@
-"""Every number a user may want to change, with its unit and where it comes from.
+"""Names and numbers that several rooms need, with their unit and where they come from.
 
-Labels, rates and scales are facts of the corpora; the hyper-parameters at the end are the
-defaults of the command line (`python main.py --help` prints them). Settings that belong to one
-model stand in that model's file.
+Labels, rates and scales are facts of the corpora; the hyper-parameters at the end are defaults of
+the command line (`python main.py --help` prints them). What one plugin alone needs stands in it.
 """
 
 from typing import NamedTuple
@@ -101,7 +100,12 @@ HIDDEN_SIZE = 512
 SEED = 42
 SAVE_PATH = "./exp"
 SAVE_MINUTES = 10.0  # what a kill can cost at most; an epoch's end is always kept
-TIE_POLICIES = ("drop", "first", "any", "soft")  # of rows with several modal labels
+TIE_POLICIES = (
+    "drop",
+    "first",
+    "any",
+    "soft",
+)  # of rows with several modal labels: evaluation/predictions.py
 TIES = "drop"  # which test rows count in the emotion scores; docs/en/05_scores_and_leakage.md
 
 # --- evidence -------------------------------------------------------------------------------

@@ -3,9 +3,9 @@
     python main.py publish RUN --out DIR
     python main.py publish RUN --out DIR --license cc-by-nc-4.0
 
-Nothing is uploaded. DIR holds model.safetensors, config.json, README.md (the card: _card.py), and
-result.json and protocol.json of the run. `model.load` and `predict` read it as they read the run.
-Neither utterances nor places on this machine are in it (_portable.py).
+Nothing is uploaded. DIR holds model.safetensors, config.json, README.md (the card), and result.json
+and protocol.json of the run. `model.load` and `predict` read it as they read the run. Neither
+utterances nor places on this machine are in it. How that is done: inference/publishing/.
 """
 
 import argparse

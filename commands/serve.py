@@ -5,8 +5,8 @@
     python main.py serve RUN --host 0.0.0.0      for all who can reach this computer
     python main.py serve RUN --share             for everybody who knows the address
 
-Ctrl-C ends it. What a visitor may ask the server for is in _gate.py, what is said in a dialogue in
-_dialogue.py, the page in _page.py.
+Ctrl-C ends it. In inference/web/: what a visitor may ask the server for is in gate.py, what is said
+in a dialogue in dialogue.py, the page in page.py.
 """
 
 import importlib.util

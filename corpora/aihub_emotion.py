@@ -3,7 +3,7 @@
 People say what a situation asks for, and five raters say what they hear: LABELS says whose word is
 taken. Nobody is known, so there are no speakers, no dialogues, and groups in place of sessions
 (`grouped`). How it lies on disk, and how a sample is laid down like it, is in
-_aihub_emotion_layout.py; what makes a label, in _aihub_emotion_labels.py.
+layouts/aihub_emotion.py and synthetic/; what makes a label, in labels/aihub_emotion.py.
 """
 
 from collections import ChainMap

@@ -3,7 +3,7 @@
 A row is one second of a video. What each annotator marks stands in `marks`; LABELS says what makes
 a highlight of it. Videos are kept apart by groups in place of sessions. Where videos and labels lie
 below the folder does not matter: the download's tree and a plain folder are read alike
-(_aihub_highlight_layout.py). What a label file may say is in _aihub_highlight_labels.py.
+(layouts/aihub_highlight.py). What a label file may say is in labels/aihub_highlight.py.
 """
 
 import statistics

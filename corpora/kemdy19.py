@@ -2,7 +2,7 @@
 
 The file of the woman and the file of the man both rate every segment of a session. A segment's
 speaker label is in the file of the one who talks, its listener label in the other file. How it
-lies on disk, and how a sample is laid down like it, is in _kemdy19_layout.py.
+lies on disk is in layouts/kemdy19.py, how a sample is laid down like it in synthetic/kemdy19.py.
 """
 
 import re

@@ -1,8 +1,8 @@
 """KEMDy20 as ETRI delivers it: annotation/, wav/, EDA/, IBI/, TEMP/ -> tables.
 
 Two users of a session talk freely about six topics; who they are says the user's number, not the
-gender. The raters judge the one who talks, there are no listener labels. How it lies on disk, and
-how a sample is laid down like it, is in _kemdy20_layout.py.
+gender. The raters judge the one who talks, there are no listener labels. How it lies on disk is in
+layouts/kemdy20.py, how a sample is laid down like it in synthetic/kemdy20.py.
 """
 
 import re

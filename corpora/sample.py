@@ -1,10 +1,10 @@
 """A synthetic corpus in the manner of KEMDy19, so that everything runs without a licence.
 
-Forty made-up voices (`_sample_voice.py`) say made-up lines (`_sample_lines.py`) in dialogues
-(`_sample_plan.py`), and ten made-up raters judge them (`_sample_raters.py`). About two in
-five lines fit several moods and about a quarter are hardly acted, seldom both at once: text and
-voice each tell a part (`benchmarks/sample_difficulty.py`). How it lies on disk is the affair of the
-leaf whose layout is asked for, which is also what reads it; a leaf may shape the dialogues, too.
+Forty made-up voices (synthetic/voices.py) say made-up lines (lines.py) in dialogues
+(dialogues.py), and ten made-up raters judge them (raters.py). About two in five lines fit several
+moods and about a quarter are hardly acted, seldom both at once: text and voice each tell a part
+(`benchmarks/sample_difficulty.py`). How it lies on disk is the affair of the plugin whose layout is
+asked for, which is also what reads it; a plugin may shape the dialogues, too.
 
     python main.py prepare --data sample
     python main.py prepare sample --layout kemdy20
@@ -35,7 +35,7 @@ SIZES = {"sessions": 20, "dialogues": 10, "utterances": 99}  # at most; a layout
 
 
 def matches(folder: Path) -> bool:
-    """False: what is written here lies as another corpus does, and that corpus's leaf reads it."""
+    """False: what is written here lies as another corpus does, and its plugin reads it."""
     return False
 
 
@@ -50,7 +50,7 @@ def write(
 ) -> None:
     """Lay the corpus into `folder`, new or empty: whole or not at all; equal seeds, equal bytes.
 
-    `layout`: a leaf with `write_sample`, and `SAMPLE_SIZES` and `plan_sample` where it is not in
+    `layout`: a plugin with `write_sample`, and `SAMPLE_SIZES` and `plan_sample` where it is not in
     the manner of KEMDy19. `sessions` (1..20 there, None: the most), `dialogues` a session (1..10,
     None), `utterances` a dialogue (1..99); `progress` is called as tqdm is. SYNTHETIC.json, the
     mark that it is whole, says what was made.

@@ -1,6 +1,6 @@
 """Functionals: statistics of a whole utterance, the classical input of a support vector machine.
 
-Contours of 10 ms (_contours.py: MFCC and their slopes, log-mel bands, spectral shape, level, F0)
+Contours of 10 ms (signal/contours.py: MFCC and slopes, log-mel bands, spectral shape, level, F0)
 are summed up by mean, standard deviation, percentiles, range and slope, much as openSMILE's sets do
 it (Eyben et al. 2016, doi 10.1109/TAFFC.2015.2457417).
 

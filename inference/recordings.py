@@ -1,7 +1,7 @@
 """Recordings of a user's own, as utterances: files, folders, tables, and long ones cut at pauses.
 
 `utterances` lists and hears all that is named, before anything is computed; `pieces` gives some of
-them as sound files. Corpora are read by their leaves, through corpus.py. No torch.
+them as sound files. Corpora are read by their plugins, through corpora/preparation. No torch.
 """
 
 import itertools

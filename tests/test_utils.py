@@ -1,4 +1,4 @@
-"""Leaves, seeds and files that are never half-written."""
+"""Plugins, seeds and files that are never half-written."""
 
 import hashlib
 import os

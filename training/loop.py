@@ -132,7 +132,7 @@ class Training:
                         self.save(keeper)
 
     def one_step(self, indices: np.ndarray) -> Tensor:
-        """Learn from one batch; returns this process's part of its losses, in order of LOSSES."""
+        """Learn from one batch; returns this process's part of its losses, in order of `losses`."""
         epoch, step = self.progress.epoch, self.progress.step
         torch.manual_seed(seed_of(self.settings.seed, "model", epoch, step, self.processes.rank))
         batch = self.batch(indices, epoch, step)

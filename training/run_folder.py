@@ -1,6 +1,6 @@
-"""The record of a run: its folder made, described, found again, and kept from a biased test.
+"""The folder of a run: made, described, found again, and kept from a biased test.
 
-What is written into it by training and testing is in `run.py`.
+What training writes into it is in run.py, what testing writes in scores.py.
 """
 
 import json

@@ -1,6 +1,6 @@
-"""How AI Hub 263 lies on disk: tables, wavs in folders and zips, and laying a synthetic one down.
+"""How AI Hub 263 lies on disk: tables, wavs in folders and zips.
 
-Reading is in aihub_emotion.py; who says what in a synthetic one is in _aihub_emotion_plan.py.
+Reading is in corpora/aihub_emotion.py, laying a synthetic one down in synthetic/aihub_emotion.py.
 """
 
 import re

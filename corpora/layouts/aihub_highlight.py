@@ -1,7 +1,7 @@
-"""How AI Hub 616 lies on disk: videos and label files by name, and laying a synthetic one down.
+"""How AI Hub 616 lies on disk: videos and label files by name.
 
-What a label file says is in _aihub_highlight_labels.py; what a synthetic one shows and marks in
-_aihub_highlight_plan.py, how it looks and sounds in _aihub_highlight_film.py.
+What a label file says is in labels/aihub_highlight.py; what a synthetic one shows and marks in
+synthetic/aihub_highlight.py, how it looks and sounds in synthetic/film.py.
 """
 
 import os

@@ -1,6 +1,6 @@
-"""How KEMDy20 lies on disk: names, columns, and laying a synthetic corpus down in the same way.
+"""How KEMDy20 lies on disk: names and columns.
 
-Reading is in kemdy20.py; who says what in a synthetic one is in _kemdy20_plan.py.
+Reading is in corpora/kemdy20.py; a synthetic one is planned and laid down in synthetic/kemdy20.py.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""What a corpus holds, heard and written down: every wav opened once, every table with a checksum.
+"""What a corpus holds, heard: every wav opened once, what cannot be heard named.
 
-`audit` listens, `write_tables` and `read_tables` keep what came of it under data/prepared/. Which
-corpus that is, and when it is read again, is in `dataset.py`.
+tables.py keeps what came of it under data/prepared/; which corpus that is, and when it is read
+again, is in corpus.py.
 """
 
 from concurrent.futures import ThreadPoolExecutor

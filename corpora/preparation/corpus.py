@@ -1,6 +1,6 @@
-"""A corpus made ready: recognised by its tree, read by its leaf, heard, and kept as tables.
+"""A corpus made ready: recognised by its tree, read by its plugin, heard, and kept as tables.
 
-`open_corpus` recognises a folder, has its corpus's leaf read it and `audit.py` listen to it, and
+`open_corpus` recognises a folder, has its plugin read it and `audit.py` listen to it, and
 keeps the tables under data/prepared/. A corpus is a file in corpora/ that holds
 
     ROLES, SYNTHETIC, TABLES   whose emotions are known; made up or not; "raw" or "2022"
@@ -32,7 +32,7 @@ from corpora.preparation.tables import as_files, read_tables, write_tables
 from utils import UserError, digest, leaf, leaves, lock, make_folder, setting, write_atomic
 
 VERSION = 2  # of the prepared tables; a change prepares every corpus again
-MARK = "SYNTHETIC.json"  # written last into a folder that a leaf synthesised
+MARK = "SYNTHETIC.json"  # written last into a folder that a plugin synthesised
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +170,7 @@ def _own_columns(reader: ModuleType) -> tuple[str, ...]:
 
 
 def recognise(data: str, tables: str = "raw") -> tuple[str, Path]:
-    """`DIR`, `CORPUS:DIR` or the name of a leaf that makes a corpus -> (leaf, folder)."""
+    """`DIR`, `CORPUS:DIR` or the name of a plugin that makes a corpus -> (plugin, folder)."""
     name, colon, place = data.partition(":")
     if name in leaves("corpora") and (colon or hasattr(leaf("corpora", name), "write")):
         if hasattr(leaf("corpora", name), "write"):

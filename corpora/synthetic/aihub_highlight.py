@@ -2,7 +2,7 @@
 
 Highlights are planted in sound, in picture and in both. Each is two things at once (an excited
 voice that is loud, a bright picture that is fast), and elsewhere is one without the other, so that
-neither loudness nor brightness alone tells. How it looks and sounds is in _aihub_highlight_film.py.
+neither loudness nor brightness alone tells. How it looks and sounds is in film.py.
 """
 
 import json

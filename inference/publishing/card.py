@@ -2,7 +2,7 @@
 
 Everything is read from what is published beside it: config.json (`said`), result.json (`result`)
 and protocol.json, {} where there is none. The template escapes every text, and huggingface_hub
-writes the front matter. Corpora, sessions and encoders are told of in _origins.py.
+writes the front matter. Corpora, sessions and encoders are told of in origins.py.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """The page of `serve`: what stands where, what its buttons do. The one file that imports gradio.
 
 Each visitor has a Dialogue of his own, in the session of his tab; after every step, what is shown
-is made of it anew, in the language that he chose. What that is, is in _view.py.
+is made of it anew, in the language that he chose. What that is, is in view.py.
 """
 
 from collections.abc import Callable

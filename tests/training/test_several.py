@@ -389,7 +389,7 @@ def test_compare_shows_each_corpus_beside_its_baseline(place, finished, capsys):
 
 
 def test_a_session_of_tables_that_was_trained_on_is_still_refused(place, capsys, monkeypatch):
-    """Rows of the tables of 2022 are called kemdy19, their leaf is not: nor may it matter."""
+    """Rows of the tables of 2022 are called kemdy19, their plugin is not: nor may it matter."""
     words = ["--data", "corpus", "--test_split", "4", *TEXT, "--save_name", "one"]
     assert main.main(words) == 0
     real = dataset.open_corpus
