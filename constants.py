@@ -100,12 +100,7 @@ HIDDEN_SIZE = 512
 SEED = 42
 SAVE_PATH = "./exp"
 SAVE_MINUTES = 10.0  # what a kill can cost at most; an epoch's end is always kept
-TIE_POLICIES = (
-    "drop",
-    "first",
-    "any",
-    "soft",
-)  # of rows with several modal labels: evaluation/predictions.py
+TIE_POLICIES = ("drop", "first", "any", "soft")  # of rows with several modal labels
 TIES = "drop"  # which test rows count in the emotion scores; docs/en/05_scores_and_leakage.md
 
 # --- evidence -------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def leaves(folder: str) -> list[str]:
 
 
 def leaf(folder: str, name: str) -> Any:
-    """The class that the plugin `folder/name.py` holds."""
+    """The class that the plugin `folder/NAME.py` holds."""
     if name not in leaves(folder):
         raise UserError(f"no {name!r} in {folder}/; there are: {', '.join(leaves(folder))}")
     module = importlib.import_module(f"{folder}.{name}")

@@ -75,7 +75,12 @@ def same_truth(a: pd.DataFrame, b: pd.DataFrame) -> np.ndarray:
     return same
 
 
+def name_of(key: str) -> str:
+    """A key as it is shown: "kemdy19 speaker Sess01_script01_F001"."""
+    return key.replace("\0", " ")
+
+
 def some(keys: Sequence[str]) -> str:
     """How many rows, and the first few of them: "4 rows (a, b, c, ...)"."""
-    names = [key.replace("\0", " ") for key in keys]
+    names = [name_of(key) for key in keys]
     return f"{len(names)} rows ({first_few(names, rest=', ...')})"

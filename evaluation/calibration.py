@@ -39,7 +39,7 @@ def temperature(validation: Mapping) -> float | None:
     p = columns(validation, metric.PROBABILITIES)[rows]
     shares = _shares(validation)[rows]
     found = minimize_scalar(
-        lambda log_t: _cross_entropy(scaled(p, np.exp(log_t)), shares),
+        lambda log_t: cross_entropy(scaled(p, np.exp(log_t)), shares),
         bounds=np.log(TEMPERATURES),
         method="bounded",
     )
@@ -83,22 +83,37 @@ def confidence(predictions: Mapping, t: float | None = None) -> np.ndarray:
     return scaled(p, 1.0 if t is None else t).max(1)
 
 
-def cross_entropy(predictions: Mapping, t: float | None = None) -> float:
-    """Mean over rows of -sum votes' share x log p, in nats, at least 0; NaN without rows."""
-    rows = fitted_rows(predictions)
-    p = columns(predictions, metric.PROBABILITIES)[rows]
-    return _cross_entropy(scaled(p, 1.0 if t is None else t), _shares(predictions)[rows])
+def cross_entropy(p: np.ndarray, shares: np.ndarray, floor: float = FLOOR) -> float:
+    """Mean over rows of -sum share x log p, in nats, at least 0; NaN without rows.
 
+    (N, K), (N, K) -> float. A probability below `floor` counts as this.
 
-def _cross_entropy(p: np.ndarray, shares: np.ndarray) -> float:
-    rows = -(shares * np.log(np.maximum(p, FLOOR))).sum(1)
+    >>> round(cross_entropy(np.array([[0.5, 0.5]]), np.array([[1.0, 0.0]])), 3)
+    0.693
+    """
+    rows = -(shares * np.log(np.maximum(p, floor))).sum(1)
     return float(rows.mean()) if len(rows) else float("nan")
 
 
-def _shares(predictions: Mapping) -> np.ndarray:
-    """What part of the votes each emotion has, (N, 7); NaN in a row without votes."""
-    votes = columns(predictions, metric.VOTES)
+def vote_shares(votes: ArrayLike) -> np.ndarray:
+    """What part of the votes each emotion has, (N, 7) -> (N, 7); NaN in a row without votes.
+
+    >>> vote_shares([[3, 1, 0, 0, 0, 0, 0]])[0, :2]
+    array([0.75, 0.25])
+    """
+    votes = np.asarray(votes, float)
     return metric.ratio(votes, np.broadcast_to(votes.sum(1, keepdims=True), votes.shape))
+
+
+def negative_log_likelihood(predictions: Mapping, t: float | None = None) -> float:
+    """The `cross_entropy` of a table at temperature t (None: as it was)."""
+    rows = fitted_rows(predictions)
+    p = columns(predictions, metric.PROBABILITIES)[rows]
+    return cross_entropy(scaled(p, 1.0 if t is None else t), _shares(predictions)[rows])
+
+
+def _shares(predictions: Mapping) -> np.ndarray:
+    return vote_shares(columns(predictions, metric.VOTES))
 
 
 # --- calibration error ----------------------------------------------------------------------
@@ -257,7 +272,7 @@ def summary_of(test: Mapping, ties: str, t: float | None, fitted_on: int = 0) ->
 def _errors(test: Mapping, right: np.ndarray, t: float | None) -> dict[str, float]:
     sure = confidence(test, t)
     errors = {"ece": ece(sure, right), "ece_equal_mass": ece(sure, right, mass=True)}
-    return errors | {"nll": cross_entropy(test, t)}
+    return errors | {"nll": negative_log_likelihood(test, t)}
 
 
 def _points(coverage: np.ndarray, risk: np.ndarray) -> list[list[float]]:

@@ -9,12 +9,12 @@ import pandas as pd
 
 import constants
 import utils
-from inference.video import FRAME, RATE, Watched
+from inference.video import Watched
 from media import video
+from media.pauses import FLOOR_DB, STEP
 from reporting import charts, figures
 from utils import write_atomic
 
-STEP = FRAME / RATE  # s of a level
 LEAST = 0.5  # s that are left of a clip whose ends are moved
 APART = 0.1  # s between two clips
 PAUSE = 9  # steps of 20 ms: 180 ms
@@ -33,7 +33,7 @@ def snapped(spans: Spans, level: np.ndarray | None, reach: float, seconds: float
     spans = [(start, min(end, seconds)) for start, end in spans]
     if level is None or not reach:
         return spans
-    quiet = np.concatenate([level, np.full(max(0, int(seconds / STEP) + 1 - len(level)), -100.0)])
+    quiet = np.concatenate([level, np.full(max(0, int(seconds / STEP) + 1 - len(level)), FLOOR_DB)])
     quiet = np.convolve(quiet, np.ones(PAUSE) / PAUSE, "same")  # a stop within a word is shorter
     times = [time for span in spans for time in span]
     moved = list(times)

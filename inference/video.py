@@ -17,7 +17,7 @@ import utils
 from dataset import Material, Sequences
 from evaluation import splits
 from features.store import extraction
-from media import listening, video
+from media import listening, pauses, video
 from metric import VOTES
 from training import run_folder
 from training.devices import Processes, settle_arithmetic
@@ -27,7 +27,6 @@ from utils import UserError, leaf, make_folder, read_json, setting
 
 RATE = 16_000  # Hz
 OVERHANG = 0.1  # s: AAC ends with its frame, up to 64 ms late
-FRAME = 320  # samples: 20 ms, of which a level is told
 PLACE = Path(constants.PREPARED) / "videos"  # its features, found again by the bytes of the video
 
 
@@ -79,7 +78,7 @@ def watch(path: Path, run: Path, given: VideoSettings) -> Watched:
         reasons = sorted({reason for store in stores.values() for _, reason in store.troubles})
         raise UserError(f"{path} has nothing that {run.name} reads: {'; '.join(reasons)}")
     scores = _scores(model, rows, stores, processes)
-    return Watched(sound.duration, scores, level(path), "; ".join(sound.converted))
+    return Watched(sound.duration, scores, levels(path), "; ".join(sound.converted))
 
 
 def settings_of_run(configuration: dict, given: VideoSettings) -> TrainingSettings:
@@ -130,16 +129,12 @@ def _scores(model, rows: pd.DataFrame, stores: dict, processes: Processes) -> np
     return 1 / (1 + np.exp(-windows.flat(said.cpu().numpy()).astype(float)))
 
 
-def level(path: Path) -> np.ndarray | None:
+def levels(path: Path) -> np.ndarray | None:
     """(M,) dB of every 20 ms of the sound of a video, None without sound; a minute is held."""
-    parts: list[np.ndarray] = []
     try:
-        for wave in video.sound_blocks(path, RATE, 60.0):
-            wave = np.pad(wave, (0, -len(wave) % FRAME)).reshape(-1, FRAME)
-            parts.append(10 * np.log10(np.maximum((wave**2).mean(1), constants.AMIN)))
+        return pauses.levels_in(video.sound_blocks(path, RATE, pauses.BLOCK), RATE)
     except utils.Unusable:
         return None
-    return np.concatenate(parts) if parts else None
 
 
 def timeline(path: Path, run: Path, given: VideoSettings) -> pd.DataFrame:

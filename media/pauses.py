@@ -4,16 +4,19 @@
 them is in `inference/recordings.py`.
 """
 
+import math
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import soundfile
 
-from constants import CLIP_SECONDS
+from constants import AMIN, CLIP_SECONDS
+from media.spans import true_spans
 
 STEP = 0.02  # s that one level is of
 BLOCK = 60  # s held at a time
-FLOOR_DB = -100.0  # of silence
+FLOOR_DB = 10 * math.log10(AMIN)  # of silence: -100
 PAUSE = 0.4  # s of quiet that end an utterance; a stop within a word is shorter than 0.2 s
 SHORTEST = 0.25  # s; what is shorter is a click
 MARGIN = 0.1  # s of quiet that stay at both ends
@@ -26,21 +29,28 @@ Span = tuple[float, float]
 
 def levels(path: Path | str) -> np.ndarray:
     """(N,) dB of every 20 ms, channels averaged; full scale is 0. Raises LibsndfileError."""
-    parts, rest = [], np.zeros(0, np.float32)
     with soundfile.SoundFile(path) as file:
-        size = max(1, round(STEP * file.samplerate))
-        for block in file.blocks(BLOCK * file.samplerate, dtype="float32", always_2d=True):
-            wave = np.concatenate([rest, block.mean(axis=1)])
-            whole = len(wave) // size * size
-            parts.append(_decibels(wave[:whole].reshape(-1, size)))
-            rest = wave[whole:]
-        if len(rest):
-            parts.append(_decibels(rest[None]))
+        blocks = file.blocks(BLOCK * file.samplerate, dtype="float32", always_2d=True)
+        waves = (block.mean(axis=1).astype(float) for block in blocks)
+        return levels_in(waves, file.samplerate)
+
+
+def levels_in(waves: Iterable[np.ndarray], rate: int) -> np.ndarray:
+    """(N,) dB of every 20 ms of a sound that comes in pieces, in their number format; the last
+    step may be shorter."""
+    parts, rest, size = [], np.zeros(0, np.float32), max(1, round(STEP * rate))
+    for wave in waves:
+        wave = np.concatenate([rest, wave])
+        whole = len(wave) // size * size
+        parts.append(_decibels(wave[:whole].reshape(-1, size)))
+        rest = wave[whole:]
+    if len(rest):
+        parts.append(_decibels(rest[None]))
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def _decibels(frames: np.ndarray) -> np.ndarray:
-    return 10 * np.log10(np.maximum((frames.astype(float) ** 2).mean(1), 10 ** (FLOOR_DB / 10)))
+    return 10 * np.log10(np.maximum((frames**2).mean(1), AMIN))
 
 
 def spans(level: np.ndarray, pause: float = PAUSE, longest: float = CLIP_SECONDS) -> list[Span]:
@@ -53,7 +63,7 @@ def spans(level: np.ndarray, pause: float = PAUSE, longest: float = CLIP_SECONDS
         return []
     loud = level > _threshold(level)
     gap = max(1, round(pause / STEP))
-    runs = [run for run in _runs(_closed(loud, gap)) if run[1] - run[0] >= SHORTEST / STEP]
+    runs = [run for run in true_spans(_closed(loud, gap)) if run[1] - run[0] >= SHORTEST / STEP]
     side = min(round(MARGIN / STEP), gap // 2)  # so that two margins never meet
     wide = [(max(0, start - side), min(len(level), end + side)) for start, end in runs]
     smooth = np.convolve(np.pad(level, INNER // 2, "edge"), np.ones(INNER) / INNER, "valid")
@@ -77,15 +87,10 @@ def _threshold(level: np.ndarray) -> float:
 def _closed(loud: np.ndarray, gap: int) -> np.ndarray:
     """Quiet of fewer than `gap` steps between two loud ones is loud."""
     loud = loud.copy()
-    for start, end in _runs(~loud):
+    for start, end in true_spans(~loud):
         if end - start < gap and start > 0 and end < len(loud):
             loud[start:end] = True
     return loud
-
-
-def _runs(chosen: np.ndarray) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.pad(chosen.astype(np.int8), 1)))
-    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
 
 
 def _short(run: tuple[int, int], smooth: np.ndarray, longest: int) -> list[tuple[int, int]]:

@@ -195,6 +195,3 @@ def _resampled(pieces: Iterator[np.ndarray], came: int, rate: int) -> Iterator[n
     for piece in pieces:
         yield stream.resample_chunk(piece)
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-# --- cutting -------------------------------------------------------------------------------------

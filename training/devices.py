@@ -100,13 +100,10 @@ class Processes:
 
     def of_main(self, text: str) -> str:
         """The text of the main process, on every process."""
-        if self.count == 1:
-            return text
-        own = torch.tensor(list(text.encode()) if self.is_main else [], dtype=torch.uint8)
-        size = self.total(torch.tensor([len(own)], device=self.device))
-        whole = torch.zeros(int(size), dtype=torch.uint8, device=self.device)
-        whole[: len(own)] = own.to(self.device)
-        return bytes(self.total(whole).tolist()).decode()
+        from accelerate.utils import broadcast_object_list  # takes a second to import
+
+        [text] = broadcast_object_list([text])
+        return text
 
     def agree(self, text: str, what: str) -> None:
         """A UserError unless this process has the same text as the main one; `what` names it."""

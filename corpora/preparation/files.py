@@ -39,8 +39,8 @@ class File(NamedTuple):
 def find_files(folder: Path, pattern: str) -> dict[str, File]:
     """What stands at a pattern such as "wav/*/*/*.wav", by its name in NFC; nothing is opened.
 
-    What a table says never becomes a path: a plugin looks names up here. A link may lead anywhere in
-    the corpus folder, which may be a link itself; what it leads to outside is bad, as are pipes,
+    What a table says never becomes a path: a plugin looks names up here. A link may lead anywhere
+    in the corpus folder, which may be a link itself; what it leads to outside is bad, as are pipes,
     devices and folders. A name that is not UTF-8 is left out, since no table can say it. Where two
     names differ in normal form alone, the one in NFC is taken. Raises UserError for a folder that
     cannot be listed.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from evaluation.highlights.scores import allowed
+from media.spans import true_spans
 from metric import ratio
 from utils import UserError
 
@@ -50,10 +51,10 @@ def selected(
     if not len(score):
         return []
     if budget is not None:
-        return spans(_best_within(_gains(score), allowed(len(score), budget), clip, gap))
+        return true_spans(_best_within(_gains(score), allowed(len(score), budget), clip, gap))
     if top is not None:
         return _best_clips(_gains(score), top, clip, gap)
-    return spans(_from(score, threshold, clip, gap))
+    return true_spans(_from(score, threshold, clip, gap))
 
 
 def smoothed(score: ArrayLike, smoothing: float = SMOOTHING) -> np.ndarray:
@@ -136,12 +137,12 @@ def _bit(packed: np.ndarray, place: int) -> bool:
 def _from(score: np.ndarray, threshold: float, clip: int, gap: int) -> np.ndarray:
     chosen = score >= np.round(threshold, DECIMALS)
     sums = np.append(0, np.cumsum(_gains(score)))
-    for start, end in spans(chosen):
+    for start, end in true_spans(chosen):
         if end - start < clip:
             starts = np.arange(max(0, end - clip), min(start, len(score) - clip) + 1)
             start = starts[(sums[starts + clip] - sums[starts]).argmax()]
             chosen[start : start + clip] = True
-    for (_, end), (start, _) in _pairs(spans(chosen)):
+    for (_, end), (start, _) in _pairs(true_spans(chosen)):
         if start - end < gap:
             chosen[end:start] = True
     return chosen
@@ -167,16 +168,6 @@ def _best_clips(gain: np.ndarray, top: int, clip: int, gap: int) -> list[Span]:
 # --- spans and seconds ----------------------------------------------------------------------------
 
 
-def spans(chosen: ArrayLike) -> list[Span]:
-    """Runs of true: (N,) bool -> [(start, end)].
-
-    >>> spans([False, True, True, False, True])
-    [(1, 3), (4, 5)]
-    """
-    edges = np.flatnonzero(np.diff(np.pad(np.asarray(chosen, np.int8), 1)))
-    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
-
-
 def iou(a: Sequence[Span] | np.ndarray, b: Sequence[Span] | np.ndarray) -> float:
     """Seconds in both / seconds in either, in [0, 1]; NaN where both are empty.
 
@@ -191,5 +182,5 @@ def iou(a: Sequence[Span] | np.ndarray, b: Sequence[Span] | np.ndarray) -> float
 
 def _seconds(side: Sequence[Span] | np.ndarray) -> set[int]:
     if isinstance(side, np.ndarray) and side.dtype == bool:
-        side = spans(side)
+        side = true_spans(side)
     return {second for start, end in side for second in range(start, end)}

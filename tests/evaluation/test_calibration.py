@@ -83,8 +83,8 @@ def test_the_temperature_is_where_another_optimiser_finds_least_cross_entropy():
 @given(SEEDS, TEMPERATURES)
 def test_no_other_temperature_has_less_cross_entropy(seed, other):
     frame = table(40, seed, sharpen=2)
-    least = calibration.cross_entropy(frame, calibration.temperature(frame))
-    assert least <= calibration.cross_entropy(frame, other) + 1e-9
+    least = calibration.negative_log_likelihood(frame, calibration.temperature(frame))
+    assert least <= calibration.negative_log_likelihood(frame, other) + 1e-9
 
 
 @settings(deadline=None, max_examples=50)
@@ -117,7 +117,7 @@ def test_a_certain_error_makes_no_infinite_cross_entropy():
     frame = table(30)
     frame.loc[0, P] = np.eye(7)[0]
     frame.loc[0, VOTES] = 10 * np.eye(7)[1]
-    assert np.isfinite(calibration.cross_entropy(frame))
+    assert np.isfinite(calibration.negative_log_likelihood(frame))
     low, high = calibration.TEMPERATURES
     assert low < calibration.temperature(frame) < high
 
@@ -153,11 +153,22 @@ def test_confidence_is_the_greatest_probability_and_missing_where_there_is_none(
     assert np.isnan(found).tolist() == [False, False, True, False, False]
 
 
+def test_a_floor_bounds_what_one_certain_error_costs():
+    certain, wrong = np.eye(7)[[0, 1]], np.eye(7)[[0, 2]]
+    assert calibration.cross_entropy(certain, wrong, 1e-6) == pytest.approx(-np.log(1e-6) / 2)
+    assert calibration.cross_entropy(certain, wrong) == pytest.approx(-np.log(1e-12) / 2)
+
+
+def test_votes_have_shares_where_there_are_any():
+    shares = calibration.vote_shares([[1, 3, 0, 0, 0, 0, 0], [0] * 7, [np.nan] * 7])
+    assert shares[0].tolist() == [0.25, 0.75, 0, 0, 0, 0, 0] and np.isnan(shares[1:]).all()
+
+
 def test_the_cross_entropy_of_unanimous_rows_is_that_of_scikit_learn():
     frame = table(100, raters=1)
     truth = [EMOTIONS.index(name) for name in frame.emotion_true]
     expected = log_loss(truth, frame[P].to_numpy(), labels=range(7))
-    assert calibration.cross_entropy(frame) == pytest.approx(expected)
+    assert calibration.negative_log_likelihood(frame) == pytest.approx(expected)
 
 
 # --- calibration error ----------------------------------------------------------------------

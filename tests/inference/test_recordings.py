@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 import soundfile
-from hypothesis import given
-from hypothesis import strategies as st
 
 from inference import recordings
-from media import listening, pauses
+from media import listening
 from utils import UserError
 
 RATE = 16_000
@@ -276,35 +274,3 @@ def test_a_long_recording_is_not_held_whole(tmp_path):
     tracemalloc.stop()
     assert len(rows) == 8
     assert peak < 120e6
-
-
-levels = st.lists(st.sampled_from([-100.0, -70.0, -55.0, -30.0, -20.0, -10.0]), max_size=400)
-
-
-@given(levels, st.floats(0.1, 2.0), st.sampled_from([1.0, 3.0, 10.0]))
-def test_spans_are_in_order_inside_and_never_too_long(level, pause, longest):
-    level = np.repeat(np.array(level), 5)
-    found = pauses.spans(level, pause, longest)
-    times = [time for span in found for time in span]
-    assert times == sorted(times)
-    assert all(0 <= start < end <= len(level) * pauses.STEP + 1e-9 for start, end in found)
-    assert all(end - start <= longest + 1e-6 for start, end in found)
-
-
-@given(levels, st.floats(0.1, 2.0))
-def test_what_is_loud_for_long_enough_is_in_a_span(level, pause):
-    level = np.repeat(np.array(level), 15)  # 0.3 s each
-    loud = np.flatnonzero(level > pauses._threshold(level))
-    inside = np.zeros(len(level), bool)
-    for start, end in pauses.spans(level, pause):
-        inside[round(start / pauses.STEP) : round(end / pauses.STEP)] = True
-    assert inside[loud].all()
-
-
-def test_levels_are_the_mean_square_of_twenty_milliseconds(tmp_path):
-    wave = np.random.default_rng(2).uniform(-1, 1, (RATE * 61 + 100, 2)).astype(np.float32)
-    soundfile.write(tmp_path / "a.wav", wave, RATE, subtype="FLOAT")
-    mono = wave.mean(axis=1)
-    mono = np.pad(mono, (0, -len(mono) % 320), constant_values=np.nan).reshape(-1, 320)
-    wanted = 10 * np.log10(np.nanmean(mono.astype(float) ** 2, axis=1))
-    assert np.allclose(pauses.levels(tmp_path / "a.wav"), wanted, atol=1e-4)

@@ -6,7 +6,7 @@ of the set "oof" (out-of-fold) or "val". NumPy and pandas, no torch, no files.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,6 @@ from evaluation.predictions import columns, label_ids
 from training.ensembles import stacking
 from utils import UserError
 
-KEY = list(alignment.KEY)
 TIE = 1e-3  # what mean probabilities weigh in the shares of a vote
 METHODS = ("soft", "weighted", "hard", "stack")
 FOLDS = 5  # groups of sessions that a stacker is judged on, when there are as many
@@ -72,8 +71,8 @@ def join(tables: Mapping[str, pd.DataFrame]) -> Joined:
     _check_roles(tables)
     keys = {name: _keys(name, table) for name, table in tables.items()}
     for name, other in others:
-        _check_rows(first, keys[first], name, keys[name])
-        tables[name] = other.iloc[keys[name].get_indexer(keys[first])].reset_index(drop=True)
+        order = _order(first, keys[first], name, keys[name])
+        tables[name] = other.iloc[order].reset_index(drop=True)
         _check_truth(first, table, name, tables[name], keys[first])
     p = [_probabilities(name, table) for name, table in tables.items()]
     label = [[ids[0] if ids else -1 for ids in label_ids(t["emotion"])] for t in tables.values()]
@@ -84,12 +83,11 @@ def join(tables: Mapping[str, pd.DataFrame]) -> Joined:
     return Joined(table, np.stack(p), np.array(label, int).reshape(len(p), -1), scales)
 
 
-def _keys(name: str, table: pd.DataFrame) -> pd.MultiIndex:
-    keys = pd.MultiIndex.from_frame(table[KEY].astype(str))
+def _keys(name: str, table: pd.DataFrame) -> pd.Index:
+    keys = alignment.keys(table)
     if keys.has_duplicates:
-        raise UserError(
-            f"a member must judge a row once; {name} judges again {_some(keys[keys.duplicated()])}"
-        )
+        again = alignment.some(keys[keys.duplicated()])
+        raise UserError(f"a member must judge a row once; {name} judges again {again}")
     return keys
 
 
@@ -100,38 +98,29 @@ def _check_roles(tables: Mapping[str, pd.DataFrame]) -> None:
         raise UserError(f"members must judge the same role, they judge others ({told})")
 
 
-def _check_rows(first: str, a: pd.MultiIndex, name: str, b: pd.MultiIndex) -> None:
-    here, there = a[~a.isin(b)], b[~b.isin(a)]
-    if len(here) or len(there):
+def _order(first: str, a: pd.Index, name: str, b: pd.Index) -> np.ndarray:
+    """(N,) the place of each row of the first member among those of another."""
+    rows = alignment.same_rows(a, b)
+    if not rows.are_the_same:
         told = [
-            f"{_some(keys)} only in {who}"
-            for keys, who in ((here, first), (there, name))
+            f"{alignment.some(keys)} only in {who}"
+            for keys, who in ((rows.only_a, first), (rows.only_b, name))
             if len(keys)
         ]
         raise UserError(
             f"members must judge the same rows, {first} has {len(a)}, {name} "
             f"{len(b)}: {'; '.join(told)}"
         )
+    return rows.order
 
 
-def _check_truth(
-    first: str, a: pd.DataFrame, name: str, b: pd.DataFrame, keys: pd.MultiIndex
-) -> None:
-    numbers = list(alignment.TRUTH)
-    differs = ~np.isclose(a[numbers], b[numbers], equal_nan=True).all(1)
-    for column in ("session", "dialogue", "emotion_true"):
-        texts = (table[column].fillna("").astype(str).to_numpy() for table in (a, b))
-        differs |= np.not_equal(*texts)
-    if differs.any():
+def _check_truth(first: str, a: pd.DataFrame, name: str, b: pd.DataFrame, keys: pd.Index) -> None:
+    same = alignment.same_truth(*(alignment.truth(table) for table in (a, b)))
+    if not same.all():
         raise UserError(
             f"members must have the same truth; that of {first} and {name} differs in "
-            f"{_some(keys[differs])}"
+            f"{alignment.some(keys[~same])}"
         )
-
-
-def _some(keys: Iterable[tuple]) -> str:
-    names = [" ".join(key) for key in keys]
-    return f"{len(names)} rows ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
 def _probabilities(name: str, table: pd.DataFrame) -> np.ndarray:
@@ -153,10 +142,8 @@ def _scale(name: str, table: pd.DataFrame, head: str) -> np.ndarray:
 
 def _refuse(name: str, table: pd.DataFrame, bad: np.ndarray, what: str) -> None:
     if bad.any():
-        rows = map(tuple, table.loc[bad, KEY].astype(str).to_numpy())
-        raise UserError(
-            f"{name} must predict {what} in every row or in none; not so in {_some(rows)}"
-        )
+        rows = alignment.some(alignment.keys(table)[bad])
+        raise UserError(f"{name} must predict {what} in every row or in none; not so in {rows}")
 
 
 # --- combining ------------------------------------------------------------------------------------

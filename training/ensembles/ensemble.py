@@ -17,7 +17,7 @@ import pandas as pd
 
 import metric
 import model as models
-from evaluation import baselines, calibration, finished_runs
+from evaluation import alignment, baselines, calibration, finished_runs
 from evaluation.predictions import emotion_rows, read_predictions
 from evaluation.result import baseline
 from evaluation.run_configuration import RunConfiguration, RunResult
@@ -108,14 +108,12 @@ def fitting(members: Sequence[Member]) -> Fitting | None:
 
 
 def _refuse_tested(fitted: Fitting, tested: Joined) -> None:
-    keys = [
-        pd.MultiIndex.from_frame(part.table[combination.KEY]) for part in (fitted.joined, tested)
-    ]
-    both = keys[0][keys[0].isin(keys[1])]
+    keys, others = (alignment.keys(part.table) for part in (fitted.joined, tested))
+    both = keys[keys.isin(others)]
     if len(both):
         raise UserError(
             f"{len(both)} rows of the set {fitted.name} are tested, too (e.g. "
-            f"{' '.join(both[0])}); nothing may be fitted on them"
+            f"{alignment.name_of(both[0])}); nothing may be fitted on them"
         )
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from evaluation import predictions
+from evaluation import alignment, predictions
 from reporting.formatting import sessions
 from training import flags as training_flags
 from training import run_folder
-from training.ensembles import combination
 from training.ensembles.ensemble import Member
 from training.sweep import engine
 from training.sweep.grid import GridPoint
@@ -110,7 +109,7 @@ def _check(member: Member, rows: pd.DataFrame, runs: Sequence[Path]) -> None:
     wrong = [
         f"{n} {what}"
         for n, what in (
-            (int(rows.duplicated(combination.KEY).sum()), "rows twice"),
+            (int(alignment.keys(rows).duplicated().sum()), "rows twice"),
             (int(rows["segment"].isin(tested).sum()), "test rows"),
             (max(0, target - len(rows)), f"of {target} training rows missing"),
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from constants import EMOTIONS
+from evaluation.calibration import cross_entropy, vote_shares
 from utils import UserError
 
 STACKERS = ("logistic", "lightgbm")
@@ -45,18 +46,13 @@ def softmax(logits: ArrayLike) -> np.ndarray:
     return powers / powers.sum(1, keepdims=True)
 
 
-def cross_entropy(p: np.ndarray, votes: np.ndarray) -> float:
-    """Mean over the rows with votes of -sum share x log p, in nats; (N, 7), (N, 7) -> float."""
-    rows, shares = taught(votes)
-    return float(-(shares * np.log(np.maximum(p[rows], FLOOR))).sum(1).mean())
-
-
 def taught(votes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows with votes, (R,) ids, and what part of them each emotion has, (R, 7)."""
-    rows = np.flatnonzero(np.nan_to_num(votes).sum(1) > 0)
+    shares = vote_shares(votes)
+    rows = np.flatnonzero(np.isfinite(shares).all(1))
     if len(rows) < 2:
         raise UserError(f"at least 2 rows with votes are needed to fit on, got {len(rows)}")
-    return rows, votes[rows] / votes[rows].sum(1, keepdims=True)
+    return rows, shares[rows]
 
 
 # --- weights --------------------------------------------------------------------------------------
@@ -76,7 +72,7 @@ def fit_weights(p: np.ndarray, votes: np.ndarray) -> list[float]:
         weights = softmax(free[None])[0]
         mixed = np.maximum(np.tensordot(weights, p, 1), FLOOR)
         slope = -(p * (shares / mixed)).sum(2).mean(1)  # by each weight
-        return -(shares * np.log(mixed)).sum(1).mean(), weights * (slope - weights @ slope)
+        return cross_entropy(mixed, shares, FLOOR), weights * (slope - weights @ slope)
 
     found = minimize(loss, np.zeros(len(p)), jac=True, method="BFGS", options={"gtol": 1e-7})
     return softmax(found.x[None])[0].tolist()
@@ -134,11 +130,12 @@ def penalty(p: np.ndarray, votes: np.ndarray, folds: Sequence[np.ndarray]) -> fl
     if not folds:
         return 1.0
     losses = []
+    rows, shares = taught(votes)
     for c in PENALTIES:
-        said = np.full(p.shape[1:], np.nan)
+        predicted = np.full(p.shape[1:], np.nan)
         for fold in folds:
-            said[fold] = predict(p[:, fold], fit_logistic(p[:, ~fold], votes[~fold], c))
-        losses.append(cross_entropy(said, votes))
+            predicted[fold] = predict(p[:, fold], fit_logistic(p[:, ~fold], votes[~fold], c))
+        losses.append(cross_entropy(predicted[rows], shares, FLOOR))
     return PENALTIES[int(np.argmin(losses))]
 
 

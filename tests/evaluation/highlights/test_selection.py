@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.highlights import selection
+from media.spans import true_spans
 from utils import UserError
 
 examples = settings(deadline=None, max_examples=150)
@@ -115,7 +116,7 @@ def test_no_other_selection_within_the_budget_has_a_greater_sum(score, budget, c
     n, allowed = len(score), round(budget * len(score))
     best = 0.0
     for chosen in itertools.product([False, True], repeat=n):
-        if sum(chosen) <= allowed and well_formed(selection.spans(chosen), n, clip, gap):
+        if sum(chosen) <= allowed and well_formed(true_spans(chosen), n, clip, gap):
             best = max(best, float(np.sum(np.array(score)[list(chosen)])))
     found = selection.selected(score, budget, clip=clip, smoothing=1, gap=gap)
     assert np.sum(np.array(score)[mask(found, n)]) == pytest.approx(best)
@@ -281,17 +282,12 @@ def test_overlap_is_seconds_in_both_by_seconds_in_either(pairs):
     a, b = (np.array(side) for side in zip(*pairs, strict=True))
     either = (a | b).sum()
     expected = (a & b).sum() / either if either else math.nan
-    for left, right in (
-        (a, b),
-        (selection.spans(a), b),
-        (a, selection.spans(b)),
-        (selection.spans(b), a),
-    ):
+    for left, right in ((a, b), (true_spans(a), b), (a, true_spans(b)), (true_spans(b), a)):
         assert selection.iou(left, right) == pytest.approx(expected, nan_ok=True)
 
 
 @examples
 @given(st.lists(st.booleans(), max_size=30))
 def test_spans_and_masks_are_the_same(chosen):
-    assert mask(selection.spans(chosen), len(chosen)).tolist() == chosen
-    assert well_formed(selection.spans(chosen), len(chosen), 1, 1)
+    assert mask(true_spans(chosen), len(chosen)).tolist() == chosen
+    assert well_formed(true_spans(chosen), len(chosen), 1, 1)
