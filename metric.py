@@ -31,7 +31,6 @@ class Score(NamedTuple):
     high: float
     rows: str  # "emotion": the rows that --ties keeps; "all": every row with a truth
     source: str  # what it is computed from: "confusion", "top" (k), "arousal" or "valence"
-    higher_is_better: bool = True
 
 
 _FIXED = "F1, sum over the classes divided by 7: an absent class is 0"

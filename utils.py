@@ -64,7 +64,12 @@ def is_utf8(text: str) -> bool:
 
 def run_names(text: str) -> list[str]:
     """Folders separated by commas; or by spaces, where it is not one folder."""
-    parts = text.split(",") if "," in text else [text] if Path(text).is_dir() else text.split()
+    if "," in text:
+        parts = text.split(",")
+    elif Path(text).is_dir():
+        parts = [text]
+    else:
+        parts = text.split()
     return [part.strip() for part in parts if part.strip()]
 
 

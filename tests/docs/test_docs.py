@@ -5,6 +5,7 @@ in test_recordings.py.
 """
 
 import contextlib
+import dataclasses
 import os
 import re
 import shlex
@@ -16,14 +17,15 @@ import pandas as pd
 import pytest
 import torch
 from doubles import pages
+from doubles.flags import fields_of, flags_of
 from doubles.pages import LANGUAGES, code, everything, headings, rows, section, tables, text
 
 import constants
 import main
 import metric
 from models import mate
-from training import flags
 from training import flags as training_flags
+from training.settings import settings_class
 from training.sweep import grid as grids
 from utils import ROOT, leaf, leaves
 
@@ -44,59 +46,71 @@ each_text = pytest.mark.parametrize("page", [*everything("ko"), *everything("en"
 # --- flags ---------------------------------------------------------------------------------------
 
 
-def subcommand_parser(name: str) -> training_flags.Parser:
-    parser = training_flags.Parser(prog=name)
-    leaf("commands", name).add_arguments(parser)
-    return parser
+def kinds() -> list[type]:
+    """The settings of each subcommand, and of training each model."""
+    training = [settings_class(model) for model in leaves("models")]
+    return training + [leaf("commands", name).Settings for name in leaves("commands")]
 
 
-def parsers() -> list[training_flags.Parser]:
-    training = [training_flags.training_parser(model) for model in leaves("models")]
-    return training + [subcommand_parser(name) for name in leaves("commands")]
+def check_row(field: dataclasses.Field, row: list[str]) -> None:
+    """A row of a table of flags says the default of a field, as --help does."""
+    if field.type is not bool and training_flags.shown(field.default) != "none":
+        assert f"`{training_flags.shown(field.default)}`" in row[1], row
 
 
 @each_language
 def test_every_flag_is_named(language):
-    flags = {f for p in parsers() for action in p._actions for f in action.option_strings}
+    flags = {flag for kind in kinds() for names in flags_of(kind).values() for flag in names}
     pieces = [piece for page in everything(language) for piece in code(text(page))]
-    assert not flags - {word for piece in pieces for word in piece.split()} - {"-h", "--help"}
+    assert not flags - {word for piece in pieces for word in piece.split()}
 
 
 @each_language
-def test_the_flag_table_has_the_defaults_and_choices_of_the_parser(language):
+def test_the_flag_table_has_the_defaults_and_choices_of_training(language):
     table = section(TRAINING.format(language), 1)
     by_flag = {flag: row for row in rows(table) for flag in code(row[0])}
-    for action in training_flags.training_parser(constants.MODEL)._actions:
-        if "--help" in action.option_strings:
-            continue
-        row = by_flag[action.option_strings[0]]
-        assert all(flag in row[0] for flag in action.option_strings)
-        if action.default is not None and not isinstance(action.default, bool):
-            assert row[1] == f"`{action.default}`", row
-        if action.dest != "model":  # a new model needs no edit here
-            assert set(action.choices or ()) <= set(code(row[2])), row
+    kind = settings_class(constants.MODEL)
+    flags = flags_of(kind)
+    for field in fields_of(kind):
+        row = by_flag[flags[field.name][0]]
+        assert all(flag in row[0] for flag in flags[field.name])
+        check_row(field, row)
+        if field.name != "model":  # a new model needs no edit here
+            assert set(field.metadata["choices"] or ()) <= set(code(row[2])), row
+
+
+@each_language
+@pytest.mark.parametrize("model", [name for name in leaves("models") if name != constants.MODEL])
+def test_the_flag_table_has_the_defaults_of_each_model(language, model):
+    table = section(TRAINING.format(language), 1)
+    by_flag = {flag: row for row in rows(table) for flag in code(row[0])}
+    shared = {field.name for field in dataclasses.fields(settings_class(constants.MODEL))}
+    kind = settings_class(model)
+    flags = flags_of(kind)
+    for field in fields_of(kind):
+        if field.name not in shared:
+            check_row(field, by_flag[flags[field.name][0]])
 
 
 @each_language
 @pytest.mark.parametrize(("name", "number"), [("predict", 6), ("serve", 7)])
-def test_the_flags_of_a_subcommand_have_the_defaults_of_its_parser(language, name, number):
-    actions = {f: a for a in subcommand_parser(name)._actions for f in a.option_strings}
-    found = rows(section(PREDICT.format(language), number))
-    assert found
-    for row in found:
-        flags, defaults = code(row[0]), code(row[1])
-        assert set(flags) <= set(actions)
-        if len(flags) == len(defaults) and "--out" not in flags:
-            values = [str(actions[flag].default).removesuffix(".0") for flag in flags]
-            assert values == defaults, row
+def test_the_flags_of_a_subcommand_have_their_defaults(language, name, number):
+    kind = leaf("commands", name).Settings
+    by_name = {flag: f for f in fields_of(kind) for flag in flags_of(kind)[f.name]}
+    table = rows(section(PREDICT.format(language), number))
+    assert table
+    for row in table:
+        for flag in code(row[0]):
+            check_row(by_name[flag], row)
 
 
 @each_language
 def test_the_flags_allowed_in_testing_are_named(language):
     pieces = code(section(TRAINING.format(language), 2))
     [listed] = [piece for piece in pieces if piece.startswith("--data --")]
-    allowed = {f"--{flag}" for flag in main.TEST_FLAGS} - {"--test_only", "--test_path"}
-    assert set(listed.split()) == allowed
+    fields = [f for model in leaves("models") for f in fields_of(settings_class(model))]
+    allowed = {f"--{field.name}" for field in fields if field.metadata.get("with_test")}
+    assert set(listed.split()) == allowed - {"--test_only", "--test_path"}
 
 
 # --- links, paths and words ----------------------------------------------------------------------
@@ -146,20 +160,21 @@ def all_commands() -> list[str]:
 def test_a_command_is_understood(command):
     words = shlex.split(command, comments=True)
     if words[0] in leaves("commands"):
-        _, rest = subcommand_parser(words[0]).parse_known_args(words[1:])
+        kind = leaf("commands", words[0]).Settings
+        _, rest = training_flags.read(kind, words[1:])
         if rest:  # flags of training, which may list alternatives
             grid = " ".join(word if "{" in word else shlex.quote(word) for word in rest)
-            assert hasattr(leaf("commands", words[0]), "FLAGS")
+            assert "flags" in {field.name for field in dataclasses.fields(kind)}
             assert grids.points([grid], None)
         return
     with contextlib.chdir(ROOT):
-        settings, given, extra = flags.parse(words)
-    tested = main.tested_run(settings, extra)
+        parsed = training_flags.parse(words)
+    tested = main.tested_run(parsed.settings, parsed.rest)
     if tested is None:
-        assert not extra
+        assert not parsed.rest
     else:
         assert tested
-        assert set(given) <= set(main.TEST_FLAGS)
+        assert set(parsed.given) <= set(training_flags.with_test(type(parsed.settings)))
 
 
 @each_text

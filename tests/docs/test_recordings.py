@@ -8,6 +8,7 @@ import shlex
 import numpy as np
 import pytest
 import soundfile
+from doubles.flags import flags_of
 from doubles.pages import blocks, code, commands, english, headings, section, tables, text
 from doubles.untrained import run as untrained
 
@@ -72,9 +73,8 @@ def test_every_command_of_the_page_ends_well_and_writes_what_it_says(place, caps
         for line in commands(PAGE):
             words = shlex.split(line)[2:]
             if words[0] == "serve":  # tests/commands/test_serve.py does
-                parser = training_flags.Parser(prog="serve")
-                leaf("commands", "serve").add_arguments(parser)
-                parser.parse_args(words[1:])
+                _, rest = training_flags.read(leaf("commands", "serve").Settings, words[1:])
+                assert not rest
                 continue
             assert main.main(words) == 0, capsys.readouterr().err
     [table] = tables(section(PAGE, 2))
@@ -90,9 +90,7 @@ def test_every_command_of_the_page_ends_well_and_writes_what_it_says(place, caps
 def test_the_flags_and_limits_of_the_page_are_those_of_the_code():
     known = {"--modality_dropout", "--speaker_norm"}
     for name in ("predict", "serve"):
-        parser = training_flags.Parser(prog=name)
-        leaf("commands", name).add_arguments(parser)
-        known |= {flag for action in parser._actions for flag in action.option_strings}
+        known |= {f for flags in flags_of(leaf("commands", name).Settings).values() for f in flags}
     for page in BOTH:
         named = {w for c in code(text(page)) for w in c.split() if re.fullmatch(r"--\w+", w)}
         assert named <= known | {"--save_path"}, named - known
