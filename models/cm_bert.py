@@ -172,5 +172,5 @@ def _check(settings: Settings) -> None:
     """A UserError where the settings make no model."""
     text_encoders.check(settings, "cm_bert")
     for name in ("dropout", "attention_dropout"):
-        if not 0 <= (share := getattr(settings, name)) < 1:
+        if not 0 <= (share := vars(settings)[name]) < 1:
             raise UserError(f"--{name} should be in [0, 1), it is {share}")

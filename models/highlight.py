@@ -94,10 +94,10 @@ class Model(EmotionModel):
         found = {name: utils.leaf("features", name) for name in Model.inputs(settings)}
         given = {name: leaf.parameters(settings) for name, leaf in found.items()}
         files = {n: _files({"version": leaf.VERSION} | given[n]) for n, leaf in found.items()}
-        trained = getattr(settings, "computed_by", None) or files
+        trained = settings.computed_by or files
         if other := [name for name in files if trained.get(name) != files[name]]:
             flag = {"frames": "vision_encoder", "emotion_states": "emotion_run"}.get(other[0])
-            said = f"--{flag} {getattr(settings, flag)}" if flag else "this version"
+            said = f"--{flag} {vars(settings)[flag]}" if flag else "this version"
             raise UserError(f"{said} is not what this run was trained with: {other[0]} differ")
         widths = {name: leaf.shape(given[name])[0] for name, leaf in found.items()}
         return {"widths": widths, "computed_by": files}

@@ -88,8 +88,8 @@ class Model(EmotionModel):
     def __init__(self, settings: Settings) -> None:
         super().__init__()
         for name in ("dropout", "input_dropout"):
-            if not 0 <= getattr(settings, name) < 1:
-                raise UserError(f"--{name} should be in [0, 1), it is {getattr(settings, name)}")
+            if not 0 <= vars(settings)[name] < 1:
+                raise UserError(f"--{name} should be in [0, 1), it is {vars(settings)[name]}")
         self.heads, self.legacy = heads_of(settings.heads), settings.legacy
         size, layers = settings.hidden_size, settings.layers
         between = settings.dropout if layers > 1 else 0.0

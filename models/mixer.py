@@ -92,7 +92,7 @@ class Model(EmotionModel):
         Nothing new of a run that holds its encoders: it can be tested where no checkpoint is.
         """
         places = settings.text_encoder, settings.speech_encoder
-        known = getattr(settings, "speech", None) is not None and settings.finetune
+        known = settings.speech is not None and settings.finetune
         if known and not all(Path(place).is_dir() for place in places):
             return {}
         found = text_encoders.described(settings.text_encoder)
@@ -185,7 +185,7 @@ def _check(settings: Settings) -> None:
     if settings.speech is None:
         raise UserError("the model mixer needs `speech`, of its speech encoder")
     for name in ("encoder", "speech"):
-        size = getattr(settings, name).get("hidden_size")
+        size = vars(settings)[name].get("hidden_size")
         if type(size) is not int or size < 1:
             raise UserError(f"{name} should have a hidden_size, a whole number; it is {size!r}")
     if not 0 <= settings.dropout < 1:

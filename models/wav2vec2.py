@@ -80,7 +80,7 @@ class Model(EmotionModel):
 
         Nothing new of a run that holds its encoder: it can be tested where the checkpoint is not.
         """
-        known = getattr(settings, "speech", None) is not None and not settings.frozen
+        known = settings.speech is not None and not settings.frozen
         if known and not Path(settings.speech_encoder).is_dir():
             return {}
         found = speech.described(settings.speech_encoder)

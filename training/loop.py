@@ -7,9 +7,7 @@ by checkpoints.py, processes joined by devices.py; no model, loss or score is na
 
 import contextlib
 import copy
-import json
 import math
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,13 +25,13 @@ import model as models
 from dataset import Windows
 from evaluation.highlights import scores as highlight_scores
 from evaluation.predictions import scores_of
-from training import checkpoints
+from training import checkpoints, console
 from training.devices import Processes, share_batchnorm, use_bf16
 from training.modality_dropout import drop_modality
 from training.schedule import learning_rate, rate_factor, training_batches
 from training.settings import TrainingSettings
 from training.testing import frame, outputs, to
-from utils import UserError, rng, seed_of, write_atomic
+from utils import UserError, rng, seed_of
 
 OPTIMIZERS = {
     "sgd": torch.optim.SGD,
@@ -49,8 +47,6 @@ SELECT = {
     "ap": ("average_precision",),
 }
 UNREAD = 16  # steps whose losses may wait on a GPU: reading them waits for all that was begun
-TIMED = 3  # steps after which the time to come is told; the first one is slow
-LOG = "train_loss.log"
 
 
 @dataclass
@@ -91,8 +87,7 @@ class Training:
         self.progress = Progress()
         self.bf16 = use_bf16(settings.precision, processes.device)
         self.stop, self.saved = checkpoints.Stop(), time.monotonic()
-        self.begun: tuple[float, int] | None = None  # time and step from which steps are timed
-        self.told = False
+        self.to_come = console.TimeToCome()
 
     # --- epochs ------------------------------------------------------------------------------
 
@@ -224,7 +219,7 @@ class Training:
             self.model.load_state_dict(self.progress.kept)
         else:
             if self.validation is not None:
-                _warn(
+                console.warn(
                     f"--select {self.settings.select} was undefined in every epoch: the last "
                     f"one is kept"
                 )
@@ -250,7 +245,8 @@ class Training:
             for i, value in enumerate(values[at : at + size]):
                 self.progress.totals[i] += value * len(batches[step])
             self.progress.seen += len(batches[step])
-        self._say_how_long(len(batches))
+        left = (self.settings.epochs - self.progress.epoch + 1) * len(batches) - self.progress.step
+        self.to_come.after(self.progress.step, left)
         if stop:
             self.save(keeper)
             if keeper is not None:
@@ -292,7 +288,7 @@ class Training:
         """Go on from the newest whole checkpoint of the folder, if it has any."""
         state, damaged = checkpoints.read(self.folder)
         for line in damaged:
-            _warn(line)
+            console.warn(line)
         if state is not None:
             try:
                 self.model.load_state_dict(state["model"])
@@ -314,69 +310,23 @@ class Training:
     # --- what is told ------------------------------------------------------------------------
 
     def _say_what_comes(self) -> None:
-        settings, progress = self.settings, self.progress
-        steps = sum(1 for _ in self.batches(1)) * settings.epochs
+        steps = sum(1 for _ in self.batches(1)) * self.settings.epochs
         kind = "bfloat16" if self.bf16 else "float32"
         many = f"{self.processes.count} x " if self.processes.count > 1 else ""
         where = f"{many}{self.processes.device} in {kind}"
-        print(f"{steps} steps of {settings.batch_size} windows on {where}")
-        if progress.epoch > 1 or progress.step:
-            print(f"going on in epoch {progress.epoch}, after {progress.step} steps of it")
-
-    def _say_how_long(self, steps: int) -> None:
-        """Once, when a few steps are done: how long the others will take."""
-        progress, now = self.progress, time.perf_counter()
-        if self.begun is None:
-            self.begun = (now, progress.step)
-        done = progress.step - self.begun[1]
-        if not self.told and done >= TIMED - 1:
-            self.told, seconds = True, (now - self.begun[0]) / done
-            left = (self.settings.epochs - progress.epoch + 1) * steps - progress.step
-            minutes = max(1, round(seconds * left / 60))
-            tqdm.write(f"{seconds:.2g} s a step: about {minutes} min", file=sys.stdout)
+        progress = self.progress
+        console.say_what_comes(
+            steps, self.settings.batch_size, where, progress.epoch, progress.step
+        )
 
     @contextlib.contextmanager
     def _logging(self) -> Iterator[Any]:
-        """A function that tells and keeps the line of an epoch; lines of a future that was lost
-        in a kill are cut off first."""
+        """A function that tells and keeps the line of an epoch; of one process alone."""
         if not self.processes.is_main:
             yield lambda *_: None
             return
-        from torch.utils.tensorboard import SummaryWriter  # two seconds testing need not pay
-
-        path = self.folder / LOG
-        write_atomic(path, "".join(json.dumps(line) + "\n" for line in self.progress.history))
-        events = SummaryWriter(self.folder, purge_step=self.progress.epoch)
-        with _written(path), events, open(path, "a") as log:
-
-            def tell(line: dict[str, float], seconds: float) -> None:
-                log.write(json.dumps(line) + "\n")
-                log.flush()
-                for name, value in (line | {"seconds": seconds}).items():
-                    events.add_scalar(name, value, line["epoch"])
-                print(_told(line, seconds, self.settings.epochs))
-
+        with console.logging(self.folder, self.progress.history, self.settings.epochs) as tell:
             yield tell
-
-
-def _told(line: dict[str, float], seconds: float, epochs: int) -> str:
-    losses = [name for name in line if name.split("/")[0] == "loss"]
-    parts = [f"{name.split('/')[-1]} {line[name]:.3f}" for name in losses]
-    defined = (n for n in ("macro_f1", "ap") if math.isfinite(line.get(f"val/{n}", math.nan)))
-    parts += [f"val {line[f'val/{n}']:.3f} {n}" for n in defined]
-    return f"epoch {line['epoch']}/{epochs}  {'  '.join(parts)}  {seconds:.0f} s"
-
-
-def _warn(line: str) -> None:
-    print(f"warning: {line}", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _written(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
 
 
 # --- parts of a step, for tests and benchmarks too ------------------------------------------------

@@ -7,7 +7,7 @@ are joined and combined in `combination.py`. `commands/ensemble.py` makes ensemb
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,32 +15,21 @@ from typing import NamedTuple
 
 import pandas as pd
 
-import metric
 import model as models
-from evaluation import alignment, baselines, calibration, finished_runs
-from evaluation.predictions import emotion_rows, read_predictions
-from evaluation.result import baseline
+from evaluation import alignment, calibration, finished_runs
+from evaluation.predictions import read_predictions
 from evaluation.run_configuration import RunConfiguration, RunResult
 from reporting import console, tables
 from reporting import page as run_page
 from training import configuration as run_configuration
 from training import run, run_folder
-from training.ensembles import combination
+from training.ensembles import combination, score_table
 from training.ensembles.combination import Combination, Joined, Learnt
 from training.scores import UNFITTED, write_result
 from training.settings import TrainingSettings
 from utils import UserError, checksum, make_folder, read_json, write_atomic, write_json
 
 STACKER = "stacker.json"
-COLUMNS = {  # of the table in the layout of that notebook, and what it should be read beside
-    "Accuracy": metric.accuracy,
-    "F1": metric.weighted_f1,
-    "Precision": metric.weighted_precision,
-    "Recall": metric.accuracy,  # recalls weighted by the rows of a class are the accuracy
-    "macro-F1": metric.macro_f1,
-    "UAR": metric.uar,
-}
-MAJORITY = "majority baseline"
 
 
 class Member(NamedTuple):
@@ -273,7 +262,13 @@ def _finish(
     about = _about(members, card) | {"ties": configuration["ties"]}
     result = write_result(folder, frame, known, about, fitted)
     compared = _compare(folder, members, configuration)
-    layout = _layout(folder, members, frame, configuration)
+    layout = score_table.write_table(
+        folder,
+        {member.name: member.rows("test") for member in members},
+        frame,
+        known,
+        configuration["method"],
+    )
     page = run_page.write(folder)  # the last: it says that the run is finished
     print(console.console(result))
     print(f"\n{layout}\n\ncomparison: {compared}\nreport: {page}")
@@ -300,64 +295,6 @@ def _compare(folder: Path, members: Sequence[Member], configuration: dict) -> Pa
     rows |= {member.name: [finished_runs.read(member.folder)] for member in members}
     place = make_folder(folder / "comparison")
     return tables.write(place, tables.compared(folder.name, rows, configuration["ties"], place))
-
-
-# --- the table in the layout of 2022 --------------------------------------------------------------
-
-
-def _layout(
-    folder: Path, members: Sequence[Member], frame: pd.DataFrame, configuration: dict
-) -> str:
-    """`layout` of members, ensemble and majority, written to scores.csv, too.
-
-    Where rows of several corpora are tested, all again for each corpus: scores.csv then has a
-    column `corpus`, empty for all rows together.
-    """
-    tested = frame[frame["set"] == "test"].reset_index(drop=True)
-    found = {member.name: member.rows("test") for member in members}
-    found[f"ensemble ({configuration['method']})"] = tested
-    corpora = list(dict.fromkeys(tested["corpus"]))
-    rows = {"": _scored(found, configuration)}
-    for corpus in corpora if len(corpora) > 1 else []:
-        alone = {name: table[table["corpus"] == corpus] for name, table in found.items()}
-        rows[corpus] = _scored(alone, configuration)
-    lines = [pd.DataFrame(part).T for part in rows.values()]
-    if len(rows) > 1:
-        for corpus, part in zip(rows, lines, strict=True):
-            part.insert(0, "corpus", corpus)
-    cells = pd.concat(lines).to_csv(index_label="name", float_format="%.7g")
-    write_atomic(folder / "scores.csv", cells)
-    whole = layout(rows.pop(""))
-    return "\n\n".join([whole, *(f"{name} alone:\n{_grid(part)}" for name, part in rows.items())])
-
-
-def _scored(found: Mapping[str, pd.DataFrame], configuration: dict) -> dict[str, dict]:
-    """`scores` of these tables and, last, of the majority baseline of the rows that they share."""
-    table = list(found.values())[-1]
-    answer = baseline(RunConfiguration.of(configuration), table)[0]
-    every = {**found, MAJORITY: baselines.majority(table, answer)}
-    return {name: scores(table, configuration["ties"]) for name, table in every.items()}
-
-
-def scores(predictions: Mapping, ties: str) -> dict[str, float]:
-    """The scores in `COLUMNS` of some predictions; NaN without rows."""
-    matrix = metric.confusion(*emotion_rows(predictions, ties)[1:])
-    return {title: float(score(matrix)) for title, score in COLUMNS.items()}
-
-
-def layout(rows: Mapping[str, Mapping[str, float]]) -> str:
-    """Accuracy, F1, Precision, Recall as printed in 2022, macro-F1 and UAR: 100 columns."""
-    said = "F1, Precision, Recall: weighted by the rows of a class, as in the notebook of 2022"
-    return f"{said}\n{_grid(rows)}"
-
-
-def _grid(rows: Mapping[str, Mapping[str, float]]) -> str:
-    head = f"{'':<36}" + "".join(f"{title:>10}" for title in COLUMNS)
-    lines = [head, "-" * len(head)]
-    for name, row in rows.items():
-        shown = name if len(name) <= 36 else f"{name[:33]}..."
-        lines.append(f"{shown:<36}" + "".join(f"{row[t]:>10.4f}" for t in COLUMNS))
-    return "\n".join(lines).replace("nan", "  -")
 
 
 # --- testing again --------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from training import run_folder
-from training.loop import LOG
+from training.console import LOG
 from training.sweep.grid import GridPoint
 
 

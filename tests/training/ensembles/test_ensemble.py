@@ -25,7 +25,7 @@ from constants import EMOTIONS
 from evaluation import baselines
 from evaluation import predictions as tables
 from training import flags, run
-from training.ensembles import combination, ensemble, members, out_of_fold, stacking
+from training.ensembles import combination, ensemble, members, out_of_fold, score_table, stacking
 from training.ensembles.combination import Combination
 from training.sweep import engine
 from utils import UserError, make_folder, read_json, write_json
@@ -991,6 +991,6 @@ def test_the_page_of_a_comparison_links_the_pages_of_its_runs(place):
 def test_the_baseline_of_an_ensemble_is_that_of_its_first_member(place):
     majority = read_json("exp/text/configuration.json")["majority"]["emotion"]
     rows = ensemble.read("e", stacked()).rows("test")
-    wanted = ensemble.scores(baselines.majority(rows, majority), "drop")["Accuracy"]
+    wanted = score_table.scores(baselines.majority(rows, majority), "drop")["Accuracy"]
     scores = pd.read_csv(stacked() / "scores.csv", index_col="name")
     assert scores.loc["majority baseline", "Accuracy"] == pytest.approx(wanted)
