@@ -137,10 +137,11 @@ def main(arguments: list[str]) -> int:
         else:
             train_or_test(arguments)
     except UserError as error:
-        print(f"error: {error}" + f" (process {number})" * (number > 0), file=sys.stderr)
+        which = f" (process {number})" if number else ""
+        print(f"error: {error}{which}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print("interrupted" + f" {stop}" * bool(str(stop)), file=sys.stderr)
+        print(f"interrupted {stop}".rstrip(), file=sys.stderr)
         return 130
     return 0
 

@@ -65,7 +65,7 @@ def count_of(groups: np.ndarray) -> int:
 
 
 def sums(predictions: Mapping, ties: str, groups: np.ndarray) -> np.ndarray:
-    """(G, 66) what `PLACES` names, added up within each of the groups, (N,) ids 0..G-1."""
+    """What `PLACES` names of each group of rows, (G, 66); `groups`: (N,) ids 0..G-1."""
     size = count_of(groups)
     rows, truth, predicted, weights = emotion_rows(predictions, ties)
     confusion = np.zeros((size, metric.C, metric.C))
@@ -87,7 +87,7 @@ def _top_hits(predictions: Mapping) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _add_up(values: np.ndarray, groups: np.ndarray, size: int) -> np.ndarray:
-    """(N, K), (N,) -> (size, K)."""
+    """Rows added up by group: (N, K), (N,) -> (size, K)."""
     return np.stack([np.bincount(groups, v, minlength=size) for v in values.T], axis=1)
 
 
@@ -184,7 +184,7 @@ def paired(
 
 
 def _in_order_of(a: Mapping, b: Mapping) -> dict[str, np.ndarray]:
-    """The rows of b in the order of a; a UserError where they are others."""
+    """The rows of b in the order of a; a UserError where rows or truth differ."""
     keys = [alignment.keys(table) for table in (a, b)]
     for name, key in zip(("first", "second"), keys, strict=True):
         if key.has_duplicates:

@@ -38,7 +38,9 @@ SAME = 1e-9  # two shares of right seeds or votes that differ by less are equal
 def row(
     name: str, runs: Sequence[Run], ties: str = TIES, resamples: int = BOOTSTRAP, seed: int = SEED
 ) -> dict:
-    """A row of a table: name, ties, trials, seeds, n, complete, classes, scores.
+    """A row of a table: the scores of some runs together, as comparison.json holds them.
+
+    Keys name, ties, trials, seeds, n, complete, classes, scores.
 
     Each of `metric.SCORES` has "values" (one a run), "mean" and "sd" (ddof 1) over runs;
     "pooled" over all folds, mean over seeds, its interval "low" and "high", "n" utterances;
@@ -71,7 +73,7 @@ def row(
 
 
 def _contents(runs: Sequence[Run], pool: Pool) -> dict:
-    """What a row is made of."""
+    """The runs, seeds, numbers of rows and classes of a row."""
     per_seed = [set(pool.utterance[pool.seed == seed]) for seed in np.unique(pool.seed)]
     support = pool.sums[:, PLACES["confusion"]].sum(0).reshape(metric.C, metric.C).sum(1)
     return {
@@ -125,7 +127,10 @@ def _baseline(
 
 
 def _constant(run: Run) -> pd.DataFrame:
-    """A head without truth in training gets no answer: the mean of test rows is not known then."""
+    """The test rows with the constant answers of the majority baseline.
+
+    A head without truth in training gets none: the mean of test rows is not known then.
+    """
     majority = run.configuration.majority
     means = {"arousal": majority.arousal, "valence": majority.valence}
     means = {name: np.nan if mean is None else mean for name, mean in means.items()}
@@ -169,8 +174,8 @@ def by_corpus(
     for name in named:
         parts = [part for run in runs if len((part := _only(run, name)).predictions)]
         answers = (baseline(part.configuration, part.predictions)[0] for part in parts)
-        of_it = row(name, parts, ties, resamples, seed)
-        found[name] = {key: of_it[key] for key in ("n", "complete", "classes", "scores")}
+        alone = row(name, parts, ties, resamples, seed)
+        found[name] = {key: alone[key] for key in ("n", "complete", "classes", "scores")}
         found[name]["majority"] = sorted({answer for answer in answers if answer})
     return found
 
@@ -228,7 +233,7 @@ def compare(
     resamples: int = BOOTSTRAP,
     seed: int = SEED,
 ) -> dict | None:
-    """Is row a better than row b? None if they judge other roles or have no test row in common.
+    """The differences of two rows, tested; None if their roles differ or no test row is in common.
 
     Predictions are joined by (corpus, role, segment, seed). If no seed is in common, all seeds of
     a row are averaged instead, on the utterances both rows test. Returns n_common, left_out_a,
@@ -251,12 +256,12 @@ def compare(
 def _compare(a: Pool, b: Pool, resamples: int, seed: int) -> dict | None:
     if _roles(a) != _roles(b):
         return None
-    of_a = a.utterances.get_indexer(b.utterances)  # (U of b,): the same utterance in a, or -1
-    common = np.flatnonzero(of_a >= 0)
+    places = a.utterances.get_indexer(b.utterances)  # (U of b,) in a; -1: not there
+    common = np.flatnonzero(places >= 0)
     if not len(common):
         return None
-    refuse_other_truth(a.truth.iloc[of_a[common]], b.truth.iloc[common], b.utterances[common])
-    joined = _join(a, b, of_a)
+    refuse_other_truth(a.truth.iloc[places[common]], b.truth.iloc[common], b.utterances[common])
+    joined = _join(a, b, places)
     there = np.unique(a.utterance[joined.used_a])
     return utils.plain(
         {
@@ -266,7 +271,7 @@ def _compare(a: Pool, b: Pool, resamples: int, seed: int) -> dict | None:
             "seeds_a": np.unique(a.seed[joined.used_a]).tolist(),
             "seeds_b": np.unique(b.seed[joined.used_b]).tolist(),
             "scores": _differences(a, b, joined, resamples, seed),
-            "mcnemar": _mcnemar(a, b, joined, of_a),
+            "mcnemar": _mcnemar(a, b, joined, places),
         }
     )
 
@@ -284,10 +289,10 @@ class _Joined(NamedTuple):
     keys_b: np.ndarray
 
 
-def _join(a: Pool, b: Pool, of_a: np.ndarray) -> _Joined:
-    """By utterance and seed; by utterance alone if no seed of an utterance is in common."""
+def _join(a: Pool, b: Pool, places: np.ndarray) -> _Joined:
+    """Join predictions by utterance and seed; by utterance alone if they have no seed in common."""
     seeds = np.unique(np.concatenate([a.seed, b.seed]))
-    ids = (a.utterance, of_a[b.utterance])  # below 0: not in a
+    ids = (a.utterance, places[b.utterance])  # below 0: not in a
     places = (np.searchsorted(seeds, pool.seed) for pool in (a, b))
     keys = [u * len(seeds) + place for u, place in zip(ids, places, strict=True)]
     keys = keys if np.isin(*keys).any() else ids
@@ -314,14 +319,14 @@ def _differences(a: Pool, b: Pool, joined: _Joined, resamples: int, seed: int) -
     return found
 
 
-def _mcnemar(a: Pool, b: Pool, joined: _Joined, of_a: np.ndarray) -> dict | None:
-    """None where the two judged the emotion of no common row."""
+def _mcnemar(a: Pool, b: Pool, joined: _Joined, places: np.ndarray) -> dict | None:
+    """The exact test of the emotion decisions; None where there is no common row."""
     known_a, known_b = joined.used_a & a.known["confusion"], joined.used_b & b.known["confusion"]
     known_a &= np.isin(joined.keys_a, joined.keys_b[known_b])
     known_b &= np.isin(joined.keys_b, joined.keys_a[known_a])
     size = len(a.utterances)
     share_a = _share_right(a.utterance[known_a], a.right[known_a], size)
-    share_b = _share_right(of_a[b.utterance[known_b]], b.right[known_b], size)
+    share_b = _share_right(places[b.utterance[known_b]], b.right[known_b], size)
     gain = share_a - share_b
     if not (n := int((~np.isnan(gain)).sum())):
         return None
@@ -382,7 +387,7 @@ def _sd(values: Sequence[float]) -> float:
 
 
 def _number(name: object) -> object:
-    """A session is a number where it is written as one."""
+    """A session as a number, where it is written as one."""
     return int(name) if str(name).isdecimal() else str(name)
 
 

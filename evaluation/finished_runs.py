@@ -112,7 +112,7 @@ def table_of(runs: Sequence[Run]) -> tuple[pd.DataFrame, np.ndarray]:
 
 
 def refuse_other_truth(a: pd.DataFrame, b: pd.DataFrame, keys: pd.Index) -> None:
-    """A UserError where the aligned rows of a and b are not the same ones."""
+    """Raise a UserError where rows of a and b, side by side, have another truth."""
     differing = keys[~alignment.same_truth(a, b)]
     if len(differing):
         rows = alignment.some(sorted(set(differing)))
@@ -126,7 +126,7 @@ def _refuse_twice(
     run: np.ndarray,
     utterances: pd.Index,
 ) -> None:
-    """A UserError that names two runs which test the same utterance with the same seed."""
+    """Raise a UserError that names two runs which test one utterance with one seed."""
     rows = pd.DataFrame({"utterance": utterance, "seed": seed})
     again = rows.duplicated().to_numpy()
     if again.any():

@@ -1,7 +1,7 @@
-"""The leakage guard, what `--disjoint` takes out of training, and the protocol card of a run.
+"""The leakage guard, and what `--disjoint` takes out of training.
 
 Who is in which set is decided in `splits.py`; that a finished run is not tested on what it was
-trained on, in `training/run_folder.py`.
+trained on, in `training/run_folder.py`; what of it all a run tells, in `training/protocol_card.py`.
 """
 
 from collections.abc import Iterable
@@ -28,12 +28,11 @@ IDENTITIES = {
 
 
 class Guarded(NamedTuple):
-    """What the guard let through: `removed` (N,) bool, training rows that are no targets and whose
-    text is never seen; `reasons`: targets among them by reason; `warnings`: what to tell."""
+    """What the guard took out of a split that leaks nothing."""
 
-    removed: np.ndarray
-    reasons: dict[str, int]
-    warnings: list[str]
+    removed: np.ndarray  # (N,) bool: training rows that are no targets, whose text is never seen
+    reasons: dict[str, int]  # of targets among them, how many for which reason
+    warnings: list[str]  # to be told
 
 
 def guard(utterances: pd.DataFrame, sets: np.ndarray, disjoint: str | None = None) -> Guarded:
@@ -105,7 +104,7 @@ def similar(texts: Iterable[str], others: Iterable[str]) -> np.ndarray:
 
 
 def _alike(words: pd.Series, rows: np.ndarray, others: np.ndarray) -> dict[str, np.ndarray]:
-    """Of `rows` (N,) bool: which have the words of one of `others` (N,) bool, which nearly."""
+    """Which of `rows` (N,) bool have the words of one of `others` (N,) bool, and which nearly."""
     exact = rows & (words != "").to_numpy() & words.isin(set(words[others])).to_numpy()
     near = rows & ~exact
     near[near] = similar(words[near], words[others])
@@ -202,6 +201,3 @@ def _tested_scripts(
     number = number.where(utterances["kind"] == "script", "").to_numpy()
     scripts = sorted(set(number[tested]) - {""})
     return {script: rows & (number == script) for script in scripts}
-
-
-# --- the protocol card ---------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The part of result.json that scores fill, from a table of predictions. NumPy only.
 
-What a score is stands in `metric.py`, intervals and baselines in `bootstrap.py`, and what the
-probabilities are worth in `calibration.py`.
+What a score is stands in `metric.py`, what a table holds in `predictions.py`; intervals are in
+`bootstrap.py`, baselines in `baselines.py`, what the probabilities are worth in `calibration.py`.
 """
 
 from collections.abc import Mapping
@@ -30,9 +30,11 @@ def summarise(
     corpus_classes: Mapping[str, str] | None = None,
     corpus_counts: Mapping[str, ArrayLike | None] | None = None,
 ) -> dict:
-    """Keys ties, n, classes, scores, per_class, confusion, by_kind; undefined numbers are None.
+    """The scores of a table, as result.json holds them; undefined numbers are None.
 
-    `baseline_class`: the emotion the baseline always answers, see `evidence.majority`. Rows of
+    Keys ties, n, classes, scores, per_class, confusion, by_kind.
+
+    `baseline_class`: the emotion the baseline always answers, see `baselines.majority`. Rows of
     several corpora have a key by_corpus, too: {name: n, majority and scores}. `class_counts` (7,):
     training rows of each emotion. With them each score has a "prior", that of a guesser who draws
     from them; None where there was none, and for scores of no confusion matrix. `corpus_classes`
@@ -40,7 +42,7 @@ def summarise(
     """
     named = list(dict.fromkeys(column(predictions, "corpus")))
     known = (baseline_class, corpus_classes or {}), (class_counts, corpus_counts or {})
-    baseline_class, class_counts = (known_of(predictions, *of_all) for of_all in known)
+    baseline_class, class_counts = (known_of(predictions, *one) for one in known)
     matrix = metric.confusion(*emotion_rows(predictions, ties)[1:])
     present = matrix.sum(1) > 0
     result = {
@@ -70,7 +72,7 @@ def _of_corpus(
 ) -> dict:
     """The rows of one corpus alone, beside the baselines that know this corpus."""
     rows = alignment.select(predictions, column(predictions, "corpus") == name)
-    answer, counts = (known_of(rows, *of_all) for of_all in known)
+    answer, counts = (known_of(rows, *one) for one in known)
     return {
         "n": _sizes(rows, ties),
         "majority": answer,
@@ -89,7 +91,7 @@ def known_of(predictions: Mapping, together: Known, by_corpus: Mapping[str, Know
 
 
 def trained(configuration: RunConfiguration) -> dict:
-    """What a configuration.json says of the training rows, as arguments of `of`.
+    """What a configuration.json says of the training rows, as arguments of `summarise`.
 
     Folders that were written without counts by corpus have no prior of a single one of several.
     """
@@ -113,8 +115,10 @@ def _vector(counts: Mapping[str, int] | None) -> list[int] | None:
 def baseline(
     configuration: RunConfiguration, predictions: Mapping
 ) -> tuple[str | None, list[int] | None]:
-    """The emotion that the majority baseline of a run answers to these rows, and the (7,) counts
-    that the label prior draws from; None where the configuration does not say."""
+    """What the baselines of a run know of these rows; None where the configuration does not say.
+
+    The emotion that the majority baseline answers, and the (7,) counts of the label prior.
+    """
     known = trained(configuration)
     return (
         known_of(predictions, known["baseline_class"], known["corpus_classes"]),
@@ -189,5 +193,5 @@ def _by_kind(predictions: Mapping, ties: str) -> dict[str, dict]:
 
 
 def _count(value: float) -> int | float:
-    """Rows are whole numbers, except with soft ties."""
+    """A number of rows: a whole one, but with soft ties."""
     return int(value) if float(value).is_integer() else value

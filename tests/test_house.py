@@ -28,6 +28,9 @@ OF_PLUGINS = ("commands", "corpora", "features", "models")
 MOST_LINES, MOST_OF_A_FUNCTION, MOST_SKIPS = 400, 45, 20
 # an in-house import may wait only for a library that is optional or takes seconds to import
 MAY_WAIT = {
+    ("main.py", "training.run"): "torch: most subcommands need none",
+    ("main.py", "training.run_folder"): "torch: most subcommands need none",
+    ("main.py", "training.ensembles.ensemble"): "torch: most subcommands need none",
     ("commands/serve.py", "inference.web.page"): "gradio is optional",
     ("features/emotion_states.py", "model"): "torch: exported models are read without it",
     ("inference/predictor.py", "model"): "torch: exported models are read without it",
@@ -135,6 +138,43 @@ def test_the_formatter_is_kept_from_few_lines():
     marks = ("# fmt: " + "skip", "# fmt: " + "off")
     texts = [(ROOT / path).read_text("utf-8") for path in files()]
     assert sum(text.count(mark) for text in texts for mark in marks) <= MOST_SKIPS
+
+
+# --- how plainly it is written ------------------------------------------------------------------
+
+
+def test_nothing_is_multiplied_by_a_condition():
+    for path in files():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
+                sides = {node.left, node.right}
+                assert not (any(map(is_sequence, sides)) and any(map(is_condition, sides))), (
+                    f"{path}:{node.lineno}"
+                )
+
+
+def test_no_conditional_holds_another_or_names_a_value():
+    for path in files():
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.IfExp):
+                parts = [ast.walk(part) for part in (node.test, node.body, node.orelse)]
+                held = [type(inner) for part in parts for inner in part]
+                assert ast.NamedExpr not in held, f"{path}:{node.lineno}"
+                assert not {type(node.body), type(node.orelse)} & {ast.IfExp}, (
+                    f"{path}:{node.lineno}"
+                )
+
+
+def is_sequence(node: ast.expr) -> bool:
+    literal = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return literal or isinstance(node, ast.JoinedStr | ast.List | ast.Tuple)
+
+
+def is_condition(node: ast.expr) -> bool:
+    called = isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    if called:
+        return node.func.id in ("bool", "any", "all", "isinstance", "hasattr")
+    return isinstance(node, ast.Compare | ast.BoolOp)
 
 
 # --- which way the arrows run -------------------------------------------------------------------

@@ -60,7 +60,7 @@ def _always(seconds: Seconds) -> dict:
 
 
 def _half(sums: np.ndarray) -> np.ndarray:
-    """The ROC-AUC of what tells nothing."""
+    """The ROC-AUC of a score that knows nothing: 0.5, NaN where a class is missing."""
     both = (sums[..., 2] > 0) & (sums[..., 2] < sums[..., 3])
     return np.where(both, 0.5, np.nan)
 

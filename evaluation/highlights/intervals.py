@@ -61,7 +61,7 @@ def _scored(
 
 
 def _intervals(one: Scored, counts: np.ndarray) -> dict[str, float]:
-    """low, high: of the score pooled over seconds; video_*: of its mean over videos."""
+    """The ends of its intervals: pooled over seconds, and (video_*) of its mean over videos."""
     names = ("low", "high", "video_low", "video_high")
     ends = (*interval(one.many), *interval(_means(one.videos, counts)))
     return dict(zip(names, ends, strict=True))
@@ -134,7 +134,7 @@ def compared(
 
 
 def _refuse_others(a: Seconds, b: Seconds) -> None:
-    """A UserError where two models do not judge the same seconds, of the same truth."""
+    """Raise a UserError where two models judge other seconds, or of another truth."""
     keys = [_keys(side) for side in (a, b)]
     if not alignment.same_rows(*keys).are_the_same:
         raise UserError(
@@ -182,10 +182,11 @@ def _difference(a: Scored, b: Scored, counts: np.ndarray, seed: int) -> dict:
 
 
 def human(table: Mapping, rule: str = RULE) -> dict:
-    """How well one annotator agrees with the others: leave-one-annotator-out.
+    """Agreement of each annotator with the others, and of the model with the same others.
 
-    Each annotator's marks are scored as a prediction, pooled over videos: "f1" against what the
-    label rule makes of the others' marks, "kendall" and "spearman" against their mean. Each has
+    Leave-one-annotator-out: each annotator's marks are scored as a prediction, pooled over videos:
+    "f1" against what the label rule makes of the others' marks, "kendall" and "spearman" against
+    their mean. Each has
     "mean", "low" and "high" over annotators (their least and greatest, no interval) and "model",
     the mean of the model against the same others; for F1 it selects as many seconds of each video
     as the annotator did. Annotators are told apart by their place in `marks`. Other keys: rule,
@@ -196,12 +197,12 @@ def human(table: Mapping, rule: str = RULE) -> dict:
         raise UserError(f"no label rule {rule!r}; there are: {', '.join(RULES)}")
     seconds = seconds_of(table)
     several = np.isfinite(seconds.marks).sum(1) >= 2
-    judged = {*np.unique(seconds.video[several]).tolist()}
+    defined = {*np.unique(seconds.video[several]).tolist()}
     found = {
         "rule": rule,
         "annotators": int(np.isfinite(seconds.marks[several]).any(0).sum()),
-        "videos": len(judged),
-        "undefined": [name for i, name in enumerate(seconds.names) if i not in judged],
+        "videos": len(defined),
+        "undefined": [name for i, name in enumerate(seconds.names) if i not in defined],
     }
     each = [_left_out(seconds, several, place, rule) for place in range(found["annotators"])]
     return found | {name: _range([one[name] for one in each]) for name in HUMAN}
@@ -327,7 +328,7 @@ def _sizes(seconds: Seconds, tested: Mapping) -> dict[str, int]:
 def _above(
     seconds: Seconds, scored: Mapping[str, Scored], counts: np.ndarray, seed: int
 ) -> dict[str, dict]:
-    """The model less what tells nothing: score -> `_difference`."""
+    """Differences of the model and of a score that knows nothing: score -> `_difference`."""
     sums = sums_of(seconds, np.ones(len(seconds.score), bool), seconds.positive)
     always = Scored(float(f1_of(sums.sum(0))), f1_of(counts @ sums), f1_of(sums))
     chance = baselines.random_average_precision(sums[:, 3], sums[:, 2])

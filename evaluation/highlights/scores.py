@@ -130,7 +130,7 @@ def _marks(texts: np.ndarray, video: np.ndarray) -> np.ndarray:
 
 
 def _text(marks: object) -> str:
-    """A csv's column of single marks is one of numbers, and its "" is NaN."""
+    """The marks of a second as text; single ones in a csv are numbers, and "" is NaN."""
     if isinstance(marks, str):
         return marks
     return "" if np.isnan(marks) else f"{marks:g}"

@@ -1,7 +1,7 @@
 """Which spans of a video to cut, from its probabilities by the second. NumPy only.
 
 A span is (start, end) in whole seconds, its end exclusive. Scores of highlights are in
-`scores.py`; pauses in speech and the cutting itself are elsewhere: media/.
+`scores.py`; pauses in speech and the cutting itself are in media/.
 """
 
 from collections import deque
@@ -113,7 +113,7 @@ def _best_within(gain: np.ndarray, k: int, clip: int, gap: int) -> np.ndarray:
 def _back(
     longer: list, idle: list, i: int, spent: int, running: bool, clip: int, gap: int
 ) -> np.ndarray:
-    """The choices that led to second i, read backwards."""
+    """Which seconds were chosen up to second i, (N,) bool, read backwards."""
     chosen = np.zeros(len(idle), bool)
     while i > 0:
         if not running:
