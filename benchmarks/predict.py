@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 
 from benchmarks.measure import Side, machine
-from inference import predictor, recordings
+from inference import opening, predictor, recordings, trained
 
 SIDES = ("torch", "onnx", "int8")
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,8 +32,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def opened(run: str, side: str) -> predictor.Predictor:
     """The model of a run, by one of the SIDES."""
     if side == "torch":
-        return predictor.of_run(Path(run))
-    return predictor.of_export(Path(run) / "onnx", int8=side == "int8")
+        return trained.of_run(Path(run))
+    return opening.of_export(Path(run) / "onnx", int8=side == "int8")
 
 
 def streaming(run: str, side: str, folder: str, most: int) -> Callable:

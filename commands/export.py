@@ -18,7 +18,7 @@ import pandas as pd
 import constants
 import utils
 from evaluation import bootstrap
-from inference import predictor
+from inference import opening, predictor, trained
 from inference.exporting import int8
 from inference.exporting import onnx as onnx_export
 from models.encoders import onnx
@@ -52,12 +52,12 @@ def main(settings: Settings) -> None:
     if not settings.onnx:
         raise UserError("export writes one format: say --onnx")
     onnx_export.needed()
-    folder = predictor.found(settings.run, settings.save_path)
+    folder = opening.found(settings.run, settings.save_path)
     out = Path(settings.out or folder / "onnx")
     if out.exists():
         raise UserError(f"{out} exists; take another --out, or remove it")
     moved = {"text_encoder": settings.text_encoder, "speech_encoder": settings.speech_encoder}
-    judge = predictor.of_run(folder, -1, moved)
+    judge = trained.of_run(folder, -1, moved)
     windows = onnx_export.windows(judge, settings.data)
     utils.make_folder(out.parent)
     place = Path(tempfile.mkdtemp(".tmp", f".{out.name}.", out.parent))
@@ -77,7 +77,7 @@ def _write(judge: predictor.Predictor, windows: dict, place: Path, settings: Set
     about = onnx_export.describe(judge)
     onnx_export.write(judge, test, place, about)
     measured = {"torch": onnx_export.said(judge, test, chosen)}
-    measured["float32"] = onnx_export.said(predictor.of_export(place), test, chosen)
+    measured["float32"] = onnx_export.said(opening.of_export(place), test, chosen)
     worst = max(
         float(np.abs(measured["torch"][0][head] - values).max(initial=0.0))
         for head, values in measured["float32"][0].items()
@@ -91,7 +91,7 @@ def _write(judge: predictor.Predictor, windows: dict, place: Path, settings: Set
     about["measured"] = {"windows": len(chosen), "difference_from_torch": worst}
     if settings.int8:
         int8.write(place / onnx.MODEL, windows["train"], place / onnx.INT8)
-        measured["int8"] = onnx_export.said(predictor.of_export(place, int8=True), test, chosen)
+        measured["int8"] = onnx_export.said(opening.of_export(place, int8=True), test, chosen)
         size = [(place / name).stat().st_size for name in (onnx.MODEL, onnx.INT8)]
         about["measured"]["int8_size_ratio"] = size[1] / size[0]
         print(f"{onnx.INT8}: {_megabytes(place / onnx.INT8)}, {size[1] / size[0]:.2f} of it")

@@ -20,8 +20,9 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from inference import console, occlusion, predictor, recordings
+from inference import console, occlusion, opening, predictor, recordings
 from inference import results as result_files
+from inference.held import Held
 from reporting import page
 from utils import UserError, checksum, digest, first_few, setting
 
@@ -30,7 +31,7 @@ NAMED = 10  # bad files on the console
 
 
 @dataclass(frozen=True)
-class Settings(predictor.OpenSettings):
+class Settings(opening.OpenSettings):
     """The run, the recordings, and how they are taken."""
 
     paths: tuple[str, ...] = setting(
@@ -56,12 +57,12 @@ class Settings(predictor.OpenSettings):
 
 def main(settings: Settings) -> None:
     """List and hear everything, open the model, then answer utterance by utterance."""
-    folder = predictor.found(settings.run, settings.save_path, settings.onnx or settings.int8)
+    folder = opening.found(settings.run, settings.save_path, settings.onnx or settings.int8)
     rows = recordings.utterances(
         settings.paths, settings.split, settings.pause, settings.alone, text=settings.text
     )
     _name_bad(rows, settings.max_bad)
-    judge = predictor.opened(folder, settings)
+    judge = opening.opened(folder, settings)
     for remark in judge.check(rows, settings.force):
         print(f"warning: {remark}", file=sys.stderr)
     asked = _asked(folder, rows, settings)
@@ -104,7 +105,7 @@ def _name_bad(rows: pd.DataFrame, most: float) -> None:
 
 def _asked(folder: Path, rows: pd.DataFrame, settings: Settings) -> dict:
     """What the answers depend on: the weights, the utterances, how they are taken."""
-    weights = [folder / name for name in predictor.WEIGHTS if (folder / name).is_file()]
+    weights = [folder / name for name in opening.WEIGHTS if (folder / name).is_file()]
     said = ["file", "start", "end", "text", "speaker", "dialogue", "quarantine", "wav_hash"]
     return {
         "run": folder.resolve().name,
@@ -141,7 +142,7 @@ def _answer(judge, rows: pd.DataFrame, results: result_files.Results, settings) 
 
 
 def _explained(judge):
-    def then(held: predictor.Held, chosen: np.ndarray) -> list[list[dict]]:
+    def then(held: Held, chosen: np.ndarray) -> list[list[dict]]:
         usable = held.there() & (held.rows["quarantine"] == "").to_numpy()
         return [
             [effect._asdict() for effect in occlusion.explain(judge, held, row)]

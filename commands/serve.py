@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inference import predictor
+from inference import opening, predictor
 from inference.web import address as web_address
 from inference.web import dialogue, view
 from inference.web import gate as web_gate
@@ -32,7 +32,7 @@ GRACE = 5.0  # s that connections and threads have to end
 
 
 @dataclass(frozen=True)
-class Settings(predictor.OpenSettings):
+class Settings(opening.OpenSettings):
     """The run, who can see the page, and what a visitor may send."""
 
     language: str = setting("ko", "of the page at first", choices=("ko", "en"))
@@ -51,7 +51,7 @@ def main(settings: Settings) -> None:
     """Open the model, listen, and wait for Ctrl-C."""
     if importlib.util.find_spec("gradio") is None:
         raise UserError(f"the page needs gradio: pip install {NEEDED}")
-    folder = predictor.found(settings.run, settings.save_path, settings.onnx or settings.int8)
+    folder = opening.found(settings.run, settings.save_path, settings.onnx or settings.int8)
     port = web_address.port(settings.host, settings.port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing stays on disk
     judge = _opened(folder, settings)
@@ -73,7 +73,7 @@ def main(settings: Settings) -> None:
 
 def _opened(folder: Path, settings: Settings) -> predictor.Predictor:
     """The model, after its first answer: what it lacks is missed now, not by the first visitor."""
-    judge = predictor.opened(folder, settings)
+    judge = opening.opened(folder, settings)
     dialogue.warm(judge)
     return judge
 

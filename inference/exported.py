@@ -8,7 +8,7 @@
                          with the files of its tokenizer; absent where no encoder is needed
     model.json           the order of everything, the preprocessing in numbers, what was measured
 
-`predictor.of_export` puts it to use.
+`opening.of_export` puts it to use.
 """
 
 from pathlib import Path

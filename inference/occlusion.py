@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 import constants
-from inference.predictor import KINDS, Batch, Held, Predictor
+from inference.held import KINDS, Batch, Held
+from inference.predictor import Predictor
 
 BOTH = "both"
 

@@ -33,9 +33,7 @@ MAY_WAIT = {
     ("main.py", "training.ensembles.ensemble"): "torch: most subcommands need none",
     ("commands/serve.py", "inference.web.page"): "gradio is optional",
     ("features/emotion_states.py", "model"): "torch: exported models are read without it",
-    ("inference/predictor.py", "model"): "torch: exported models are read without it",
-    ("inference/predictor.py", "training"): "torch: exported models are read without it",
-    ("inference/predictor.py", "training.devices"): "torch: exported models are read without it",
+    ("inference/opening.py", "inference.trained"): "torch: exported models are read without it",
 }
 
 

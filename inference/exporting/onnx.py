@@ -21,7 +21,8 @@ import utils
 from dataset import Windows, open_material
 from features.store import extraction
 from inference import exported, predictor
-from inference.predictor import KINDS, Predictor
+from inference.held import KINDS, Batch
+from inference.predictor import Predictor
 from inference.publishing import portable
 from models.encoders import loading, onnx
 from models.encoders import text as text_encoders
@@ -55,7 +56,7 @@ def windows(judge: Predictor, data: str | None) -> dict[str, Windows]:
     return {name: Windows(material, name, judge.ws) for name in ("train", "test")}
 
 
-def batch(windows: Windows, chosen: np.ndarray, inputs: tuple[str, ...]) -> predictor.Batch:
+def batch(windows: Windows, chosen: np.ndarray, inputs: tuple[str, ...]) -> Batch:
     """(B,) window numbers -> what a model reads of them."""
     names = {"mask", *inputs, *(f"{name}_mask" for name in inputs)}
     found = windows.batch(chosen)

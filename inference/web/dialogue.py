@@ -18,7 +18,8 @@ from features.store.store import join
 from features.store.windows import window_indices
 from inference import occlusion, recordings
 from inference import results as result_files
-from inference.predictor import Held, Predictor
+from inference.held import Held
+from inference.predictor import Predictor
 from media import listening
 from utils import UserError
 

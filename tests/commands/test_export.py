@@ -23,7 +23,7 @@ import main
 import utils
 from benchmarks import tiny_bert
 from features import log_mel, sentence
-from inference import predictor, recordings
+from inference import opening, recordings, trained
 from utils import ROOT, UserError
 
 CLOSE = 1e-4
@@ -134,8 +134,8 @@ def test_it_says_of_recordings_what_torch_says(export, small, talk, workplace, h
     rows = listed(talk, alone=how == "alone")
     rows = rows.assign(text="") if how == "without text" else rows
     with contextlib.chdir(workplace):
-        wanted = said(predictor.of_run(small), rows)
-    found = said(predictor.of_export(export.folder), rows)
+        wanted = said(trained.of_run(small), rows)
+    found = said(opening.of_export(export.folder), rows)
     assert wanted["valence"].std() > 1e-3
     assert np.allclose(found[NUMBERS], wanted[NUMBERS], atol=CLOSE)
     assert found["masked"].tolist() == wanted["masked"].tolist()
@@ -191,8 +191,8 @@ def test_graphs_of_other_shapes_say_the_same(name, workplace, talk, request):
     folder = request.getfixturevalue(name)
     with contextlib.chdir(workplace):
         assert main.main(["export", name, "--onnx", "--no_int8"]) == 0
-        wanted = said(predictor.of_run(folder), listed(talk))
-        found = said(predictor.of_export(folder / "onnx"), listed(talk))
+        wanted = said(trained.of_run(folder), listed(talk))
+        found = said(opening.of_export(folder / "onnx"), listed(talk))
     heads = [head for head in NUMBERS if wanted[head].notna().all()]
     assert len(heads) == {"light": 9, "ragged": 7}[name]
     assert np.allclose(found[heads], wanted[heads], atol=CLOSE)
@@ -202,7 +202,7 @@ def test_graphs_of_other_shapes_say_the_same(name, workplace, talk, request):
     if name == "ragged":  # an export holds what it needs
         (workplace / "bert").rename(workplace / "moved")
         try:
-            again = said(predictor.of_export(folder / "onnx"), listed(talk))
+            again = said(opening.of_export(folder / "onnx"), listed(talk))
         finally:
             (workplace / "moved").rename(workplace / "bert")
         pd.testing.assert_frame_equal(again, found)
@@ -263,7 +263,7 @@ def test_predict_works_where_no_torch_is_installed(export, torchless, talk, tmp_
     )
     assert done.returncode == 0, done.stderr
     found = pd.read_csv(tmp_path / "o/predictions.csv", keep_default_na=False)
-    wanted = said(predictor.of_export(export.folder), listed(talk))
+    wanted = said(opening.of_export(export.folder), listed(talk))
     assert np.allclose(found[NUMBERS].astype(float), wanted[NUMBERS], atol=1e-6)
     assert (tmp_path / "o/timeline.png").exists() and (tmp_path / "o/explain.png").exists()
 
@@ -359,17 +359,17 @@ def test_folders_that_are_no_export_are_refused(export, tmp_path, capsys):
         (tmp_path / name).write_bytes((export.folder / name).read_bytes())
     about = json.loads((tmp_path / "model.json").read_text())
     with pytest.raises(UserError, match="no model.int8.onnx .*export without --no_int8"):
-        predictor.of_export(tmp_path, int8=True)
+        opening.of_export(tmp_path, int8=True)
     (tmp_path / "model.json").write_text(json.dumps(about | {"format": 99}))
     with pytest.raises(UserError, match="should be what `export` writes, format 1"):
-        predictor.of_export(tmp_path)
+        opening.of_export(tmp_path)
     (tmp_path / "model.json").write_text(json.dumps(about))
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(UserError, match="is no model that onnxruntime reads"):
-        predictor.of_export(tmp_path)
+        opening.of_export(tmp_path)
 
 
 def test_without_onnxruntime_the_one_line_says_what_to_install(export, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match="need onnxruntime: pip install onnxruntime"):
-        predictor.of_export(export.folder)
+        opening.of_export(export.folder)

@@ -30,7 +30,7 @@ import main
 from constants import EMOTIONS
 from features import store
 from features.store import extraction
-from inference import predictor, recordings
+from inference import predictor, recordings, trained
 from inference.web import address
 from inference.web import dialogue as web_dialogue
 from inference.web import gate as web_gate
@@ -60,7 +60,7 @@ CSV_BAD = b"wav,text\n/etc/passwd,a\n"
 
 @pytest.fixture(scope="module")
 def judge(run_folder) -> predictor.Predictor:
-    judge = predictor.of_run(run_folder)
+    judge = trained.of_run(run_folder)
     web_dialogue.warm(judge)
     return judge
 

@@ -17,7 +17,7 @@ import utils
 from benchmarks import tiny_bert, tiny_wav2vec2
 from corpora.preparation.corpus import open_corpus
 from features.store import extraction
-from inference import occlusion, predictor, recordings
+from inference import occlusion, opening, predictor, recordings, trained
 from utils import UserError
 
 
@@ -32,7 +32,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def judge(place):
-    return predictor.of_run(place / "mate")
+    return trained.of_run(place / "mate")
 
 
 def listed(*paths, **how):
@@ -50,7 +50,7 @@ def test_recordings_of_a_corpus_get_the_predictions_of_its_test(workplace, run_f
         rows = rows[rows["session"].isin([3, 4])]
         table = rows[["wav", "text", "speaker", "dialogue"]].assign(wav="corpus/" + rows["wav"])
         table.to_csv("lines.csv", index=False)
-        found = said(predictor.of_run(run_folder), listed("lines.csv"))
+        found = said(trained.of_run(run_folder), listed("lines.csv"))
     found.index = rows["segment"]
     found = found.loc[wanted["segment"]]
     names = [f"p_{i}" for i in range(7)] + ["confidence", "arousal", "valence"]
@@ -148,7 +148,7 @@ def test_a_run_that_was_trained_without_text_now_and_then_needs_none(place, tmp_
         0.15,
     )
     rows = listed(place / "talk").assign(text="")
-    assert predictor.of_run(folder).check(rows) == []
+    assert trained.of_run(folder).check(rows) == []
 
 
 def test_a_bad_file_keeps_its_place_in_the_window_masked(place, judge, tmp_path):
@@ -182,7 +182,7 @@ def test_a_run_of_text_alone_refuses_recordings_without_any(place, tmp_path):
         8,
     )
     with pytest.raises(UserError, match=r"reads text alone, no utterance has any: put NAME.txt"):
-        predictor.of_run(folder).check(listed(place / "talk").assign(text=""))
+        trained.of_run(folder).check(listed(place / "talk").assign(text=""))
 
 
 def test_vectors_of_a_corpus_say_nothing_of_other_lines(place, tmp_path):
@@ -191,8 +191,8 @@ def test_vectors_of_a_corpus_say_nothing_of_other_lines(place, tmp_path):
         tmp_path / "mate", "mate", "--hidden_size", 8, text_encoder=str(tmp_path / "v.npy")
     )
     with pytest.raises(UserError, match="name the encoder they were made with"):
-        predictor.of_run(folder)
-    moved = predictor.of_run(folder, moved={"text_encoder": "char-ngram"})
+        trained.of_run(folder)
+    moved = trained.of_run(folder, moved={"text_encoder": "char-ngram"})
     assert len(said(moved, listed(place / "talk").iloc[:1])) == 1
 
 
@@ -220,9 +220,9 @@ def test_every_model_judges_recordings(name, place, encoders, tmp_path):
     folder = untrained(tmp_path / name, name, *flags)
     if utils.leaf("models", name).SEQUENCE:
         with pytest.raises(UserError, match=f"python main.py highlight VIDEO --run {name}"):
-            predictor.of_run(folder)
+            trained.of_run(folder)
         return
-    judge = predictor.of_run(folder)
+    judge = trained.of_run(folder)
     rows = listed(place / "talk", alone=True).iloc[:4]
     together = said(judge, rows)
     assert not together["trouble"].any()
@@ -234,7 +234,7 @@ def test_every_model_judges_recordings(name, place, encoders, tmp_path):
 
 def test_a_run_normalised_by_speaker_needs_to_know_who_speaks(place, tmp_path):
     folder = untrained(tmp_path / "f", "functionals", "--speaker_norm")
-    judge = predictor.of_run(folder)
+    judge = trained.of_run(folder)
     rows = listed(place / "talk")
     with pytest.raises(UserError, match="needs to know who speaks"):
         judge.check(rows)
@@ -250,21 +250,21 @@ def test_a_run_normalised_by_speaker_needs_to_know_who_speaks(place, tmp_path):
 
 
 def test_runs_are_found_by_path_and_by_name(place):
-    assert predictor.found(str(place / "mate"), "nowhere") == place / "mate"
-    assert predictor.found("mate", str(place)) == place / "mate"
+    assert opening.found(str(place / "mate"), "nowhere") == place / "mate"
+    assert opening.found("mate", str(place)) == place / "mate"
     with pytest.raises(UserError, match=r"no run 'other', nor in .*; there are: mate"):
-        predictor.found("other", str(place))
+        opening.found("other", str(place))
     with pytest.raises(UserError, match="no exported model 'mate'.*export mate --onnx"):
-        predictor.found("mate", str(place), onnx=True)
+        opening.found("mate", str(place), onnx=True)
 
 
 def test_an_ensemble_and_an_unfinished_run_are_refused(tmp_path):
     utils.write_json(tmp_path / "configuration.json", {"members": [{"name": "a"}, {"name": "b"}]})
     with pytest.raises(UserError, match="is an ensemble; name one of its members: a, b"):
-        predictor.of_run(tmp_path)
+        trained.of_run(tmp_path)
     utils.write_json(tmp_path / "configuration.json", {"model": "mate"})
     with pytest.raises(UserError, match="has no model.pth"):
-        predictor.of_run(tmp_path)
+        trained.of_run(tmp_path)
 
 
 # --- why -----------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def test_real_speech_gets_what_its_test_gave(tmp_path):
         table = rows[["wav", "text", "dialogue"]]
         root = str(SHARED / "real_speech")
         table.assign(wav=root + "/" + rows["wav"]).to_csv("lines.csv", index=False)
-        found = said(predictor.of_run(tmp_path / "exp/real"), listed("lines.csv"))
+        found = said(trained.of_run(tmp_path / "exp/real"), listed("lines.csv"))
     found.index = rows["segment"]
     other = [*constants.EMOTIONS, "arousal", "valence"]
     names = [f"p_{i}" for i in range(7)] + ["arousal", "valence"]
