@@ -75,7 +75,8 @@ def run_names(text: str) -> list[str]:
 
 # --- plugins: a file name is a name on the command line --------------------------------------
 
-PLUGINS = {"features": "Feature", "models": "Model"}  # the class that every file of a folder holds
+# the class that every file of a folder holds
+PLUGINS = {"corpora": "Reader", "features": "Feature", "models": "Model"}
 
 
 def leaves(folder: str) -> list[str]:

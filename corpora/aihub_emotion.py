@@ -21,81 +21,88 @@ from corpora.synthetic import aihub_emotion as synthetic
 from utils import UserError, seed_of
 
 ROLES = ("speaker",)
-SYNTHETIC = False
-TABLES = "raw"
 KIND = "prompted"
-COLUMNS = ("situation", "rater_emotion", "rater_intensity", "age", "gender", "release")
 GROUPS = 20  # as many as KEMDy19 has sessions
 BAD = "known to be bad"
 NOTHING = "neither wav nor words"
 LONGEST = 20  # characters of an age or a gender that are kept
 
-LABELS, labelled = labels.RULES, labels.labelled
-write_sample = synthetic.write_sample  # the same folder, laid down
-plan_sample, SAMPLE_SIZES = synthetic.plan, synthetic.SIZES
 
+class Reader(preparation.Reader):
+    """Of AI Hub 263."""
 
-def matches(folder: Path) -> bool:
-    """Is there the table of a release, at the top or in annotation/?"""
-    return bool(layout.tables(folder))
+    COLUMNS = ("situation", "rater_emotion", "rater_intensity", "age", "gender", "release")
+    LABELS = labels.RULES
+    SAMPLE_SIZES = synthetic.SIZES
+    labelled = staticmethod(labels.labelled)
+    plan_sample = staticmethod(synthetic.plan)
+    write_sample = staticmethod(synthetic.write_sample)
 
+    @staticmethod
+    def matches(folder: Path) -> bool:
+        """Is there the table of a release, at the top or in annotation/?"""
+        return bool(layout.tables(folder))
 
-def sources(folder: Path) -> list[Path]:
-    """Tables, zips, and wavs that are in no zip."""
-    releases = layout.tables(folder)
-    zips = layout.archives(folder, releases).values()
-    wavs = layout.loose(folder, releases).values()
-    files = {file.path for files in wavs for file in files.values()}
-    return [folder / path for path in (*(f.path for f in (*releases.values(), *zips)), *files)]
+    @staticmethod
+    def sources(folder: Path) -> list[Path]:
+        """Tables, zips, and wavs that are in no zip."""
+        releases = layout.tables(folder)
+        zips = layout.archives(folder, releases).values()
+        wavs = layout.loose(folder, releases).values()
+        files = {file.path for files in wavs for file in files.values()}
+        return [folder / path for path in (*(f.path for f in (*releases.values(), *zips)), *files)]
 
+    @staticmethod
+    def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Utterances by release and row, with COLUMNS too, and troubles (columns: files.py).
 
-def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Utterances by release and row, with COLUMNS too, and troubles (columns: files.py).
+        The emotion is that of the first of LABELS. Of rows with one id, be it in two releases, the
+        first is used. Raises UserError for a table with another header or number of columns.
+        """
+        releases, notes, tables = layout.there(folder), [], []
+        for release, path in releases.items():
+            cells, converted = preparation.read_table(path, layout.HEADER)
+            notes += [("converted", f"annotation {how}", "", "", path.name) for how in converted]
+            tables.append(pd.DataFrame(cells).assign(release=release, row=range(1, len(cells) + 1)))
+        if not any(map(len, tables)):
+            raise UserError(f"the tables in {folder} ({', '.join(releases)}) list no wav")
+        found = layout.recordings(folder, releases)
+        rows, repeated = _once(pd.concat(tables, ignore_index=True))
+        said, of_files = _said(rows, found)
+        utterances, of_rows = _rated(said, rows)
+        orphans = sorted({*ChainMap(*found.values())} - {*rows["segment"]})
+        lost = [("reported", "wav without row", "", name, "") for name in orphans]
+        utterances = labels.labelled(utterances, labels.RULES[0])
+        utterances = utterances[[*preparation.COLUMNS, *Reader.COLUMNS]]
+        return utterances, preparation.troubles(notes + repeated + lost + of_files + of_rows)
 
-    The emotion is that of the first of LABELS. Of rows with one id, be it in two releases, the
-    first is used. Raises UserError for a table with another header or number of columns.
-    """
-    releases, notes, tables = layout.there(folder), [], []
-    for release, path in releases.items():
-        cells, converted = preparation.read_table(path, layout.HEADER)
-        notes += [("converted", f"annotation {how}", "", "", path.name) for how in converted]
-        tables.append(pd.DataFrame(cells).assign(release=release, row=range(1, len(cells) + 1)))
-    if not any(map(len, tables)):
-        raise UserError(f"the tables in {folder} ({', '.join(releases)}) list no wav")
-    found = layout.recordings(folder, releases)
-    rows, repeated = _once(pd.concat(tables, ignore_index=True))
-    said, of_files = _said(rows, found)
-    utterances, of_rows = _rated(said, rows)
-    orphans = sorted({*ChainMap(*found.values())} - {*rows["segment"]})
-    lost = [("reported", "wav without row", "", name, "") for name in orphans]
-    utterances = labelled(utterances, LABELS[0])[[*preparation.COLUMNS, *COLUMNS]]
-    return utterances, preparation.troubles(notes + repeated + lost + of_files + of_rows)
+    @staticmethod
+    def grouped(utterances: pd.DataFrame) -> pd.DataFrame:
+        """The utterances with groups 1..20 in `session`, for there are no speakers to keep apart.
 
+        Rows with the same words (`normalised`) or the same audio, and all that hang together so,
+        are one group's: of which, says a hash of the first of their texts in the order of code
+        points. Neither the order of rows nor another release changes it, unless that joins two
+        texts by audio.
+        """
+        words, audio = normalised(utterances["text"]), utterances["wav_hash"].fillna("")
+        # silence is the same in every file
+        audio = audio.mask(utterances["silent"].astype(bool), "")
+        above: dict[tuple, tuple] = {}  # each key -> a smaller one of its part, the least -> itself
 
-def grouped(utterances: pd.DataFrame) -> pd.DataFrame:
-    """The utterances with groups 1..20 in `session`, for there are no speakers to keep apart.
+        def least(key: tuple) -> tuple:
+            while above.setdefault(key, key) != key:
+                above[key] = key = above[above[key]]  # halves the way for the next time
+            return key
 
-    Rows with the same words (leakage.normalised) or the same audio, and all that hang together so,
-    are one group's: of which, says a hash of the first of their texts in the order of code points.
-    Neither the order of rows nor another release changes it, unless that joins two texts by audio.
-    """
-    words, audio = normalised(utterances["text"]), utterances["wav_hash"].fillna("")
-    audio = audio.mask(utterances["silent"].astype(bool), "")  # silence is the same in every file
-    above: dict[tuple, tuple] = {}  # each key -> a smaller one of its part, the least -> itself
-
-    def least(key: tuple) -> tuple:
-        while above.setdefault(key, key) != key:
-            above[key] = key = above[above[key]]  # halves the way for the next time
-        return key
-
-    first = []
-    for name, *shared in zip(utterances["segment"], words, audio, strict=True):
-        keys = [(kind, key) for kind, key in enumerate(shared) if key] or [(len(shared), name)]
-        ends = sorted(map(least, keys))
-        above |= dict.fromkeys(ends, ends[0])
-        first.append(ends[0])
-    groups = [seed_of(0, "group", *least(key)) % GROUPS + 1 for key in first]  # by BLAKE2b
-    return utterances.assign(session=groups)
+        first = []
+        for name, *shared in zip(utterances["segment"], words, audio, strict=True):
+            keys = [(kind, key) for kind, key in enumerate(shared) if key] or [(len(shared), name)]
+            ends = sorted(map(least, keys))
+            above |= dict.fromkeys(ends, ends[0])
+            first.append(ends[0])
+        groups = [seed_of(0, "group", *least(key)) % GROUPS + 1 for key in first]  # by BLAKE2b
+        return utterances.assign(session=groups)
 
 
 # --- rows ----------------------------------------------------------------------------------------

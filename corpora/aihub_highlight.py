@@ -21,9 +21,6 @@ from metric import VOTES
 from utils import UserError
 
 ROLES = ("speaker",)
-SYNTHETIC = False
-TABLES = "raw"
-COLUMNS = ("marks", "class_code", "annotators")
 BAD = frozenset({"news_footage_1710"})  # videos that readers skip
 DRIFT = 5.0  # s: lengths of one video may differ so much; labels beyond are of another cut
 MOST = 5_000_000  # seconds in one corpus, 58 days: all of it is held in memory
@@ -31,57 +28,65 @@ KNOWN_BAD = "known to be bad"
 NOBODY = "no usable annotator"
 BEYOND = "beyond the end of the video"
 
-LABELS, labelled = labels.RULES, labels.labelled
-write_sample = synthetic.write_sample  # the same folder, laid down
-plan_sample, SAMPLE_SIZES = synthetic.plan, synthetic.SIZES
 
+class Reader(preparation.Reader):
+    """Of AI Hub 616."""
 
-def matches(folder: Path) -> bool:
-    """Is there a video, and a file named like its labels, anywhere below?"""
-    return layout.has_both(folder)
+    COLUMNS = ("marks", "class_code", "annotators")
+    LABELS = labels.RULES
+    SAMPLE_SIZES = synthetic.SIZES
+    labelled = staticmethod(labels.labelled)
+    plan_sample = staticmethod(synthetic.plan)
+    write_sample = staticmethod(synthetic.write_sample)
 
+    @staticmethod
+    def matches(folder: Path) -> bool:
+        """Is there a video, and a file named like its labels, anywhere below?"""
+        return layout.has_both(folder)
 
-def sources(folder: Path) -> list[Path]:
-    """Videos and label files."""
-    return [folder / file.path for file in layout.files(folder)]
+    @staticmethod
+    def sources(folder: Path) -> list[Path]:
+        """Videos and label files."""
+        return [folder / file.path for file in layout.files(folder)]
 
+    @staticmethod
+    def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Seconds by video with COLUMNS too, and troubles (columns: columns.py).
 
-def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Seconds by video with COLUMNS too, and troubles (columns: corpora/preparation/files.py).
+        Only labels of videos that are there are opened: of a download, any part may be here. Raises
+        UserError where no video has labels.
+        """
+        found = layout.find(folder)
+        videos, notes = [], found.notes
+        for name in sorted(found.videos.keys() & found.labels.keys()):
+            video, more = _video(folder, name, found.videos[name], found.labels[name])
+            videos.append(video)
+            notes += more
+        if not videos:
+            raise UserError(
+                f"no video in {folder} has labels; there are {len(found.videos)} videos, such as "
+                f"{min(found.videos)}, and labels of {len(found.labels)}, such as "
+                f"{min(found.labels)}"
+            )
+        notes += [
+            ("reported", "video without labels", "", name, layout.shown(found.videos[name]))
+            for name in sorted(found.videos.keys() - found.labels.keys())
+        ]
+        notes += [
+            ("reported", "labels without video", "", name, f"{len(found.labels[name])} files")
+            for name in sorted(found.labels.keys() - found.videos.keys())
+        ]
+        return _seconds(videos), columns.troubles(notes)
 
-    Only labels of videos that are there are opened: of a download, any part may be here. Raises
-    UserError where no video has labels.
-    """
-    found = layout.find(folder)
-    videos, notes = [], found.notes
-    for name in sorted(found.videos.keys() & found.labels.keys()):
-        video, more = _video(folder, name, found.videos[name], found.labels[name])
-        videos.append(video)
-        notes += more
-    if not videos:
-        raise UserError(
-            f"no video in {folder} has labels; there are {len(found.videos)} videos, such as "
-            f"{min(found.videos)}, and labels of {len(found.labels)}, such as {min(found.labels)}"
-        )
-    notes += [
-        ("reported", "video without labels", "", name, layout.shown(found.videos[name]))
-        for name in sorted(found.videos.keys() - found.labels.keys())
-    ]
-    notes += [
-        ("reported", "labels without video", "", name, f"{len(found.labels[name])} files")
-        for name in sorted(found.labels.keys() - found.videos.keys())
-    ]
-    return _seconds(videos), columns.troubles(notes)
+    @staticmethod
+    def grouped(utterances: pd.DataFrame) -> pd.DataFrame:
+        """The utterances, those in quarantine that begin when their video is over.
 
-
-def grouped(utterances: pd.DataFrame) -> pd.DataFrame:
-    """The utterances, those in quarantine that begin when their video is over.
-
-    Labels and video differ by a second or so: what does not exist is no example of anything.
-    """
-    over = utterances["start"] >= utterances["duration"]
-    over &= utterances["quarantine"] == ""
-    return utterances.assign(quarantine=utterances["quarantine"].mask(over, BEYOND))
+        Labels and video differ by a second or so: what does not exist is no example of anything.
+        """
+        over = utterances["start"] >= utterances["duration"]
+        over &= utterances["quarantine"] == ""
+        return utterances.assign(quarantine=utterances["quarantine"].mask(over, BEYOND))
 
 
 # --- videos --------------------------------------------------------------------------------------
@@ -191,4 +196,4 @@ def _seconds(videos: list[dict]) -> pd.DataFrame:
         arousal=np.nan,
         marks=[text for video in videos for text in video["marks"]],
         **dict.fromkeys(VOTES, np.nan),
-    )[[*columns.COLUMNS, *COLUMNS]]
+    )[[*columns.COLUMNS, *Reader.COLUMNS]]

@@ -22,70 +22,77 @@ from corpora.synthetic import kemdy19 as synthetic
 from utils import UserError
 
 ROLES = ("speaker", "listener")
-SYNTHETIC = False
-TABLES = "raw"
 
-write_sample = synthetic.write_sample  # the same folder, laid down
 _OTHER = {"F": "M", "M": "F"}
 
 
-def matches(folder: Path) -> bool:
-    """Is there an annotation/SessionNN_F_res.csv or its like?"""
-    return bool(layout.annotations(folder))
+class Reader(preparation.Reader):
+    """Of KEMDy19."""
 
+    SAMPLE_SIZES = synthetic.SIZES
+    plan_sample = staticmethod(synthetic.plan)
+    write_sample = staticmethod(synthetic.write_sample)
 
-def sources(folder: Path) -> list[Path]:
-    """Annotation, wav and txt files."""
-    tables = [file for pair in layout.annotations(folder).values() for file in pair.values()]
-    return [folder / file.path for file in (*tables, *layout.recordings(folder).values())]
+    @staticmethod
+    def matches(folder: Path) -> bool:
+        """Is there an annotation/SessionNN_F_res.csv or its like?"""
+        return bool(layout.annotations(folder))
 
+    @staticmethod
+    def sources(folder: Path) -> list[Path]:
+        """Annotation, wav and txt files."""
+        tables = [file for pair in layout.annotations(folder).values() for file in pair.values()]
+        return [folder / file.path for file in (*tables, *layout.recordings(folder).values())]
 
-def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Utterances in spoken order, all speaker rows first, and troubles (annotation.COLUMNS).
+    @staticmethod
+    def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Utterances in spoken order, all speaker rows first, and troubles (columns: columns.py).
 
-    Raises UserError for a session without both files, another header or number of columns.
-    """
-    pairs, files = layout.pairs(folder), layout.recordings(folder)
-    segments, tables, notes = [], {}, []
-    for session, pair in pairs.items():
-        for letter, path in pair.items():
-            tables[session, letter], converted = preparation.read_table(path, layout.HEADER)
-            notes += [("converted", f"annotation {how}", "", "", path.name) for how in converted]
-        here, left_out = _session(session, tables[session, "F"], tables[session, "M"], files)
-        segments += here
-        notes += left_out
-    if not segments:
-        raise UserError(f"the files in {folder / 'annotation'} list no segment")
-    notes += layout.orphans(files, tables)
-    spoken, of_files = _spoken(folder, segments, files)
-    utterances, of_rows = _rated(segments, spoken, tables)
-    return utterances, preparation.troubles(notes + of_files + of_rows)
+        Raises UserError for a session without both files, another header or number of columns.
+        """
+        pairs, files = layout.pairs(folder), layout.recordings(folder)
+        segments, tables, notes = [], {}, []
+        for session, pair in pairs.items():
+            for letter, path in pair.items():
+                tables[session, letter], converted = preparation.read_table(path, layout.HEADER)
+                notes += [("converted", f"annotation {h}", "", "", path.name) for h in converted]
+            here, left_out = _session(session, tables[session, "F"], tables[session, "M"], files)
+            segments += here
+            notes += left_out
+        if not segments:
+            raise UserError(f"the files in {folder / 'annotation'} list no segment")
+        notes += layout.orphans(files, tables)
+        spoken, of_files = _spoken(folder, segments, files)
+        utterances, of_rows = _rated(segments, spoken, tables)
+        return utterances, preparation.troubles(notes + of_files + of_rows)
 
+    @staticmethod
+    def signals(
+        folder: Path,
+        kinds: Iterable[str] = tuple(layout.BIO),
+        sessions: Iterable[int] | None = None,
+    ) -> pd.DataFrame:
+        """Bio signals: session, subject, signal, time, value, timestamp, segment.
 
-def signals(
-    folder: Path, kinds: Iterable[str] = tuple(layout.BIO), sessions: Iterable[int] | None = None
-) -> pd.DataFrame:
-    """Bio signals: session, subject, signal, time, value, timestamp, segment.
-
-    `subject` wears the sensor ("Sess01_F"); `segment` is what is said meanwhile, by either, ""
-    between utterances. ECG has a `time`, the others a `timestamp` only (NaN there). The whole ECG
-    is tens of millions of rows: name the `kinds` and the `sessions` that are wanted.
-    """
-    columns = ["session", "subject", "signal", "time", "value", "timestamp", "segment"]
-    tables = []
-    for kind in kinds:
-        names = ["time", "value", "timestamp"] if kind == "ECG" else ["value", "time", "timestamp"]
-        there = preparation.find_files(folder, f"{kind}/Session*/Original/Sess[0-9][0-9][FM].csv")
-        for path in (preparation.allowed(folder, file) for file in there.values()):
-            if sessions is not None and int(path.stem[4:6]) not in sessions:
-                continue
-            table = preparation.read_signal(path, [*names, "segment"])
-            subject = f"{path.stem[:6]}_{path.stem[6]}"
-            table = table.assign(session=int(path.stem[4:6]), subject=subject, signal=kind)
-            tables.append(table if kind == "ECG" else table.assign(time=np.nan))
-    if not tables:
-        return pd.DataFrame(columns=columns)
-    return pd.concat(tables, ignore_index=True)[columns]
+        `subject` wears the sensor ("Sess01_F"); `segment` is what is said meanwhile, by either, ""
+        between utterances. ECG has a `time`, the others a `timestamp` only (NaN there). The whole
+        ECG is tens of millions of rows: name the `kinds` and the `sessions` that are wanted.
+        """
+        tables = []
+        for kind in kinds:
+            names = ["time", "value"] if kind == "ECG" else ["value", "time"]
+            place = f"{kind}/Session*/Original/Sess[0-9][0-9][FM].csv"
+            there = preparation.find_files(folder, place)
+            for path in (preparation.allowed(folder, file) for file in there.values()):
+                if sessions is not None and int(path.stem[4:6]) not in sessions:
+                    continue
+                table = preparation.read_signal(path, [*names, "timestamp", "segment"])
+                subject = f"{path.stem[:6]}_{path.stem[6]}"
+                table = table.assign(session=int(path.stem[4:6]), subject=subject, signal=kind)
+                tables.append(table if kind == "ECG" else table.assign(time=np.nan))
+        if not tables:
+            return pd.DataFrame(columns=preparation.SIGNALS)
+        return pd.concat(tables, ignore_index=True)[preparation.SIGNALS]
 
 
 # --- rows ----------------------------------------------------------------------------------------

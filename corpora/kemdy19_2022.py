@@ -17,8 +17,6 @@ from corpora.preparation import columns, files, transcripts
 from utils import UserError
 
 ROLES = ("speaker", "listener")
-SYNTHETIC = False
-TABLES = "2022"
 
 FILES = {"speaker": "df_speaker.csv", "listener": "df_listener.csv"}
 BOTH = "annotation.csv"  # both roles, told apart by its column `role`
@@ -33,42 +31,48 @@ PLACES = ("audio/{0}.wav", "wav/Session{1}/{2}/{0}.wav")  # where a wav may be; 
 _SEGMENT = re.compile(r"(Sess([0-9]{2})_([a-z]+)[0-9]{2})_([FM])[0-9]{3}")
 
 
-def matches(folder: Path) -> bool:
-    """Is there a table of 2022? (Those that are written today have no column "Segment ID".)"""
-    there = _tables(folder)
-    return any(file.bad or "Segment ID" in _first_line(folder / file.path) for file in there)
+class Reader(preparation.Reader):
+    """Of the tables of 2022."""
 
+    TABLES = "2022"
 
-def sources(folder: Path) -> list[Path]:
-    """The tables, and the wav files in audio/ and wav/."""
-    return [folder / file.path for file in (*_tables(folder), *_wavs(folder).values())]
+    @staticmethod
+    def matches(folder: Path) -> bool:
+        """Is there a table of 2022? (Those that are written today have no column "Segment ID".)"""
+        there = _tables(folder)
+        return any(file.bad or "Segment ID" in _first_line(folder / file.path) for file in there)
 
+    @staticmethod
+    def sources(folder: Path) -> list[Path]:
+        """The tables, and the wav files in audio/ and wav/."""
+        return [folder / file.path for file in (*_tables(folder), *_wavs(folder).values())]
 
-def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Utterances of the roles that there are, in the order of the files, and troubles.
+    @staticmethod
+    def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Utterances of the roles that there are, in the order of the files, and troubles.
 
-    Raises UserError for a table that lacks a column. A repeated row is left out, the first stays.
-    """
-    raw, notes = [], []
-    for path in [files.allowed(folder, file) for file in _tables(folder)]:
-        table, converted = _table(path)
-        notes += [("converted", f"table {how}", "", "", path.name) for how in converted]
-        raw.append(table)
-    if not raw:
-        raise UserError(f"{folder} needs {BOTH}, {' or '.join(FILES.values())}; it has none")
-    table = pd.concat(raw, ignore_index=True)
-    repeated = table.duplicated(["role", "Segment ID"])
-    for name, role in table.loc[repeated, ["Segment ID", "role"]].itertuples(index=False):
-        segment = columns.printable(name)
-        notes.append(("reported", "repeated row left out", role, segment, ""))
-    table = table[~repeated].reset_index(drop=True)
-    rows, of_rows = _rows(table, _wavs(folder))
-    ratings, rated = preparation.read_ratings(table[RATINGS].to_numpy(object))
-    for what, reason, i, detail in rated:
-        if rows["quarantine"][i] == "":
-            notes.append((what, reason, rows["role"][i], rows["segment"][i], detail))
-    utterances = preparation.rate(rows, ratings, np.arange(len(rows)))
-    return utterances[columns.COLUMNS], columns.troubles(notes + of_rows)
+        Raises UserError for a table that lacks a column. Of repeated rows the first is used.
+        """
+        raw, notes = [], []
+        for path in [files.allowed(folder, file) for file in _tables(folder)]:
+            table, converted = _table(path)
+            notes += [("converted", f"table {how}", "", "", path.name) for how in converted]
+            raw.append(table)
+        if not raw:
+            raise UserError(f"{folder} needs {BOTH}, {' or '.join(FILES.values())}; it has none")
+        table = pd.concat(raw, ignore_index=True)
+        repeated = table.duplicated(["role", "Segment ID"])
+        for name, role in table.loc[repeated, ["Segment ID", "role"]].itertuples(index=False):
+            segment = columns.printable(name)
+            notes.append(("reported", "repeated row left out", role, segment, ""))
+        table = table[~repeated].reset_index(drop=True)
+        rows, of_rows = _rows(table, _wavs(folder))
+        ratings, rated = preparation.read_ratings(table[RATINGS].to_numpy(object))
+        for what, reason, i, detail in rated:
+            if rows["quarantine"][i] == "":
+                notes.append((what, reason, rows["role"][i], rows["segment"][i], detail))
+        utterances = preparation.rate(rows, ratings, np.arange(len(rows)))
+        return utterances[columns.COLUMNS], columns.troubles(notes + of_rows)
 
 
 def _tables(folder: Path) -> list[files.File]:

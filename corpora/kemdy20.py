@@ -21,73 +21,83 @@ from corpora.synthetic import kemdy20 as synthetic
 from utils import UserError
 
 ROLES = ("speaker",)
-SYNTHETIC = False
-TABLES = "raw"
 KIND = "talk"  # a "script" of this corpus is a topic, no text that recurs
 
-write_sample = synthetic.write_sample  # the same folder, laid down
-plan_sample, SAMPLE_SIZES = synthetic.plan, synthetic.SIZES
 
+class Reader(preparation.Reader):
+    """Of KEMDy20."""
 
-def matches(folder: Path) -> bool:
-    """Is there an annotation/SessNN_eval.csv?"""
-    return bool(layout.annotations(folder))
+    SAMPLE_SIZES = synthetic.SIZES
+    plan_sample = staticmethod(synthetic.plan)
+    write_sample = staticmethod(synthetic.write_sample)
 
+    @staticmethod
+    def matches(folder: Path) -> bool:
+        """Is there an annotation/SessNN_eval.csv?"""
+        return bool(layout.annotations(folder))
 
-def sources(folder: Path) -> list[Path]:
-    """Annotation, wav and txt files."""
-    files = (*layout.annotations(folder).values(), *layout.recordings(folder).values())
-    return [folder / file.path for file in files]
+    @staticmethod
+    def sources(folder: Path) -> list[Path]:
+        """Annotation, wav and txt files."""
+        files = (*layout.annotations(folder).values(), *layout.recordings(folder).values())
+        return [folder / file.path for file in files]
 
+    @staticmethod
+    def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Utterances in spoken order and troubles (columns: corpora/preparation/files.py).
 
-def read(folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Utterances in spoken order and troubles (columns: corpora/preparation/files.py).
+        Raises UserError for an annotation with another header or number of columns.
+        """
+        files, segments, tables, notes, listed = layout.recordings(folder), [], [], [], set()
+        for session, path in layout.tables(folder).items():
+            cells, converted = preparation.read_table(path, layout.HEADER)
+            notes += [("converted", f"annotation {how}", "", "", path.name) for how in converted]
+            ids = [layout.of_session(written, session) for written in cells[:, layout.SEGMENT]]
+            here, left_out = _session(session, ids, files, sum(map(len, tables)))
+            segments += here
+            notes += left_out + _of_another_session(ids, cells[:, layout.SEGMENT])
+            tables.append(cells)
+            listed |= {*ids}
+        if not segments:
+            raise UserError(f"the files in {folder / 'annotation'} list no segment")
+        notes += layout.orphans(files, listed)
+        spoken, of_files = _spoken(folder, segments, files)
+        utterances, of_rows = _rated(segments, spoken, np.concatenate(tables))
+        order, moved = _in_time(utterances)
+        utterances = utterances.iloc[order].reset_index(drop=True)
+        return utterances, preparation.troubles(notes + of_files + of_rows + moved)
 
-    Raises UserError for an annotation with another header or number of columns.
-    """
-    files, segments, tables, notes, listed = layout.recordings(folder), [], [], [], set()
-    for session, path in layout.tables(folder).items():
-        cells, converted = preparation.read_table(path, layout.HEADER)
-        notes += [("converted", f"annotation {how}", "", "", path.name) for how in converted]
-        ids = [layout.of_session(written, session) for written in cells[:, layout.SEGMENT]]
-        here, left_out = _session(session, ids, files, sum(map(len, tables)))
-        segments += here
-        notes += left_out + _of_another_session(ids, cells[:, layout.SEGMENT])
-        tables.append(cells)
-        listed |= {*ids}
-    if not segments:
-        raise UserError(f"the files in {folder / 'annotation'} list no segment")
-    notes += layout.orphans(files, listed)
-    spoken, of_files = _spoken(folder, segments, files)
-    utterances, of_rows = _rated(segments, spoken, np.concatenate(tables))
-    order, moved = _in_time(utterances)
-    utterances = utterances.iloc[order].reset_index(drop=True)
-    return utterances, preparation.troubles(notes + of_files + of_rows + moved)
+    @staticmethod
+    def signals(
+        folder: Path,
+        kinds: Iterable[str] = tuple(layout.BIO),
+        sessions: Iterable[int] | None = None,
+    ) -> pd.DataFrame:
+        """Bio signals: session, subject, signal, time, value, timestamp, segment.
 
-
-def signals(
-    folder: Path, kinds: Iterable[str] = tuple(layout.BIO), sessions: Iterable[int] | None = None
-) -> pd.DataFrame:
-    """Bio signals: session, subject, signal, time, value, timestamp, segment.
-
-    `subject` wears the sensor ("Sess01_User001F"); `segment` is what is said meanwhile, "" between
-    utterances. IBI has a `time` (s since the first beat), the others a `timestamp` only (NaN
-    there). What is missing for a topic, or empty, has no rows. Raises UserError for a file that
-    holds something else, unless it is known to be unusable (layout.NO_SIGNALS).
-    """
-    columns = ["session", "subject", "signal", "time", "value", "timestamp", "segment"]
-    tables = []
-    for kind in kinds:
-        for session, person, file in layout.sensors(folder, kind):
-            if sessions is not None and session not in sessions:
-                continue
-            table = _samples(preparation.allowed(folder, file), kind, person in layout.NO_SIGNALS)
-            mended = {name: layout.of_session(name, session) for name in table["segment"].unique()}
-            subject = f"{person[:6]}_{person[-8:]}"
-            table = table.assign(session=session, subject=subject, signal=kind)
-            tables.append(table.assign(segment=table["segment"].map(mended)))
-    tables = [table[columns] for table in tables if len(table)]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+        `subject` wears the sensor ("Sess01_User001F"); `segment` is what is said meanwhile, ""
+        between utterances. IBI has a `time` (s since the first beat), the others a `timestamp` only
+        (NaN there). What is missing for a topic, or empty, has no rows. Raises UserError for a file
+        that holds something else, unless it is known to be unusable (layout.NO_SIGNALS).
+        """
+        tables = []
+        for kind in kinds:
+            for session, person, file in layout.sensors(folder, kind):
+                if sessions is not None and session not in sessions:
+                    continue
+                path = preparation.allowed(folder, file)
+                table = _samples(path, kind, person in layout.NO_SIGNALS)
+                names = table["segment"].unique()
+                mended = {name: layout.of_session(name, session) for name in names}
+                subject = f"{person[:6]}_{person[-8:]}"
+                table = table.assign(session=session, subject=subject, signal=kind)
+                tables.append(table.assign(segment=table["segment"].map(mended)))
+        tables = [table[preparation.SIGNALS] for table in tables if len(table)]
+        return (
+            pd.concat(tables, ignore_index=True)
+            if tables
+            else pd.DataFrame(columns=preparation.SIGNALS)
+        )
 
 
 def _samples(path: Path, kind: str, unusable: bool) -> pd.DataFrame:

@@ -20,66 +20,63 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from constants import ROLES
-from corpora.synthetic import dialogues as dialogue_plan
-from corpora.synthetic import raters
+from corpora import preparation
 from corpora.synthetic import voices as voice_synthesis
 from utils import UserError, leaf, leaves, make_folder, rng, write_json
 
-__all__ = ["ROLES", "SYNTHETIC", "matches", "write"]
-
-SYNTHETIC = True
 VERSION = 1  # of the corpus: raised when a number in a _sample file changes
 LAYOUT = "kemdy19"
-SIZES = {"sessions": 20, "dialogues": 10, "utterances": 99}  # at most; a layout may name its own
 
 
-def matches(folder: Path) -> bool:
-    """False: what is written here lies as another corpus does, and its plugin reads it."""
-    return False
+class Reader(preparation.Reader):
+    """Writes the corpus; what is written is read by the reader of its layout."""
 
+    MADE = True
 
-def write(
-    folder: Path,
-    layout: str = LAYOUT,
-    sessions: int | None = None,
-    dialogues: int | None = None,
-    utterances: int = 6,
-    seed: int = 0,
-    progress: Callable = tqdm,
-) -> None:
-    """Lay the corpus into `folder`, new or empty: whole or not at all; equal seeds, equal bytes.
+    @staticmethod
+    def matches(folder: Path) -> bool:
+        """False: what is written lies as another corpus does, whose reader reads it."""
+        return False
 
-    `layout`: a plugin with `write_sample`, and `SAMPLE_SIZES` and `plan_sample` where it is not in
-    the manner of KEMDy19. `sessions` (1..20 there, None: the most), `dialogues` a session (1..10,
-    None), `utterances` a dialogue (1..99); `progress` is called as tqdm is. SYNTHETIC.json, the
-    mark that it is whole, says what was made.
-    """
-    writer = leaf("corpora", layout)
-    if not hasattr(writer, "write_sample"):
-        able = [
-            name for name in leaves("corpora") if hasattr(leaf("corpora", name), "write_sample")
-        ]
-        raise UserError(f"no sample is laid out as {layout!r}; layouts: {', '.join(able)}")
-    sizes = {"sessions": sessions, "dialogues": dialogues, "utterances": utterances}
-    sizes = _sizes(sizes, getattr(writer, "SAMPLE_SIZES", SIZES))
-    folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"a sample needs a new or empty folder; {folder} holds other files")
-    spoken, table = getattr(writer, "plan_sample", _plan)(**sizes, seed=seed)
-    make_folder(folder.parent)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
-        made = make_folder(Path(part) / folder.name)
-        with (
-            ThreadPoolExecutor(os.cpu_count()) as pool,
-            progress(total=len(spoken), desc="sample", unit="utterance", leave=False) as bar,
-        ):
-            writer.write_sample(made, table, _ahead(pool, spoken, seed, bar))
-        mark = {"synthetic": True, "version": VERSION, "layout": layout, **sizes, "seed": seed}
-        write_json(made / "SYNTHETIC.json", mark)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(made, folder)
+    @staticmethod
+    def write(
+        folder: Path,
+        layout: str = LAYOUT,
+        sessions: int | None = None,
+        dialogues: int | None = None,
+        utterances: int = 6,
+        seed: int = 0,
+        progress: Callable = tqdm,
+    ) -> None:
+        """Lay the corpus into `folder`, new or empty: whole or not at all.
+
+        Equal seeds give equal bytes. `layout`: a corpus that has SAMPLE_SIZES. `sessions` (None:
+        the most), `dialogues` a session (None), `utterances` a dialogue; `progress` is called as
+        tqdm is. SYNTHETIC.json, the mark that it is whole, says what was made.
+        """
+        writer = leaf("corpora", layout)
+        if not writer.SAMPLE_SIZES:
+            able = [name for name in leaves("corpora") if leaf("corpora", name).SAMPLE_SIZES]
+            raise UserError(f"no sample is laid out as {layout!r}; layouts: {', '.join(able)}")
+        sizes = {"sessions": sessions, "dialogues": dialogues, "utterances": utterances}
+        sizes = _sizes(sizes, writer.SAMPLE_SIZES)
+        folder = Path(folder)
+        if folder.exists() and any(folder.iterdir()):
+            raise UserError(f"a sample needs a new or empty folder; {folder} holds other files")
+        spoken, table = writer.plan_sample(**sizes, seed=seed)
+        make_folder(folder.parent)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as part:
+            made = make_folder(Path(part) / folder.name)
+            with (
+                ThreadPoolExecutor(os.cpu_count()) as pool,
+                progress(total=len(spoken), desc="sample", unit="utterance", leave=False) as bar,
+            ):
+                writer.write_sample(made, table, _ahead(pool, spoken, seed, bar))
+            mark = {"synthetic": True, "version": VERSION, "layout": layout, **sizes, "seed": seed}
+            write_json(made / "SYNTHETIC.json", mark)
+            if folder.exists():
+                folder.rmdir()
+            os.replace(made, folder)
 
 
 def _sizes(wanted: dict[str, int | None], most: dict[str, int]) -> dict[str, int]:
@@ -89,14 +86,6 @@ def _sizes(wanted: dict[str, int | None], most: dict[str, int]) -> dict[str, int
         if not 1 <= value <= most[name]:
             raise UserError(f"{name} of a sample must be 1 to {most[name]}, not {value}")
     return sizes
-
-
-def _plan(
-    sessions: int, dialogues: int, utterances: int, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is said, and the ratings of it in both roles."""
-    spoken = dialogue_plan.plan(sessions, dialogues, utterances, seed)
-    return spoken, raters.rate(spoken, seed)
 
 
 def _ahead(pool: ThreadPoolExecutor, spoken: pd.DataFrame, seed: int, bar: tqdm) -> Callable:

@@ -16,7 +16,6 @@ from reporting import charts
 from utils import leaf
 
 TIE = "tie"  # the column of rows with several modal labels
-SIGNALS = ["session", "subject", "signal", "time", "value", "timestamp", "segment"]
 
 # --- how pictures look ---------------------------------------------------------------------------
 
@@ -190,8 +189,6 @@ def signals(name: str, folder: Path, session: int) -> pd.DataFrame:
     `name` and `folder` are those of a prepared corpus. Empty where it has none. `signal` is ECG,
     EDA, TEMP or IBI, `subject` is who wears the sensor.
     """
-    reader = leaf("corpora", name)
-    empty = pd.DataFrame(columns=SIGNALS)
-    table = reader.signals(folder, sessions=[session]) if hasattr(reader, "signals") else empty
+    table = leaf("corpora", name).signals(folder, sessions=[session])
     clock = pd.to_datetime(table["timestamp"], format="mixed")
     return table.assign(minutes=(clock - clock.min()).dt.total_seconds() / 60)

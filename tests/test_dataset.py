@@ -231,7 +231,7 @@ from corpora import sample
 
 librosa.filters.mel(sr=16000, n_fft=512)  # a second of imports, once for all children
 cache.FLUSH = 1, 0.0
-write, hear = sample.write, audit.audit
+write, hear = sample.Reader.write, audit.audit
 
 def note(what):
     with open("notes", "a") as file:
@@ -245,7 +245,7 @@ def audit_noted(*tables):
     note("audit")
     return hear(*tables)
 
-sample.write, audit.audit = write_noted, audit_noted
+sample.Reader.write, audit.audit = write_noted, audit_noted
 
 def work():
     dataset.open_material(SimpleNamespace(**{settings}), {inputs})
@@ -254,7 +254,7 @@ def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
 
 def die_writing():
-    sample.write = die
+    sample.Reader.write = die
     work()
 
 def die_listening():

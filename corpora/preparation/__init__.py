@@ -5,6 +5,7 @@ they mean is known in its own file, corpora/<name>.py.
 """
 
 from corpora.preparation.columns import COLUMNS, NO_FILES, NO_PATTERN, TROUBLES, printable, troubles
+from corpora.preparation.contract import SIGNALS, Reader
 from corpora.preparation.corpus import (
     MARK,
     Corpus,
@@ -34,8 +35,8 @@ from corpora.preparation.transcripts import clean_transcript, normalised
 
 __all__ = [
     "COLUMNS", "Corpus", "CorpusSettings", "File", "MARK", "NO_FILE", "NO_FILES", "NO_PATTERN",
-    "OUTSIDE", "TROUBLES", "Text", "allowed", "check_distinct", "check_labels",
-    "clean_transcript", "decode", "find_files", "normalised", "open_corpus", "printable",
-    "rate", "read_ratings", "read_rows", "read_signal", "read_table", "read_tables",
-    "read_text", "read_words", "recognise", "troubles", "write_tables",
+    "OUTSIDE", "Reader", "SIGNALS", "TROUBLES", "Text", "allowed", "check_distinct", "check_labels",
+    "clean_transcript", "decode", "find_files", "normalised", "open_corpus",
+    "printable", "rate", "read_ratings", "read_rows", "read_signal", "read_table",
+    "read_tables", "read_text", "read_words", "recognise", "troubles", "write_tables",
 ]  # fmt: skip

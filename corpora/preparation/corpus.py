@@ -1,38 +1,24 @@
-"""A corpus made ready: recognised by its tree, read by its plugin, heard, and kept as tables.
+"""A corpus made ready: recognised by its tree, read by its reader, heard, and kept as tables.
 
-`open_corpus` recognises a folder, has its plugin read it and `audit.py` listen to it, and
-keeps the tables under data/prepared/. A corpus is a file in corpora/ that holds
-
-    ROLES, SYNTHETIC, TABLES   whose emotions are known; made up or not; "raw" or "2022"
-    matches(folder)            whether the folder is laid out as this corpus
-    sources(folder)            the files that its tables are made from
-    read(folder)               utterances and troubles (columns: files.py)
-
-and may hold
-
-    write(folder)              for a corpus that is made, not found
-    write_sample, plan_sample, SAMPLE_SIZES    the sample in its layout, see corpora/sample.py
-    grouped(utterances)        the utterances, once every wav was heard; it may set `session`
-    COLUMNS                    columns of its own, after those of files.py; words, all of them
-    LABELS                     names of its label rules, the first is the default
-    labelled(utterances, rule) the utterances with emotion and votes by that rule
+`open_corpus` recognises a folder, has its corpus's `Reader` read it and `audit.py` listen to it,
+and keeps the tables under data/prepared/. What a reader is stands in contract.py.
 """
 
 import argparse
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 import pandas as pd
 
 import constants
 from corpora.preparation import audit, columns
+from corpora.preparation.contract import Reader
 from corpora.preparation.tables import as_files, read_tables, write_tables
 from utils import UserError, digest, leaf, leaves, lock, make_folder, setting, write_atomic
 
 VERSION = 2  # of the prepared tables; a change prepares every corpus again
-MARK = "SYNTHETIC.json"  # written last into a folder that a plugin synthesised
+MARK = "SYNTHETIC.json"  # written last into a folder that was made up
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +115,7 @@ def open_corpus(
                 log.warning("%s; prepared again", damage)
             if tables is None:
                 _prepare(reader, folder, prepared, state, max_bad)
-                tables = read_tables(prepared, state, _own_columns(reader))
+                tables = read_tables(prepared, state, reader.COLUMNS)
     utterances, troubles = tables
     _check_bad(utterances, troubles, folder, prepared, max_bad)  # it may be another by now
     if rule:
@@ -138,9 +124,9 @@ def open_corpus(
     return Corpus(name, folder, prepared, utterances, troubles, state, synthetic)
 
 
-def _rule(name: str, reader: ModuleType, wanted: str | None) -> str | None:
+def _rule(name: str, reader: type[Reader], wanted: str | None) -> str | None:
     """The label rule of a corpus, None if it has none; a UserError for one it does not know."""
-    rules = getattr(reader, "LABELS", ())
+    rules = reader.LABELS
     if rules and wanted not in (None, *rules):
         raise UserError(f"no --labels {wanted} in {name}; there are: {', '.join(rules)}")
     return (wanted or rules[0]) if rules else None
@@ -160,20 +146,16 @@ def check_distinct(corpora: list[Corpus]) -> None:
 
 def check_labels(corpora: list[Corpus], wanted: str | None) -> None:
     """A UserError where `--labels` is given and none of the corpora has rules to choose from."""
-    if wanted and not any(hasattr(leaf("corpora", c.name), "LABELS") for c in corpora):
+    if wanted and not any(leaf("corpora", c.name).LABELS for c in corpora):
         names = ", ".join(corpus.name for corpus in corpora)
         raise UserError(f"--labels {wanted} means nothing here: {names} says an emotion in one way")
 
 
-def _own_columns(reader: ModuleType) -> tuple[str, ...]:
-    return tuple(getattr(reader, "COLUMNS", ()))
-
-
 def recognise(data: str, tables: str = "raw") -> tuple[str, Path]:
-    """`DIR`, `CORPUS:DIR` or the name of a plugin that makes a corpus -> (plugin, folder)."""
+    """`DIR`, `CORPUS:DIR` or the name of a corpus that is made -> (name, folder)."""
     name, colon, place = data.partition(":")
-    if name in leaves("corpora") and (colon or hasattr(leaf("corpora", name), "write")):
-        if hasattr(leaf("corpora", name), "write"):
+    if name in leaves("corpora") and (colon or leaf("corpora", name).MADE):
+        if leaf("corpora", name).MADE:
             return _made(name, Path(place) if place else Path("data") / name)
         if not Path(place).is_dir():
             raise UserError(f"no folder {place!r} to read as {name}")
@@ -186,7 +168,7 @@ def recognise(data: str, tables: str = "raw") -> tuple[str, Path]:
         )
     found = [n for n in leaves("corpora") if leaf("corpora", n).matches(folder)]
     if len(found) > 1 or tables == "2022":
-        found = [n for n in found if getattr(leaf("corpora", n), "TABLES", "raw") == tables]
+        found = [n for n in found if leaf("corpora", n).TABLES == tables]
     if len(found) != 1:
         what = f"looks like {' and '.join(found)}" if found else "has the tree of no known corpus"
         raise UserError(
@@ -221,23 +203,24 @@ def _stat(path: Path) -> tuple[int, int]:
 
 
 def _prepared(
-    reader: ModuleType, folder: Path, prepared: Path
+    reader: type[Reader], folder: Path, prepared: Path
 ) -> tuple[str, tuple[pd.DataFrame, pd.DataFrame] | None, str]:
     """The state a corpus is in, its tables if they were prepared from that, and their damage."""
     state = fingerprint(reader.sources(folder), folder)
     try:
-        return state, read_tables(prepared, state, _own_columns(reader)), ""
+        return state, read_tables(prepared, state, reader.COLUMNS), ""
     except UserError as error:
         return state, None, str(error)
 
 
-def _prepare(reader: ModuleType, folder: Path, prepared: Path, state: str, max_bad: float) -> None:
+def _prepare(
+    reader: type[Reader], folder: Path, prepared: Path, state: str, max_bad: float
+) -> None:
     """Read, audit and write the tables, unless too many rows are bad: then quarantine.csv alone."""
     utterances, troubles = reader.read(folder)
     utterances, heard = audit.audit(utterances, folder)
-    if hasattr(reader, "grouped"):
-        before, utterances = utterances, reader.grouped(utterances)
-        heard = pd.concat([heard, _set_aside(before, utterances)], ignore_index=True)
+    before, utterances = utterances, reader.grouped(utterances)
+    heard = pd.concat([heard, _set_aside(before, utterances)], ignore_index=True)
     troubles = pd.concat([troubles, heard], ignore_index=True)
     files = as_files(utterances, troubles)
     write_atomic(prepared / "quarantine.csv", files["quarantine.csv"])

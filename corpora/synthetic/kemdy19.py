@@ -8,7 +8,8 @@ import pandas as pd
 
 import constants
 from corpora.layouts.kemdy19 import BIO, HEADER, recording
-from corpora.synthetic import writing
+from corpora.synthetic import dialogues as dialogue_plan
+from corpora.synthetic import raters, writing
 
 TIE_ORDER = "neutral happy sad angry fear disgust surprise".split()  # of a;b in Total Evaluation
 PAUSE = 5.0  # s between two dialogues, when the sensors run on
@@ -18,6 +19,17 @@ E4_RATE = 4  # Hz, EDA and TEMP
 ECG_RATE, ECG_SECONDS = 250, 1.0  # the ECG is kept for the first second of a dialogue: small files
 CRLF_EVERY = 4  # one txt in four, about as in the corpus
 DECIMALS = {"ECG": 6, "EDA": 4, "TEMP": 2}
+
+
+SIZES = {"sessions": 20, "dialogues": 10, "utterances": 99}  # at most
+
+
+def plan(
+    sessions: int, dialogues: int, utterances: int, seed: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What is said, and the ratings of it in both roles."""
+    spoken = dialogue_plan.plan(sessions, dialogues, utterances, seed)
+    return spoken, raters.rate(spoken, seed)
 
 
 def write_sample(

@@ -38,7 +38,7 @@ def test_rows_of_one_text_or_one_audio_are_one_groups():
     letters = "가나다라마바사아자차카타파하"
     texts = ["왜 그래?", "왜, 그래!", "어 그래", *letters]
     hashes = ["a", "b", "a", *map(str, range(len(letters)))]
-    session = aihub_emotion.grouped(heard(texts, hashes))["session"]
+    session = aihub_emotion.Reader.grouped(heard(texts, hashes))["session"]
     assert session[0] == session[1] == session[2]
     assert session.nunique() > 5 and session.between(1, 20).all()
 
@@ -46,18 +46,18 @@ def test_rows_of_one_text_or_one_audio_are_one_groups():
 def test_silence_is_no_audio_that_two_rows_share():
     texts = [*"가나다라마바사아자차카타파하"]
     n = len(texts)
-    silent = aihub_emotion.grouped(heard(texts, ["a"] * n, [True] * n))["session"]
+    silent = aihub_emotion.Reader.grouped(heard(texts, ["a"] * n, [True] * n))["session"]
     assert silent.nunique() > 5
-    assert aihub_emotion.grouped(heard(texts, ["a"] * n))["session"].nunique() == 1
+    assert aihub_emotion.Reader.grouped(heard(texts, ["a"] * n))["session"].nunique() == 1
 
 
 def test_rows_without_words_and_audio_are_each_their_own():
     nothing = heard(["", "..."] * 20, [""] * 40)
-    assert aihub_emotion.grouped(nothing)["session"].nunique() > 5
+    assert aihub_emotion.Reader.grouped(nothing)["session"].nunique() > 5
 
 
 def test_the_group_of_a_text_is_the_same_on_every_machine():
-    session = aihub_emotion.grouped(heard(["왜 그래?", "가", ""], ["", "", "ab"]))["session"]
+    session = aihub_emotion.Reader.grouped(heard(["왜 그래?", "가", ""], ["", "", "ab"]))["session"]
     assert session.tolist() == [6, 18, 2]  # of hashlib.blake2b, worked out apart
 
 
@@ -85,18 +85,23 @@ def test_groups_are_of_connected_rows_whatever_their_order(rows, data):
     texts, hashes, silent = (list(column) for column in zip(*rows, strict=True))
     table = heard(texts, hashes, silent)
     before = table.copy()
-    groups = aihub_emotion.grouped(table)["session"]
+    groups = aihub_emotion.Reader.grouped(table)["session"]
     assert table.equals(before)
     found, words = parts(table)
     for part in found:
         assert groups[[*part]].nunique() == 1
         names = sorted(words[i] for i in part if words[i])
         if names:  # the group of a part is that of its first text alone
-            assert groups[min(part)] == aihub_emotion.grouped(heard(names[:1], [""]))["session"][0]
+            assert (
+                groups[min(part)]
+                == aihub_emotion.Reader.grouped(heard(names[:1], [""]))["session"][0]
+            )
     order = data.draw(st.permutations(range(len(rows))))
-    shuffled = aihub_emotion.grouped(table.loc[order].reset_index(drop=True))["session"]
+    shuffled = aihub_emotion.Reader.grouped(table.loc[order].reset_index(drop=True))["session"]
     assert shuffled.tolist() == groups[order].tolist()
-    fewer = aihub_emotion.grouped(table[: len(rows) // 2])["session"] if len(rows) > 1 else []
+    fewer = (
+        aihub_emotion.Reader.grouped(table[: len(rows) // 2])["session"] if len(rows) > 1 else []
+    )
     alone = [part for part in found if max(part) < len(rows) // 2]
     for part in alone:  # whoever shares nothing with the rest stays where he is
         assert fewer[min(part)] == groups[min(part)]
@@ -107,8 +112,8 @@ def test_groups_cross_no_split_of_the_guard(folder):
     lay(folder, cells)
     write(folder / f"wav/{cells[0][0]}.wav", sound(3))
     write(folder / f"wav/{cells[1][0]}.wav", sound(3))
-    utterances, _ = aihub_emotion.read(folder)
-    utterances = aihub_emotion.grouped(audit.audit(utterances, folder)[0])
+    utterances, _ = aihub_emotion.Reader.read(folder)
+    utterances = aihub_emotion.Reader.grouped(audit.audit(utterances, folder)[0])
     assert utterances["session"][0] == utterances["session"][1]
     there = utterances["session"].unique()
     assert len(there) > 1
@@ -126,6 +131,6 @@ def test_a_corpus_of_43_991_rows_is_grouped_and_labelled_in_seconds():
         situation="sad", rater_emotion="sad;sad;angry;fear;sad", rater_intensity="0;1;2;2;0"
     )
     begun = time.perf_counter()
-    aihub_emotion.grouped(table)
-    aihub_emotion.labelled(table, "intensity")
+    aihub_emotion.Reader.grouped(table)
+    aihub_emotion.Reader.labelled(table, "intensity")
     assert time.perf_counter() - begun < 20

@@ -50,7 +50,7 @@ def test_labels_in_any_case_and_both_aliases_are_ours(folder):
     write(folder / f"wav/{'a' * 24}.wav", sound())
     for rater, label in enumerate("Angry DISGUST Fear surprise sADNESS".split()):
         edit(folder, replace(THIRD, RATED + 2 * rater, label))
-    utterances, troubles = aihub_emotion.read(folder)
+    utterances, troubles = aihub_emotion.Reader.read(folder)
     assert utterances["situation"].tolist() == ["angry", "sad", "happy", "happy", ""]
     assert one(utterances, THIRD)["rater_emotion"] == "angry;disgust;fear;surprise;sad"
     rows, cells = unexpected(troubles), "anger Happiness 9 Neutral Sadness"
@@ -77,26 +77,26 @@ def test_labels_in_any_case_and_both_aliases_are_ours(folder):
 )
 def test_an_impossible_rating_is_quarantined_and_keeps_its_slot(folder, column, value, reason):
     edit(folder, replace(SECOND, column, value))
-    utterances, troubles = aihub_emotion.read(folder)
+    utterances, troubles = aihub_emotion.Reader.read(folder)
     bad = one(utterances, SECOND)
     assert (bad["quarantine"], bad["emotion"], bad["text"]) == (reason, "", "어, 청소 6a5 네가 해!")
     assert bad[VOTES].isna().all()
     assert utterances["segment"].tolist() == list(IDS)
     assert where(troubles, reason) == [SECOND] and len(unexpected(troubles)) == 1
-    for rule in aihub_emotion.LABELS:
-        assert one(aihub_emotion.labelled(utterances, rule), SECOND)["emotion"] == ""
+    for rule in aihub_emotion.Reader.LABELS:
+        assert one(aihub_emotion.Reader.labelled(utterances, rule), SECOND)["emotion"] == ""
 
 
 def test_intensities_that_a_spreadsheet_made_decimal_are_whole(folder):
     edit(folder, replace(FIRST, RATED + 1, "1.0"))
-    utterances, troubles = aihub_emotion.read(folder)
+    utterances, troubles = aihub_emotion.Reader.read(folder)
     assert one(utterances, FIRST)["rater_intensity"] == "1;1;1;0;2"
     assert unexpected(troubles).empty
 
 
 def test_age_and_gender_are_kept_as_written_but_harmless(folder):
     edit(folder, replace(FIRST, AGE, "서른\x1b[2J\n" + "9" * 99))
-    utterances, _ = aihub_emotion.read(folder)
+    utterances, _ = aihub_emotion.Reader.read(folder)
     assert one(utterances, FIRST)["age"] == ("서른[2J" + "9" * 99)[:20]
 
 
@@ -140,10 +140,10 @@ def test_each_rule_counts_as_it_says(ratings, tmp_path_factory):
     ]
     folder = tmp_path_factory.mktemp("rules")
     lay(folder, cells)
-    utterances, _ = aihub_emotion.read(folder)
-    assert aihub_emotion.labelled(utterances, "majority").equals(utterances)
-    for rule in aihub_emotion.LABELS:
-        table = aihub_emotion.labelled(utterances, rule)
+    utterances, _ = aihub_emotion.Reader.read(folder)
+    assert aihub_emotion.Reader.labelled(utterances, "majority").equals(utterances)
+    for rule in aihub_emotion.Reader.LABELS:
+        table = aihub_emotion.Reader.labelled(utterances, rule)
         for got, (situation, raters, strengths) in zip(
             table.to_dict("records"), ratings, strict=False
         ):
@@ -161,7 +161,7 @@ def test_a_tie_names_its_labels_as_the_raters_first_do(folder):
         folder,
         lambda cells: cells.__setitem__(0, row(FIRST, raters="Sadness Angry Fear Angry Sadness")),
     )
-    utterances, _ = aihub_emotion.read(folder)
+    utterances, _ = aihub_emotion.Reader.read(folder)
     assert one(utterances, FIRST)["emotion"] == "sad;angry"
 
 
@@ -172,32 +172,34 @@ def test_rules_can_follow_one_another_and_rows_without_a_label_are_no_targets(fo
             0, row(FIRST, "", "fear", "Sadness Angry Fear Angry Sadness", "00000")
         ),
     )
-    utterances, _ = aihub_emotion.read(folder)
-    for one_rule, other in itertools.permutations(aihub_emotion.LABELS, 2):
-        twice = aihub_emotion.labelled(aihub_emotion.labelled(utterances, one_rule), other)
-        assert twice.equals(aihub_emotion.labelled(utterances, other))
+    utterances, _ = aihub_emotion.Reader.read(folder)
+    for one_rule, other in itertools.permutations(aihub_emotion.Reader.LABELS, 2):
+        twice = aihub_emotion.Reader.labelled(
+            aihub_emotion.Reader.labelled(utterances, one_rule), other
+        )
+        assert twice.equals(aihub_emotion.Reader.labelled(utterances, other))
     targets = {
-        rule: splits.is_target(aihub_emotion.labelled(utterances, rule)).tolist()
-        for rule in aihub_emotion.LABELS
+        rule: splits.is_target(aihub_emotion.Reader.labelled(utterances, rule)).tolist()
+        for rule in aihub_emotion.Reader.LABELS
     }
-    nothing = aihub_emotion.labelled(utterances, "consensus3").loc[0, VOTES]
+    nothing = aihub_emotion.Reader.labelled(utterances, "consensus3").loc[0, VOTES]
     assert nothing.isna().all()
     yes, no = [True] * 4, [False, True, True, True]
     assert targets == {"majority": yes, "situation": yes, "intensity": no, "consensus3": no}
 
 
 def test_a_rule_of_another_name_is_refused(folder):
-    utterances, _ = aihub_emotion.read(folder)
+    utterances, _ = aihub_emotion.Reader.read(folder)
     with pytest.raises(UserError, match="'mean' in aihub_emotion; there are: majority, situation,"):
-        aihub_emotion.labelled(utterances, "mean")
+        aihub_emotion.Reader.labelled(utterances, "mean")
 
 
 def test_all_rows_in_quarantine_have_no_label_by_any_rule(folder):
     for name in IDS:
         edit(folder, replace(name, SITUATION, "bored"))
-    utterances, _ = aihub_emotion.read(folder)
-    for rule in aihub_emotion.LABELS:
-        assert (aihub_emotion.labelled(utterances, rule)["emotion"] == "").all()
+    utterances, _ = aihub_emotion.Reader.read(folder)
+    for rule in aihub_emotion.Reader.LABELS:
+        assert (aihub_emotion.Reader.labelled(utterances, rule)["emotion"] == "").all()
 
 
 # --- what is missing or odd ----------------------------------------------------------------------
@@ -210,7 +212,7 @@ def test_missing_wavs_are_masked_and_surplus_ones_reported(folder):
     edit(folder, replace(THIRD, WORDS, ""))
     write(folder / "wav/ffffffffffffffffffffffff.wav", sound())
     write(folder / "wav/notes.wav", b"")
-    utterances, troubles = aihub_emotion.read(folder)
+    utterances, troubles = aihub_emotion.Reader.read(folder)
     assert where(troubles, "wav missing") == [FIRST]
     assert where(troubles, "no words") == [THIRD]
     assert one(utterances, SECOND)["quarantine"] == "neither wav nor words"
@@ -223,7 +225,7 @@ def test_a_folder_without_any_wav_is_refused(folder):
     for path in (folder / "wav").iterdir():
         path.unlink()
     with pytest.raises(UserError, match=r"needs wavs in 5차년도_2차\.zip, or in a folder of that"):
-        aihub_emotion.read(folder)
+        aihub_emotion.Reader.read(folder)
 
 
 def test_the_row_that_is_known_to_be_bad_is_quarantined(folder):
@@ -231,7 +233,7 @@ def test_the_row_that_is_known_to_be_bad_is_quarantined(folder):
     other = "a" * 24
     edit(folder, lambda cells: cells.extend([row(name), row(other, "-", "bored")]))
     write(folder / f"wav/{name}.wav", sound())
-    utterances, troubles = aihub_emotion.read(folder)
+    utterances, troubles = aihub_emotion.Reader.read(folder)
     bad = one(utterances, name)
     assert bad["quarantine"] == "known to be bad"
     assert (bad["emotion"], bad["rater_emotion"], bad["situation"]) == ("", "", "")
@@ -257,7 +259,7 @@ def test_the_row_that_is_known_to_be_bad_is_quarantined(folder):
 def test_an_id_that_fits_no_pattern_is_quarantined_and_keeps_its_slot(folder, odd):
     edit(folder, replace(SECOND, ID, odd))
     edit(folder, lambda cells: cells.append(row(odd)))
-    utterances, troubles = aihub_emotion.read(folder)
+    utterances, troubles = aihub_emotion.Reader.read(folder)
     assert (utterances["quarantine"] != "").tolist() == [False, True, False, False, True]
     bad = utterances[utterances["quarantine"] != ""]
     assert set(bad["quarantine"]) == {"Segment ID fits no pattern"} and set(bad["wav"]) == {""}

@@ -58,7 +58,7 @@ def frame():
 
 
 def test_a_sample_lies_on_disk_cell_for_cell_as_the_corpus(frame, tmp_path):
-    aihub_emotion.write_sample(tmp_path, frame, lambda i: None if i == 1 else tone(i))
+    aihub_emotion.Reader.write_sample(tmp_path, frame, lambda i: None if i == 1 else tone(i))
     data = (tmp_path / TABLE).read_bytes()
     lines = data.decode("cp949").split("\r\n")
     assert lines[0] == HEADER and lines[-1] == "" and data.count(b"\n") == data.count(b"\r\n") == 9
@@ -83,7 +83,7 @@ def test_a_sample_lies_on_disk_cell_for_cell_as_the_corpus(frame, tmp_path):
 
 
 def test_a_wave_keeps_its_pitch_and_loudness_at_48_khz(frame, tmp_path):
-    aihub_emotion.write_sample(tmp_path, frame[:1], tone)
+    aihub_emotion.Reader.write_sample(tmp_path, frame[:1], tone)
     with wave.open(str(tmp_path / f"wav/{0:024x}.wav")) as file:
         samples = np.frombuffer(file.readframes(4800), "<i2") / 32768
     assert np.abs(np.fft.rfft(samples)).argmax() == 44  # 440 Hz of a tenth of a second
@@ -92,9 +92,9 @@ def test_a_wave_keeps_its_pitch_and_loudness_at_48_khz(frame, tmp_path):
 
 def test_what_was_read_can_be_laid_down_again_and_reads_alike(tmp_path):
     lay(tmp_path / "one")
-    utterances, _ = aihub_emotion.read(tmp_path / "one")
-    aihub_emotion.write_sample(tmp_path / "two", utterances, tone)
-    again, troubles = aihub_emotion.read(tmp_path / "two")
+    utterances, _ = aihub_emotion.Reader.read(tmp_path / "one")
+    aihub_emotion.Reader.write_sample(tmp_path / "two", utterances, tone)
+    again, troubles = aihub_emotion.Reader.read(tmp_path / "two")
     pd.testing.assert_frame_equal(again, utterances)
     assert set(troubles["treatment"]) == {"converted"}
 
@@ -105,7 +105,7 @@ def test_what_was_read_can_be_laid_down_again_and_reads_alike(tmp_path):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample") / "corpus"
-    sample.write(folder, "aihub_emotion", sessions=4, dialogues=3, utterances=4)
+    sample.Reader.write(folder, "aihub_emotion", sessions=4, dialogues=3, utterances=4)
     return folder
 
 
@@ -117,7 +117,7 @@ def whole():
 
 def test_a_sample_is_recognised_and_read_without_a_trouble_but_its_encoding(small):
     assert corpus.recognise(str(small)) == ("aihub_emotion", small)
-    utterances, troubles = aihub_emotion.read(small)
+    utterances, troubles = aihub_emotion.Reader.read(small)
     assert len(utterances) == 4 * 3 * 4 and (utterances["quarantine"] == "").all()
     assert set(troubles["reason"]) == {"annotation in CP949", "annotation with CRLF line ends"}
     heard, troubles = audit.audit(utterances, small)
@@ -130,14 +130,14 @@ def test_a_sample_is_recognised_and_read_without_a_trouble_but_its_encoding(smal
 
 
 def test_a_few_recordings_occur_twice_with_their_words_and_other_ratings(small):
-    utterances, _ = aihub_emotion.read(small)
+    utterances, _ = aihub_emotion.Reader.read(small)
     heard, _ = audit.audit(utterances, small)
     twice = heard[heard["wav_hash"].duplicated(keep=False)]
     assert len(twice) == 2 * synthetic.DUPLICATES
     words = normalised(twice["text"]).groupby(twice["wav_hash"]).nunique()
     assert (words == 1).all() and twice["segment"].is_unique
     assert (twice.groupby("wav_hash")["rater_emotion"].nunique() > 1).any()
-    groups = aihub_emotion.grouped(heard).loc[twice.index].groupby("wav_hash")["session"]
+    groups = aihub_emotion.Reader.grouped(heard).loc[twice.index].groupby("wav_hash")["session"]
     assert (groups.nunique() == 1).all()
 
 
@@ -149,7 +149,7 @@ def test_the_whole_sample_has_the_shares_of_the_corpus(whole):
     assert counts.sum() == 19_374
     shares = table["situation"].value_counts(normalize=True)
     assert (shares - counts / counts.sum()).abs().max() < 0.012
-    agreed = (aihub_emotion.labelled(table, "consensus3")["emotion"] != "").mean()
+    agreed = (aihub_emotion.Reader.labelled(table, "consensus3")["emotion"] != "").mean()
     assert agreed == pytest.approx(36_680 / 43_991, abs=0.03)
     again = normalised(table["transcript"]).duplicated().mean()
     assert (19_374 - 18_651) / 19_374 < again < 0.15
@@ -158,21 +158,21 @@ def test_the_whole_sample_has_the_shares_of_the_corpus(whole):
 
 def test_raters_of_the_sample_often_differ_from_the_situation_and_from_one_another(whole):
     _, table = whole
-    majority = aihub_emotion.labelled(table, "majority")
+    majority = aihub_emotion.Reader.labelled(table, "majority")
     single = ~majority["emotion"].str.contains(";")
     assert 0.4 < (majority["emotion"] == table["situation"])[single].mean() < 0.75
     assert 0.05 < 1 - single.mean() < 0.2
     assert set(";".join(table["rater_intensity"]).split(";")) == {"0", "1", "2"}
-    nothing = aihub_emotion.labelled(table, "intensity")["emotion"] == ""
+    nothing = aihub_emotion.Reader.labelled(table, "intensity")["emotion"] == ""
     assert 0 < nothing.sum() < 20
-    others = aihub_emotion.labelled(table, "intensity")["emotion"] != majority["emotion"]
+    others = aihub_emotion.Reader.labelled(table, "intensity")["emotion"] != majority["emotion"]
     assert others.mean() > 0.1
 
 
 def test_every_group_of_the_whole_sample_hears_most_emotions(whole):
     _, table = whole
     rows = table.assign(text=table["transcript"], wav_hash="", silent=False)
-    grouped = aihub_emotion.grouped(rows)
+    grouped = aihub_emotion.Reader.grouped(rows)
     assert set(grouped["session"]) == {*range(1, 21)}
     assert grouped.groupby("session")["situation"].nunique().min() >= 6
     assert grouped["session"].value_counts().min() >= 30
@@ -195,7 +195,7 @@ def test_a_sample_has_as_many_rows_as_sessions_dialogues_and_utterances_make(siz
 
 def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path):
     def tree(name, seed):
-        sample.write(tmp_path / name, "aihub_emotion", 2, 1, 2, seed)
+        sample.Reader.write(tmp_path / name, "aihub_emotion", 2, 1, 2, seed)
         files = sorted(p for p in (tmp_path / name).rglob("*.*") if p.is_file())
         return [(p.relative_to(tmp_path / name), p.read_bytes()) for p in files]
 
@@ -206,7 +206,7 @@ def test_no_recording_is_that_of_another_layout_of_the_same_seed():
     """What is said, by whom, and the noise of it, are drawn anew: see corpora/sample.py."""
     plans = {
         "aihub_emotion": synthetic.plan,
-        "kemdy19": sample._plan,
+        "kemdy19": corpus.leaf("corpora", "kemdy19").plan_sample,
         "kemdy20": corpus.leaf("corpora", "kemdy20").plan_sample,
     }
     spoken = {name: plan(2, 2, 3, seed=0)[0] for name, plan in plans.items()}
@@ -218,18 +218,18 @@ def test_no_recording_is_that_of_another_layout_of_the_same_seed():
 
 def test_no_more_than_the_layout_names_is_made(tmp_path):
     with pytest.raises(UserError, match="sessions of a sample must be 1 to 20, not 21"):
-        sample.write(tmp_path / "c", "aihub_emotion", sessions=21)
+        sample.Reader.write(tmp_path / "c", "aihub_emotion", sessions=21)
     assert not (tmp_path / "c").exists()
 
 
 def test_a_sample_packed_as_the_download_is_reads_alike(small, tmp_path):
     """A zip with members in X_wav/ beside its table."""
-    before, _ = aihub_emotion.read(small)
+    before, _ = aihub_emotion.Reader.read(small)
     shutil.copy(small / TABLE, tmp_path / f"{RELEASE}.csv")
     with zipfile.ZipFile(tmp_path / f"{RELEASE}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for path in (small / "wav").iterdir():
             archive.write(path, f"{RELEASE}_wav/{path.name}")
-    after, _ = aihub_emotion.read(tmp_path)
+    after, _ = aihub_emotion.Reader.read(tmp_path)
     assert after["wav"].str.startswith(f"{RELEASE}.zip/{RELEASE}_wav/").all()
     pd.testing.assert_frame_equal(after.drop(columns="wav"), before.drop(columns="wav"))
     spectra = []
@@ -246,9 +246,9 @@ def test_a_sample_packed_as_the_download_is_reads_alike(small, tmp_path):
 
 def test_prepare_sample_writes_the_layout_into_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write = sample.write
+    write = sample.Reader.write
     monkeypatch.setattr(
-        sample,
+        sample.Reader,
         "write",
         lambda folder, layout="kemdy19": write(
             folder, layout, sessions=1, dialogues=1, utterances=3
@@ -266,7 +266,7 @@ def test_training_on_this_layout_ends_with_scores_by_each_rule(small, tmp_path, 
     flags = ["--data", str(small), "--modality", "text", "--SorL", "speaker", *FLAGS]
     split = [str(group) for group in groups[:2]]
     found = {}
-    for rule in aihub_emotion.LABELS:
+    for rule in aihub_emotion.Reader.LABELS:
         assert main.main([*flags, "--test_split", *split, "--labels", rule]) == 0
         (run,) = set(Path("exp").iterdir()) - {*found.values()}
         found[rule] = run

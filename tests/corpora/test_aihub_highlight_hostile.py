@@ -42,7 +42,7 @@ def test_what_a_link_leads_to_outside_is_never_opened(name, folder, tmp_path):
     shutil.move(folder / name, tmp_path / "outside")
     (folder / name).symlink_to(tmp_path / "outside")
     with watched() as paths:
-        utterances, troubles = aihub_highlight.read(folder)
+        utterances, troubles = aihub_highlight.Reader.read(folder)
     assert str(tmp_path / "outside") not in paths
     food = of(utterances, FOOD)
     if name.endswith(".mp4"):
@@ -64,8 +64,8 @@ def test_a_pipe_a_device_or_nothing_in_place_of_a_file_is_never_waited_for(name,
         (folder / name).unlink()
         make(folder / name)
         with within(5):
-            utterances, troubles = aihub_highlight.read(folder)
-            aihub_highlight.sources(folder)
+            utterances, troubles = aihub_highlight.Reader.read(folder)
+            aihub_highlight.Reader.sources(folder)
         assert of(utterances, TRAVEL)["quarantine"].eq("").all()
         if name.endswith(".json"):
             assert troubles["reason"].tolist() == [LEFT_OUT + fault]
@@ -77,12 +77,12 @@ def test_a_pipe_a_device_or_nothing_in_place_of_a_file_is_never_waited_for(name,
 
 
 def test_a_link_within_the_corpus_changes_nothing(folder):
-    before, _ = aihub_highlight.read(folder)
+    before, _ = aihub_highlight.Reader.read(folder)
     path = folder / LABELS / f"{FOOD}_0001.json"
     shutil.move(path, folder / "label.txt")
     path.symlink_to("../../../../../label.txt")
     assert path.exists()
-    after, troubles = aihub_highlight.read(folder)
+    after, troubles = aihub_highlight.Reader.read(folder)
     assert troubles.empty and after.equals(before)
 
 
@@ -90,7 +90,7 @@ def test_links_to_folders_are_not_followed_so_loops_end(folder):
     for number in range(8):
         (folder / f"loop{number}").symlink_to(".")
     with within(5):
-        utterances, troubles = aihub_highlight.read(folder)
+        utterances, troubles = aihub_highlight.Reader.read(folder)
     assert len(utterances) == 20 and troubles.empty
 
 
@@ -100,11 +100,14 @@ def test_folders_in_folders_without_end_are_not_entered(folder):
         deep = deep / "d"
     os.makedirs(deep)
     with within(5):
-        assert aihub_highlight.matches(folder) and len(aihub_highlight.read(folder)[0]) == 20
+        assert (
+            aihub_highlight.Reader.matches(folder)
+            and len(aihub_highlight.Reader.read(folder)[0]) == 20
+        )
     write(folder / ("d/" * (layout.DEPTH + 1)) / "deep.mp4", "")
-    assert aihub_highlight.read(folder)[1].empty
+    assert aihub_highlight.Reader.read(folder)[1].empty
     write(folder / ("d/" * layout.DEPTH) / "deep.mp4", "")
-    assert reasons(aihub_highlight.read(folder)[1]) == {"video without labels": 1}
+    assert reasons(aihub_highlight.Reader.read(folder)[1]) == {"video without labels": 1}
 
 
 def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
@@ -118,12 +121,12 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert aihub_highlight.matches(folder)
+    assert aihub_highlight.Reader.matches(folder)
     write(folder.parent / "other/closed/a_1.json", "")
     write(folder.parent / "other/a.mp4", "")
-    assert not aihub_highlight.matches(folder.parent / "other")  # it may be another corpus
+    assert not aihub_highlight.Reader.matches(folder.parent / "other")  # it may be another corpus
     with pytest.raises(UserError, match=r"cannot list .*/closed: Permission denied"):
-        aihub_highlight.read(folder)
+        aihub_highlight.Reader.read(folder)
 
 
 def test_names_that_cannot_be_printed_are_left_out_and_named_in_ascii(folder):
@@ -131,7 +134,7 @@ def test_names_that_cannot_be_printed_are_left_out_and_named_in_ascii(folder):
         write(folder / name, "{}")
     with contextlib.suppress(OSError):  # not everywhere may a name be no UTF-8
         Path(os.fsdecode(os.fsencode(folder) + b"/\xff.mp4")).write_bytes(b"")
-    utterances, troubles = aihub_highlight.read(folder)
+    utterances, troubles = aihub_highlight.Reader.read(folder)
     assert len(utterances) == 20
     assert reasons(troubles) == {
         "video left out: name is not printable": 2,
@@ -191,6 +194,6 @@ def test_reading_goes_on_linearly_with_the_number_of_label_files(tmp_path):
             data = label(f"v{number}", annotator, [(60 * k, 60 * k + 9) for k in range(9)], 700.5)
             write(tmp_path / f"{number % 7}/v{number}_{annotator}.json", data)
     before = time.process_time()
-    utterances, troubles = aihub_highlight.read(tmp_path)
+    utterances, troubles = aihub_highlight.Reader.read(tmp_path)
     assert len(utterances) == 500 * 701 and troubles.empty
     assert time.process_time() - before < 10

@@ -76,7 +76,7 @@ BROKEN = {
 def test_a_label_file_that_cannot_be_is_left_out_and_reported(reason, change, folder):
     name = f"{FOOD}_0001" if "another" not in reason else f"{FOOD}_0003"
     edit(folder, name, change)
-    utterances, troubles = aihub_highlight.read(folder)
+    utterances, troubles = aihub_highlight.Reader.read(folder)
     left = troubles[troubles["reason"].str.startswith(LEFT_OUT)]
     assert left["reason"].str.contains(reason).tolist() == [True]
     assert left["segment"].tolist() == [FOOD]
@@ -108,7 +108,7 @@ def test_what_is_no_json_of_the_corpus_is_left_out_and_reported(data, folder):
     path = folder / LABELS / f"{FOOD}_0001.json"
     path.write_bytes(data)
     with within(5):
-        utterances, troubles = aihub_highlight.read(folder)
+        utterances, troubles = aihub_highlight.Reader.read(folder)
     assert len(troubles) == 1 and troubles["reason"][0].startswith(LEFT_OUT)
     assert of(utterances, FOOD)["annotators"][0] == "0002;0003"
 
@@ -116,36 +116,36 @@ def test_what_is_no_json_of_the_corpus_is_left_out_and_reported(data, folder):
 def test_a_label_file_of_megabytes_is_left_out_though_it_is_sound(folder):
     path = folder / LABELS / f"{FOOD}_0001.json"
     path.write_bytes(path.read_bytes() + b" " * labels.LARGEST)
-    _, troubles = aihub_highlight.read(folder)
+    _, troubles = aihub_highlight.Reader.read(folder)
     assert reasons(troubles) == {f"{LEFT_OUT}larger than 4,194,304 bytes": 1}
 
 
 def test_a_label_file_may_begin_with_a_byte_order_mark(folder):
     path = folder / LABELS / f"{FOOD}_0001.json"
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert aihub_highlight.read(folder)[1].empty
+    assert aihub_highlight.Reader.read(folder)[1].empty
 
 
 def test_a_video_without_any_usable_annotator_is_in_quarantine(folder):
     for annotator in MARKED[FOOD]:
         write(folder / LABELS / f"{FOOD}_{annotator}.json", "{}")
-    utterances, troubles = aihub_highlight.read(folder)
+    utterances, troubles = aihub_highlight.Reader.read(folder)
     bad = of(utterances, FOOD)
     assert bad[["start", "quarantine", "marks", "annotators"]].values.tolist() == [
         [0.0, "no usable annotator", "", ""]
     ]
     assert troubles.loc[troubles["treatment"] == "quarantined", "segment"].tolist() == [FOOD]
-    highlight = aihub_highlight.labelled(utterances, "union")["highlight"]
+    highlight = aihub_highlight.Reader.labelled(utterances, "union")["highlight"]
     assert highlight.isna().sum() == 1 and len(of(utterances, TRAVEL)) == 10
 
 
 def test_the_video_that_is_known_to_be_bad_is_in_quarantine_with_all_its_seconds(folder):
     write(folder / "news_footage_1710.mp4", "")
     write(folder / "news_footage_1710_1.json", label("news_footage_1710", "1", [(1, 1)]))
-    utterances, _ = aihub_highlight.read(folder)
+    utterances, _ = aihub_highlight.Reader.read(folder)
     bad = of(utterances, "news_footage_1710")
     assert len(bad) == 10 and set(bad["quarantine"]) == {"known to be bad"}
-    assert aihub_highlight.labelled(bad, "mean")["highlight"].isna().all()
+    assert aihub_highlight.Reader.labelled(bad, "mean")["highlight"].isna().all()
 
 
 def test_files_against_the_validity_rules_are_reported_and_used(folder):
@@ -153,14 +153,14 @@ def test_files_against_the_validity_rules_are_reported_and_used(folder):
     for number, (some, length) in enumerate([(spans, 300.5), (spans[:1], 300.5), ([], 59.9)]):
         write(folder / f"{number}.mp4", "")
         write(folder / f"{number}_1.json", label(str(number), "1", some, length))
-    utterances, troubles = aihub_highlight.read(folder)
+    utterances, troubles = aihub_highlight.Reader.read(folder)
     few, share = "fewer highlights than the rule", "not 5% to 25% marked"
     found = sorted(zip(troubles["segment"], troubles["reason"], strict=True))
     assert found == [("0", share), ("1", few), ("1", share), ("2", share)]
     assert set(troubles["treatment"]) == {"reported"} and set(utterances["quarantine"]) == {""}
     assert [len(of(utterances, str(number))) for number in range(3)] == [301, 301, 60]
     edit(folder, "0_1", lambda v: v["timelines"].append({"id": 3, "start": 60, "end": 69}))
-    assert "0" not in set(aihub_highlight.read(folder)[1]["segment"])
+    assert "0" not in set(aihub_highlight.Reader.read(folder)[1]["segment"])
 
 
 def test_what_metadata_says_otherwise_is_reported(folder):
@@ -168,7 +168,7 @@ def test_what_metadata_says_otherwise_is_reported(folder):
     edit(folder, f"{FOOD}_0002", lambda v: v["metadata"].update(annotator_id=9))
     edit(folder, f"{FOOD}_0003", lambda v: v["metadata"].update(class_code=9))
     edit(folder, f"{TRAVEL}_0001", lambda v: v["metadata"].update(class_code=1))
-    utterances, troubles = aihub_highlight.read(folder)
+    utterances, troubles = aihub_highlight.Reader.read(folder)
     assert reasons(troubles) == {
         "label names another video": 1,
         "annotator id differs from the file name": 1,
@@ -184,4 +184,4 @@ def test_what_metadata_says_otherwise_is_reported(folder):
 def test_a_file_name_in_metadata_may_have_folders_and_a_suffix(name, folder):
     change = unicodedata.normalize("NFD", name)
     edit(folder, f"{FOOD}_0001", lambda v: v["metadata"].update(file_name=change))
-    assert aihub_highlight.read(folder)[1].empty
+    assert aihub_highlight.Reader.read(folder)[1].empty

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 import constants
 import main
-from corpora import aihub_highlight, preparation, sample
+from corpora import aihub_highlight, kemdy19, preparation, sample
 from corpora.labels import aihub_highlight as labels
 from corpora.layouts import aihub_highlight as layout
 from corpora.synthetic import aihub_highlight as synthetic
@@ -50,7 +50,7 @@ def wave_of(path):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample") / "corpus"
-    sample.write(folder, "aihub_highlight", sessions=8, dialogues=1, utterances=3)
+    sample.Reader.write(folder, "aihub_highlight", sessions=8, dialogues=1, utterances=3)
     return folder
 
 
@@ -148,13 +148,13 @@ def test_any_size_has_as_many_videos_as_groups_and_dialogues_make(sizes):
 
 def test_no_more_than_the_layout_names_is_made(tmp_path):
     with pytest.raises(UserError, match="dialogues of a sample must be 1 to 2, not 3"):
-        sample.write(tmp_path / "c", "aihub_highlight", dialogues=3)
+        sample.Reader.write(tmp_path / "c", "aihub_highlight", dialogues=3)
     assert not (tmp_path / "c").exists()
 
 
 def test_no_line_is_that_of_another_layout_of_the_same_seed(whole):
     mine = set(whole[0]["speaker"])
-    assert not mine & {*sample._plan(2, 2, 3, seed=0)[0]["speaker"]}
+    assert not mine & {*kemdy19.Reader.plan_sample(2, 2, 3, seed=0)[0]["speaker"]}
 
 
 # --- on disk -------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def test_it_lies_on_disk_as_the_download_unpacked(small):
 
 
 def test_the_labels_read_back_are_those_of_the_plan(small):
-    utterances, troubles = aihub_highlight.read(small)
+    utterances, troubles = aihub_highlight.Reader.read(small)
     plan = plan_of(small).sort_values(["dialogue", "start"])
     for column in ("dialogue", "session", "marks", "annotators"):
         assert utterances[column].tolist() == plan[column].tolist()
@@ -213,18 +213,18 @@ def test_what_was_planted_stands_apart_and_reading_never_opens_it(small, monkeyp
         for span in planted[name]:
             seconds[span["start"] : span["end"] + 1] = span["kind"]
         assert seconds.tolist() == video["planted"].tolist()
-    before, _ = aihub_highlight.read(small)
-    assert small / "planted.json" not in aihub_highlight.sources(small)
+    before, _ = aihub_highlight.Reader.read(small)
+    assert small / "planted.json" not in aihub_highlight.Reader.sources(small)
     (small / "planted.json").rename(small / "gone")
     try:
-        pd.testing.assert_frame_equal(aihub_highlight.read(small)[0], before)
+        pd.testing.assert_frame_equal(aihub_highlight.Reader.read(small)[0], before)
     finally:
         (small / "gone").rename(small / "planted.json")
 
 
 def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path):
     def tree(name, seed):
-        sample.write(tmp_path / name, "aihub_highlight", 1, 1, 2, seed)
+        sample.Reader.write(tmp_path / name, "aihub_highlight", 1, 1, 2, seed)
         files = sorted(p for p in (tmp_path / name).rglob("*.*") if p.is_file())
         return [(p.relative_to(tmp_path / name), p.read_bytes()) for p in files]
 
@@ -234,14 +234,14 @@ def test_equal_seeds_give_equal_bytes_and_others_do_not(tmp_path):
 def test_a_sample_that_fails_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(film, "sound", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        sample.write(tmp_path / "c", "aihub_highlight", 1, 1, 1)
+        sample.Reader.write(tmp_path / "c", "aihub_highlight", 1, 1, 1)
     assert not list(tmp_path.iterdir())
 
 
 def test_without_pyav_one_line_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(UserError, match=r"needs PyAV: pip install av==18\.1\.0"):
-        sample.write(tmp_path / "c", "aihub_highlight", 1, 1, 1)
+        sample.Reader.write(tmp_path / "c", "aihub_highlight", 1, 1, 1)
     assert not list(tmp_path.iterdir())
 
 
@@ -304,7 +304,7 @@ def features(path, seconds):
 @pytest.fixture(scope="module")
 def measured(small):
     """Features, highlights by the union, what was planted, and the group of each second."""
-    utterances = aihub_highlight.labelled(aihub_highlight.read(small)[0], "union")
+    utterances = aihub_highlight.Reader.labelled(aihub_highlight.Reader.read(small)[0], "union")
     parts = [
         features(small / rows["wav"].iloc[0], len(rows))
         for _, rows in utterances.groupby("dialogue")
@@ -351,9 +351,9 @@ def test_sound_tells_a_part_picture_tells_a_part_and_both_tell_more(measured):
 
 def test_prepare_sample_writes_the_layout_into_a_folder_of_its_own(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    write = sample.write
+    write = sample.Reader.write
     monkeypatch.setattr(
-        sample,
+        sample.Reader,
         "write",
         lambda folder, layout="kemdy19": write(
             folder, layout, sessions=2, dialogues=1, utterances=2

@@ -90,7 +90,7 @@ def test_an_annotation_file(rows, data, corpus):
 @given(rows=rows_changed, data=st.none() | bytes_changed, role=st.sampled_from(["speaker", "both"]))
 @examples(80)
 def test_a_table_of_2022(rows, data, role, corpus):
-    utterances, _ = kemdy19.read(corpus)
+    utterances, _ = kemdy19.Reader.read(corpus)
     header = [*kemdy19_2022.NEEDED, "role"]
     table = [header]
     for row in utterances.to_dict("records")[:5]:
@@ -119,7 +119,7 @@ def test_a_table_of_2022_with_a_column_twice_is_refused(corpus):
     header = [*kemdy19_2022.NEEDED, "Emotion"]  # which becomes Emotion.1, as pandas numbers them
     with changed(corpus / "df_speaker.csv", table_damaged([header], [])):
         with pytest.raises(UserError, match="needs each column once; it repeats Emotion.1"):
-            kemdy19_2022.read(corpus)
+            kemdy19_2022.Reader.read(corpus)
 
 
 SAID = ["안녕하세요 b/ (왜+뭐) l/", "", "a\r\nb\r\n", "가나다" * 50]

@@ -42,8 +42,8 @@ def folder_2022(tmp_path):
 
 
 def test_tables_of_2022_are_read_under_the_same_keys(folder_2022):
-    assert kemdy19_2022.matches(folder_2022)
-    utterances, troubles = kemdy19_2022.read(folder_2022)
+    assert kemdy19_2022.Reader.matches(folder_2022)
+    utterances, troubles = kemdy19_2022.Reader.read(folder_2022)
     assert list(utterances.columns) == columns.COLUMNS
     assert set(utterances["corpus"]) == {"kemdy19"}
     assert order(utterances) == order(utterances, "listener") == SEGMENTS[:3]
@@ -56,16 +56,16 @@ def test_tables_of_2022_are_read_under_the_same_keys(folder_2022):
 
 
 def test_one_table_of_both_roles_reads_as_the_two_tables_do(folder_2022, tmp_path):
-    two, _ = kemdy19_2022.read(folder_2022)
+    two, _ = kemdy19_2022.Reader.read(folder_2022)
     tables = [folder_2022 / f"df_{role}.csv" for role in kemdy19.ROLES]
     pd.concat([pd.read_csv(path) for path in tables]).to_csv(tmp_path / "annotation.csv")
     for path in tables:
         path.unlink()
-    pd.testing.assert_frame_equal(kemdy19_2022.read(folder_2022)[0], two)
+    pd.testing.assert_frame_equal(kemdy19_2022.Reader.read(folder_2022)[0], two)
 
 
 def test_sources_of_2022_are_tables_and_sounds(folder_2022):
-    names = [path.name for path in kemdy19_2022.sources(folder_2022)]
+    names = [path.name for path in kemdy19_2022.Reader.sources(folder_2022)]
     assert names == ["df_speaker.csv", "df_listener.csv", *(f"{s}.wav" for s in SEGMENTS[:2])]
 
 
@@ -77,7 +77,7 @@ def test_bad_rows_of_2022_are_quarantined_and_repeated_ones_left_out(tmp_path):
         (SEGMENTS[1], "speaker", "bored"),
     ]
     table_2022(rows).to_csv(tmp_path / "annotation.csv", index=False)
-    utterances, troubles = kemdy19_2022.read(tmp_path)
+    utterances, troubles = kemdy19_2022.Reader.read(tmp_path)
     assert order(utterances) == [SEGMENTS[0], "nobody", SEGMENTS[1]]
     assert list(utterances["quarantine"]) == ["", "Segment ID fits no pattern", "unknown emotion"]
     assert one(utterances, "nobody")["dialogue"] == "Sess01_script01"
@@ -90,11 +90,11 @@ def test_a_table_of_2022_that_lacks_a_column_is_refused(folder_2022):
     path = folder_2022 / "df_speaker.csv"
     pd.read_csv(path).drop(columns="Emotion.7").to_csv(path, index=False)
     with pytest.raises(UserError, match=r"df_speaker.csv needs the columns Emotion.7; it"):
-        kemdy19_2022.read(folder_2022)
+        kemdy19_2022.Reader.read(folder_2022)
 
 
 def test_tables_that_are_written_today_are_not_taken_for_those_of_2022(tmp_path):
     (tmp_path / "annotation.csv").write_text(",".join(columns.COLUMNS) + "\n")
-    assert not kemdy19_2022.matches(tmp_path)
+    assert not kemdy19_2022.Reader.matches(tmp_path)
     with pytest.raises(UserError, match="needs the columns"):
-        kemdy19_2022.read(tmp_path)
+        kemdy19_2022.Reader.read(tmp_path)

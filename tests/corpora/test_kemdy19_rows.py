@@ -49,7 +49,7 @@ ODD_IDS = [
 @pytest.mark.parametrize("odd", ODD_IDS)
 def test_an_id_that_fits_no_pattern_is_quarantined_in_both_roles_and_keeps_its_slot(folder, odd):
     edit(folder, "FM", replace("Sess01_script01_F002", odd))
-    utterances, troubles = kemdy19.read(folder)
+    utterances, troubles = kemdy19.Reader.read(folder)
     for role in kemdy19.ROLES:
         rows = utterances[utterances["role"] == role].reset_index(drop=True)
         assert len(rows) == len(SEGMENTS)
@@ -70,7 +70,7 @@ def test_several_ids_that_fit_no_pattern_stay_apart(folder):
         rows[6][SEGMENT] = "한" * 41
 
     edit(folder, "FM", spoil)
-    utterances, _ = kemdy19.read(folder)
+    utterances, _ = kemdy19.Reader.read(folder)
     assert (utterances["quarantine"] != "").sum() == 2 * 4
     assert not utterances.duplicated(["role", "segment"]).any()
     assert order(utterances) == order(utterances, "listener")
@@ -78,7 +78,7 @@ def test_several_ids_that_fit_no_pattern_stay_apart(folder):
 
 def test_an_id_wrong_in_one_file_only_leaves_the_other_role_alone(folder):
     edit(folder, "F", replace("Sess01_script01_F002", "Sess01_script01_F0O2"))
-    utterances, troubles = kemdy19.read(folder)
+    utterances, troubles = kemdy19.Reader.read(folder)
     assert order(utterances) == order(utterances, "listener") == SEGMENTS
     bad = one(utterances, "Sess01_script01_F002")
     assert bad["quarantine"] == "Segment ID fits no pattern"
@@ -88,7 +88,7 @@ def test_an_id_wrong_in_one_file_only_leaves_the_other_role_alone(folder):
 
 def test_a_lost_first_row_belongs_to_the_dialogue_whose_name_it_bears(folder):
     edit(folder, "FM", replace("Sess01_impro02_M001", "Sess01_impro02_M1"))
-    utterances, _ = kemdy19.read(folder)
+    utterances, _ = kemdy19.Reader.read(folder)
     assert one(utterances, "Sess01_impro02_M1")["dialogue"] == "Sess01_impro02"
 
 
@@ -100,7 +100,7 @@ def test_no_segment_id_whatever_crashes_the_reader_or_leads_out_of_the_folder(
     folder, place = tmp_path_factory.mktemp("odd"), "wav/Session01/Sess01_script01"
     lay(folder, segments=SEGMENTS[:3])
     edit(folder, "FM", replace(SEGMENTS[1], odd.strip()))
-    utterances, _ = kemdy19.read(folder)
+    utterances, _ = kemdy19.Reader.read(folder)
     assert len(utterances) == 6 and not utterances.duplicated(["role", "segment"]).any()
     assert set(utterances["wav"]) <= {"", *(f"{place}/{segment}.wav" for segment in SEGMENTS)}
 
@@ -109,7 +109,7 @@ def test_no_segment_id_whatever_crashes_the_reader_or_leads_out_of_the_folder(
 @pytest.mark.parametrize("label", ["bored", "", "Angry", "angry;bored"])
 def test_an_unknown_emotion_is_quarantined_wherever_it_stands(folder, column, label):
     edit(folder, "F", replace(SEGMENTS[0], label, column))
-    utterances, troubles = kemdy19.read(folder)
+    utterances, troubles = kemdy19.Reader.read(folder)
     bad = one(utterances, SEGMENTS[0])
     assert (bad["quarantine"], bad["emotion"]) == ("unknown emotion", "")
     assert np.isnan(bad["arousal"]) and bad["wav"] != ""
@@ -132,7 +132,7 @@ def test_an_unknown_emotion_is_quarantined_wherever_it_stands(folder, column, la
 )
 def test_an_impossible_score_is_quarantined_wherever_it_stands(folder, column, score, reason):
     edit(folder, "M", replace("Sess01_script01_M001", score, column))
-    utterances, troubles = kemdy19.read(folder)
+    utterances, troubles = kemdy19.Reader.read(folder)
     bad = one(utterances, "Sess01_script01_M001")
     assert bad["quarantine"] == reason and np.isnan(bad["valence"])
     assert list(troubles["treatment"]) == ["quarantined"]
@@ -142,7 +142,7 @@ def test_an_impossible_score_is_quarantined_wherever_it_stands(folder, column, s
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
 def test_a_transcript_in_utf16_is_quarantined_in_both_roles(folder, encoding):
     say(folder, SEGMENTS[0], "무슨 일이야\n".encode(encoding))
-    utterances, troubles = kemdy19.read(folder)
+    utterances, troubles = kemdy19.Reader.read(folder)
     for role in kemdy19.ROLES:
         bad = one(utterances, SEGMENTS[0], role)
         assert (bad["quarantine"], bad["text"], bad["emotion"]) == ("txt in UTF-16", "", "")
@@ -152,7 +152,7 @@ def test_a_transcript_in_utf16_is_quarantined_in_both_roles(folder, encoding):
 @pytest.mark.parametrize("data", [b"\xff\xff\xff\x81", b"\x89PNG\0\1\2"])
 def test_a_transcript_that_is_not_text_is_quarantined(folder, data):
     say(folder, SEGMENTS[0], data)
-    utterances, _ = kemdy19.read(folder)
+    utterances, _ = kemdy19.Reader.read(folder)
     assert one(utterances, SEGMENTS[0])["quarantine"] in (
         "txt neither UTF-8 nor CP949",
         "txt not text",
@@ -162,14 +162,14 @@ def test_a_transcript_that_is_not_text_is_quarantined(folder, data):
 def test_a_transcript_that_cannot_be_opened_is_quarantined(folder):
     recording(folder, SEGMENTS[0], "txt").unlink()
     recording(folder, SEGMENTS[0], "txt").mkdir()
-    utterances, _ = kemdy19.read(folder)
+    utterances, _ = kemdy19.Reader.read(folder)
     assert one(utterances, SEGMENTS[0])["quarantine"].startswith("txt unreadable")
 
 
 def test_a_segment_with_neither_wav_nor_txt_is_quarantined_and_keeps_its_slot(folder):
     for ending in ("wav", "txt"):
         recording(folder, SEGMENTS[2], ending).unlink()
-    utterances, troubles = kemdy19.read(folder)
+    utterances, troubles = kemdy19.Reader.read(folder)
     assert order(utterances) == SEGMENTS
     assert one(utterances, SEGMENTS[2], "listener")["quarantine"] == "neither wav nor txt"
     assert count(troubles, "quarantined", "neither wav nor txt") == len(troubles) == 2
@@ -181,7 +181,7 @@ def test_quarantined_troubles_are_exactly_the_quarantined_rows(folder):
     edit(folder, "FM", replace(SEGMENTS[1], "nobody"))
     say(folder, SEGMENTS[3], b"\xff\xfe\0")
     edit(folder, "FM", replace(SEGMENTS[3], "9", TOTAL + 1))
-    utterances, troubles = kemdy19.read(folder)
+    utterances, troubles = kemdy19.Reader.read(folder)
     bad = utterances[utterances["quarantine"] != ""]
     named = troubles[troubles["treatment"] == "quarantined"]
     keys = ["role", "segment"]

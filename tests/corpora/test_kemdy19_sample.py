@@ -42,7 +42,7 @@ def tone(i):
 
 
 def test_a_sample_lies_on_disk_cell_for_cell_as_the_corpus(frame, tmp_path):
-    kemdy19.write_sample(tmp_path, frame, tone)
+    kemdy19.Reader.write_sample(tmp_path, frame, tone)
     lines = table(tmp_path, 1, "F").read_bytes().decode().split("\r\n")
     assert lines[:2] == list(HEADER) and lines[-1] == "" and len(lines) == 5
     cells = lines[2].split(",")
@@ -57,8 +57,8 @@ def test_a_sample_lies_on_disk_cell_for_cell_as_the_corpus(frame, tmp_path):
 
 
 def test_a_sample_reads_back_as_what_was_laid_down(frame, tmp_path):
-    kemdy19.write_sample(tmp_path, frame, tone)
-    utterances, troubles = kemdy19.read(tmp_path)
+    kemdy19.Reader.write_sample(tmp_path, frame, tone)
+    utterances, troubles = kemdy19.Reader.read(tmp_path)
     assert set(troubles["treatment"]) == {"converted"}  # CRLF
     assert order(utterances) == frame["segment"][:4].tolist()
     for role, emotion in (("speaker", "neutral;surprise"), ("listener", "sad")):
@@ -69,7 +69,7 @@ def test_a_sample_reads_back_as_what_was_laid_down(frame, tmp_path):
 
 
 def test_a_wave_lies_behind_44_bytes_of_header_and_reads_back(frame, tmp_path):
-    kemdy19.write_sample(tmp_path, frame, tone)
+    kemdy19.Reader.write_sample(tmp_path, frame, tone)
     path = recording(tmp_path, "Sess02_script01_F001", "wav")
     assert path.stat().st_size == 44 + 2 * 800
     samples, rate = soundfile.read(path, dtype="float32")
@@ -78,7 +78,7 @@ def test_a_wave_lies_behind_44_bytes_of_header_and_reads_back(frame, tmp_path):
 
 
 def test_a_loud_wave_is_clipped_not_wrapped(frame, tmp_path):
-    kemdy19.write_sample(tmp_path, frame, lambda i: np.array([2.0, -2.0, 1.0]))
+    kemdy19.Reader.write_sample(tmp_path, frame, lambda i: np.array([2.0, -2.0, 1.0]))
     samples, _ = soundfile.read(recording(tmp_path, "Sess01_script01_F001", "wav"), dtype="int16")
     assert samples.tolist() == [32767, -32768, 32767]
 
@@ -86,7 +86,7 @@ def test_a_loud_wave_is_clipped_not_wrapped(frame, tmp_path):
 def test_the_same_sample_has_the_same_bytes(frame, tmp_path):
     trees = []
     for name in ("one", "two"):
-        kemdy19.write_sample(tmp_path / name, frame, tone)
+        kemdy19.Reader.write_sample(tmp_path / name, frame, tone)
         files = sorted(p for p in (tmp_path / name).rglob("*") if p.is_file())
         trees.append([(p.relative_to(tmp_path / name), p.read_bytes()) for p in files])
     assert trees[0] == trees[1]
@@ -94,10 +94,10 @@ def test_the_same_sample_has_the_same_bytes(frame, tmp_path):
 
 def test_what_is_absent_is_not_laid_down(frame, tmp_path):
     frame.loc[[0, 4], "transcript"] = None
-    kemdy19.write_sample(tmp_path, frame, lambda i: None if i == 1 else tone(i))
+    kemdy19.Reader.write_sample(tmp_path, frame, lambda i: None if i == 1 else tone(i))
     assert not recording(tmp_path, "Sess01_script01_F001", "txt").exists()
     assert not recording(tmp_path, "Sess01_script01_M001", "wav").exists()
-    _, troubles = kemdy19.read(tmp_path)
+    _, troubles = kemdy19.Reader.read(tmp_path)
     assert count(troubles, "masked", "txt missing") == count(troubles, "masked", "wav missing") == 2
 
 
@@ -105,16 +105,16 @@ def test_ratings_are_made_from_votes_and_means_where_no_raters_are_given(frame, 
     plain = frame.drop(columns=["rater_emotion", "rater_valence", "rater_arousal"])
     plain = plain.assign(**dict.fromkeys(VOTES, 0), valence=2.3, arousal=4.0)
     plain = plain.assign(votes_angry=7, votes_happy=3)
-    kemdy19.write_sample(tmp_path, plain, tone)
-    utterances, troubles = kemdy19.read(tmp_path)
+    kemdy19.Reader.write_sample(tmp_path, plain, tone)
+    utterances, troubles = kemdy19.Reader.read(tmp_path)
     assert set(utterances["emotion"]) == {"angry"} and set(utterances["valence"]) == {2.3}
     assert set(utterances["votes_happy"]) == {3}
     assert not troubles["reason"].str.contains("differs").any()
 
 
 def test_signals_of_a_sample_agree_with_the_cells_of_its_annotation(frame, tmp_path):
-    kemdy19.write_sample(tmp_path, frame, tone)
-    signals = kemdy19.signals(tmp_path)
+    kemdy19.Reader.write_sample(tmp_path, frame, tone)
+    signals = kemdy19.Reader.signals(tmp_path)
     assert set(signals["signal"]) == {"ECG", "EDA", "TEMP"}
     assert {"", "Sess01_script01_F001", "Sess01_script01_M001"} <= set(signals["segment"])
     woman = signals[(signals["subject"] == "Sess01_F") & (signals["signal"] == "EDA")]
@@ -126,4 +126,4 @@ def test_signals_of_a_sample_agree_with_the_cells_of_its_annotation(frame, tmp_p
 def test_a_sample_that_cannot_be_written_says_so(frame, tmp_path):
     (tmp_path / "annotation").write_text("in the way")
     with pytest.raises(UserError, match="cannot write .*Session01_F_res.csv"):
-        kemdy19.write_sample(tmp_path, frame, tone)
+        kemdy19.Reader.write_sample(tmp_path, frame, tone)

@@ -24,7 +24,6 @@ from corpora import kemdy19, kemdy20, preparation
 from corpora.layouts import kemdy20 as layout
 from corpora.preparation import audit, columns
 from corpora.synthetic import kemdy20 as synthetic
-from reporting import corpus_tables
 from utils import UserError
 
 
@@ -37,7 +36,7 @@ def folder(tmp_path):
 
 
 def test_utterances_come_in_order_with_every_column_of_the_contract(folder):
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     assert list(utterances.columns) == columns.COLUMNS
     assert utterances["segment"].tolist() == SEGMENTS
     assert set(utterances["role"]) == set(kemdy20.ROLES) == {"speaker"}
@@ -53,7 +52,7 @@ def test_utterances_come_in_order_with_every_column_of_the_contract(folder):
 
 
 def test_two_users_of_one_gender_are_two_speakers(folder):
-    utterances, _ = kemdy20.read(folder)
+    utterances, _ = kemdy20.Reader.read(folder)
     assert utterances["speaker"].unique().tolist() == ["Sess01_User001F", "Sess01_User002F"]
     numbered = utterances.groupby("speaker")["segment"].nunique()
     assert numbered.tolist() == [4, 4]
@@ -61,15 +60,15 @@ def test_two_users_of_one_gender_are_two_speakers(folder):
 
 def test_sources_are_the_files_the_tables_depend_on_and_reading_changes_none(folder):
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    assert set(kemdy20.sources(folder)) == {path for path in before if path.is_file()}
-    kemdy20.read(folder)
+    assert set(kemdy20.Reader.sources(folder)) == {path for path in before if path.is_file()}
+    kemdy20.Reader.read(folder)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
 def test_forty_sessions_are_read_and_a_41st_is_none_of_them(folder):
     for session in (12, 17, 40, 41):
         lay(folder, session)
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     assert utterances["session"].unique().tolist() == [1, 12, 17, 40]
     assert unexpected(troubles).empty
 
@@ -77,29 +76,29 @@ def test_forty_sessions_are_read_and_a_41st_is_none_of_them(folder):
 def test_a_header_without_its_spaces_is_the_same_header_and_another_one_is_refused(folder):
     text = table(folder).read_text()
     table(folder).write_text(text.replace(", ", ",").replace("\n ,", "\n,", 1))
-    assert len(kemdy20.read(folder)[0]) == len(SEGMENTS)
+    assert len(kemdy20.Reader.read(folder)[0]) == len(SEGMENTS)
     table(folder).write_text(text.replace("Eval03M", "Eval03F", 1))
     with pytest.raises(UserError, match=r"needs 'Eval03M' at line 1 column 14 \(header\)"):
-        kemdy20.read(folder)
+        kemdy20.Reader.read(folder)
 
 
 def test_an_annotation_of_43_columns_is_refused(folder):
     lines = table(folder).read_text().splitlines()
     table(folder).write_text("\n".join(line + ",,,,,," for line in lines))
     with pytest.raises(UserError, match="Sess01_eval.csv needs 37 columns, line 1 has 43"):
-        kemdy20.read(folder)
+        kemdy20.Reader.read(folder)
 
 
 def test_a_folder_without_annotation_wav_or_rows_is_refused(folder, tmp_path):
     (tmp_path / "wav").mkdir()
     with pytest.raises(UserError, match=r"needs annotation/SessNN_eval.csv; it has none"):
-        kemdy20.read(tmp_path)
+        kemdy20.Reader.read(tmp_path)
     annotate(folder, 1, [])
     with pytest.raises(UserError, match="list no segment"):
-        kemdy20.read(folder)
+        kemdy20.Reader.read(folder)
     (folder / "wav").rename(folder / "sound")
     with pytest.raises(UserError, match="KEMDy20 needs .*wav"):
-        kemdy20.read(folder)
+        kemdy20.Reader.read(folder)
 
 
 # --- which corpus it is --------------------------------------------------------------------------
@@ -109,7 +108,7 @@ def test_kemdy19_and_kemdy20_are_told_apart_by_their_trees(folder, tmp_path):
     other = corpus_kemdy19.lay(tmp_path / "KEMDy19")
     assert preparation.recognise(str(folder)) == ("kemdy20", folder)
     assert preparation.recognise(str(other)) == ("kemdy19", other)
-    assert not kemdy20.matches(other) and not kemdy19.matches(folder)
+    assert not kemdy20.Reader.matches(other) and not kemdy19.Reader.matches(folder)
 
 
 def test_a_folder_of_both_must_be_named(folder):
@@ -135,7 +134,7 @@ def test_ids_with_the_prefix_of_another_session_get_that_of_their_file_and_are_c
     lay(folder, 17, segments)
     written = table(folder, 17).read_text().replace("Sess17", "Sess16")
     table(folder, 17).write_text(written)
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     mended = utterances[utterances["session"] == 17]
     assert mended["segment"].tolist() == segments
     assert set(mended["speaker"]) == {"Sess17_User081F", "Sess17_User082F"}
@@ -152,14 +151,14 @@ def test_recordings_named_after_another_session_belong_to_that_of_their_folder(f
     for ending in ("wav", "txt"):
         path = recording(folder, FIRST, ending)
         path.rename(path.with_name(path.name.replace("Sess01", "Sess40")))
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     first = one(utterances, FIRST)
     assert first["wav"] == "wav/Session01/Sess40_script01_User001F_001.wav"
     assert (first["text"], first["quarantine"]) == ("안녕 User001F_001", "")
     assert count(troubles, "converted", "session of a wav file") == 1
     assert count(troubles, "converted", "session of a txt file") == 1
     sound(folder, FIRST)  # the one with the right name is the right one
-    assert one(kemdy20.read(folder)[0], FIRST)["wav"] == f"wav/Session01/{FIRST}.wav"
+    assert one(kemdy20.Reader.read(folder)[0], FIRST)["wav"] == f"wav/Session01/{FIRST}.wav"
 
 
 # --- recordings ----------------------------------------------------------------------------------
@@ -169,7 +168,7 @@ def test_silent_wavs_are_masked_and_their_rows_kept(folder):
     silent = SEGMENTS[4:6]
     for segment in silent:
         sound(folder, segment, 0)
-    utterances, _ = kemdy20.read(folder)
+    utterances, _ = kemdy20.Reader.read(folder)
     utterances, troubles = audit.audit(utterances, folder)
     assert where(troubles, "silent wav") == silent
     assert utterances.loc[utterances["silent"], "segment"].tolist() == silent
@@ -186,7 +185,7 @@ def test_missing_recordings_are_masked_or_quarantined_and_surplus_ones_reported(
     say(folder, more[1], "남는 글")
     for name in ("notes.wav", "Sess01_script03_User001F_001.TextGrid"):
         (folder / "wav/Session01" / name).touch()
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     assert utterances["segment"].tolist() == SEGMENTS
     assert where(troubles, "wav missing") == SEGMENTS[:1]
     assert where(troubles, "txt missing") == SEGMENTS[1:2]
@@ -211,8 +210,8 @@ def test_ragged_sensor_files_become_one_tidy_table(folder):
     wear(folder, "EDA", PERSON, E4 + skin)
     wear(folder, "IBI", PERSON, "1598868000.0,IBI\n" + heart)
     wear(folder, "TEMP", PERSON, f"{E4}33.5,10:07\n")
-    signals = kemdy20.signals(folder)
-    assert list(signals.columns) == corpus_tables.SIGNALS
+    signals = kemdy20.Reader.signals(folder)
+    assert list(signals.columns) == preparation.SIGNALS
     assert signals["signal"].tolist() == ["EDA"] * 4 + ["IBI"] * 3 + ["TEMP"]
     assert signals["value"].tolist() == [0.31, 0.32, 0.33, 0.34, 0.81, 0.79, 0.8, 33.5]
     assert signals["timestamp"].tolist() == [f"10:0{n}" for n in range(8)]
@@ -225,7 +224,7 @@ def test_ragged_sensor_files_become_one_tidy_table(folder):
 def test_an_ibi_file_without_beats_has_no_rows(folder, text):
     wear(folder, "IBI", PERSON, text)
     wear(folder, "EDA", PERSON, f"{E4}0.5,10:00\n")
-    assert kemdy20.signals(folder)["signal"].tolist() == ["EDA"]
+    assert kemdy20.Reader.signals(folder)["signal"].tolist() == ["EDA"]
 
 
 @pytest.mark.parametrize(
@@ -238,9 +237,9 @@ def test_a_sensor_file_that_is_something_else_is_refused_unless_known_to_be_unus
     head = E4 + "1,2\n" if kind != "IBI" else "1598868000.0,IBI\n1,2,3\n"
     path = wear(folder, kind, PERSON, head + line)
     with pytest.raises(UserError, match=f"{PERSON}.csv"):
-        kemdy20.signals(folder, [kind])
+        kemdy20.Reader.signals(folder, [kind])
     path.rename(path.with_name("Sess01_script05_User002M.csv"))
-    assert kemdy20.signals(folder, [kind]).empty
+    assert kemdy20.Reader.signals(folder, [kind]).empty
 
 
 def test_signals_are_read_for_the_sensors_and_sessions_that_are_asked_for(folder):
@@ -248,9 +247,9 @@ def test_signals_are_read_for_the_sensors_and_sessions_that_are_asked_for(folder
         for kind in ("EDA", "TEMP"):
             wear(folder, kind, f"Sess{session}_script01_User081F", f"{E4}1,10:00\n")
     wear(folder, "EDA", "Sess02_script01_User003M", f"{E4}this would be an error\n")
-    signals = kemdy20.signals(folder, ["EDA"], sessions=[12])
+    signals = kemdy20.Reader.signals(folder, ["EDA"], sessions=[12])
     assert signals[["session", "signal"]].values.tolist() == [[12, "EDA"]]
-    assert kemdy20.signals(folder, ["IBI"]).empty
+    assert kemdy20.Reader.signals(folder, ["IBI"]).empty
 
 
 def test_signals_of_a_session_with_a_wrong_prefix_name_the_segments_of_its_rows(folder):
@@ -258,7 +257,7 @@ def test_signals_of_a_session_with_a_wrong_prefix_name_the_segments_of_its_rows(
         folder, "EDA", "Sess17_script01_User083F", f"{E4}1,10:00,Sess16_script01_User083F_001\n"
     )
     path.rename(path.with_name("Sess16_script01_User083F.csv"))
-    found = kemdy20.signals(folder).iloc[0]
+    found = kemdy20.Reader.signals(folder).iloc[0]
     assert (found["session"], found["subject"]) == (17, "Sess17_User083F")
     assert found["segment"] == "Sess17_script01_User083F_001"
 
@@ -269,7 +268,7 @@ def test_signals_that_lead_out_of_the_folder_are_refused(folder, tmp_path):
     path.symlink_to(tmp_path / "elsewhere.csv")
     (tmp_path / "elsewhere.csv").write_text(f"{E4}1,10:00\n")
     with pytest.raises(UserError, match=f"{PERSON}.csv is unreadable"):
-        kemdy20.signals(folder)
+        kemdy20.Reader.signals(folder)
 
 
 # --- what the docstrings say ---------------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_a_damaged_sensor(kind, changes, laid):
     lines = "1.0\n4.0\n" + "0.3,2020-09-01,Sess01_script01_User001F_001\n0.2,2020-09-01,\n" * 3
     path = kemdy.wear(folder, kind, "Sess01_script05_User002F", lines)
     with changed(path, damaged(lines.encode(), changes)):
-        table = answers(kemdy20.signals, folder, [kind])
+        table = answers(kemdy20.Reader.signals, folder, [kind])
     assert table is None or "value" in table
 
 

@@ -103,7 +103,7 @@ def test_sensors_that_are_outside_are_refused(place):
     lay("kemdy20", place / "corpus")
     moved_out(SENSOR)
     with watched() as paths, pytest.raises(UserError, match=f"User001F.csv is unreadable: {OUT}"):
-        kemdy20.signals(Path("corpus"))
+        kemdy20.Reader.signals(Path("corpus"))
     assert not [path for path in paths if path.startswith(str(place / "outside"))]
 
 
@@ -167,7 +167,7 @@ def test_sensors_that_are_pipes_are_refused(place):
     lay("kemdy20", place / "corpus")
     replaced(SENSOR, os.mkfifo)
     with within(5), pytest.raises(UserError, match="is unreadable: not a regular file"):
-        kemdy20.signals(Path("corpus"))
+        kemdy20.Reader.signals(Path("corpus"))
 
 
 # --- names ---------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def replace(old, new, column=SEGMENT):
 def test_disqust_of_the_total_is_disgust_and_counted(folder):
     edit(folder, lambda rows: rows.__setitem__(0, row(FIRST, "disgust")), times=True)
     edit(folder, replace(FIRST, "disqust", TOTAL))
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     first = one(utterances, FIRST)
     assert (first["emotion"], first["votes_disgust"], first["quarantine"]) == ("disgust", 10, "")
     assert count(troubles, "converted", "spelling of an emotion") == 1
@@ -60,7 +60,7 @@ def test_a_tie_of_five_keeps_its_labels_in_the_order_as_written(folder):
         rows[0][7::3] = ["angry", "neutral", "disgust", "fear", "sad"] * 2
 
     edit(folder, tie)
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     first = one(utterances, FIRST)
     assert first["emotion"] == "angry;neutral;disgust;fear;sad"
     assert list(first[VOTES]) == [2, 2, 2, 2, 0, 2, 0]
@@ -69,7 +69,7 @@ def test_a_tie_of_five_keeps_its_labels_in_the_order_as_written(folder):
 
 def test_a_total_that_its_raters_do_not_give_is_reported_and_used(folder):
     edit(folder, replace(FIRST, "sad", TOTAL))
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     assert one(utterances, FIRST)["emotion"] == "sad"
     assert where(troubles, "emotion differs from its raters") == [FIRST]
 
@@ -85,7 +85,7 @@ def test_a_total_that_its_raters_do_not_give_is_reported_and_used(folder):
 )
 def test_an_impossible_rating_is_quarantined_and_keeps_its_slot(folder, column, value, reason):
     edit(folder, replace(SEGMENTS[2], value, column))
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     bad = one(utterances, SEGMENTS[2])
     assert (bad["quarantine"], bad["emotion"], bad["start"]) == (reason, "", 2.25)
     assert np.isnan(bad["valence"]) and utterances["segment"].tolist() == SEGMENTS
@@ -98,7 +98,7 @@ def test_an_impossible_rating_is_quarantined_and_keeps_its_slot(folder, column, 
 
 def test_every_txt_in_cp949_is_converted_and_counted_and_crlf_too(folder):
     say(folder, FIRST, "l/ 똠방각하 c/ 펲시 u/\r\n".encode("cp949"))  # not in EUC-KR
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     assert one(utterances, FIRST)["text"] == "똠방각하 펲시"
     assert count(troubles, "converted", "txt in CP949") == len(SEGMENTS)
     assert where(troubles, "txt with CRLF line ends") == [FIRST]
@@ -110,7 +110,7 @@ def test_cp949_that_is_utf8_by_chance_is_read_as_korean(folder, text):
     with contextlib.suppress(UnicodeDecodeError):
         assert not any("가" <= c <= "힣" for c in data.decode())
     say(folder, FIRST, data)
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     assert one(utterances, FIRST)["text"] == text.removeprefix("b/ ")
     assert count(troubles, "converted", "txt in CP949") == len(SEGMENTS)
 
@@ -132,7 +132,7 @@ def test_whatever_hangul_a_txt_holds_reads_alike_in_cp949_and_utf8(words, tmp_pa
 
 def test_symbols_of_a_text_in_cp949_are_not_decoded_twice(folder):
     say(folder, FIRST, "15° ·".encode("cp949"))
-    assert one(kemdy20.read(folder)[0], FIRST)["text"] == "15° ·"
+    assert one(kemdy20.Reader.read(folder)[0], FIRST)["text"] == "15° ·"
 
 
 # --- rows ----------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_symbols_of_a_text_in_cp949_are_not_decoded_twice(folder):
 )
 def test_an_id_that_fits_no_pattern_is_quarantined_and_keeps_its_slot(folder, odd):
     edit(folder, replace(SEGMENTS[2], odd))
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     bad = utterances.iloc[2]
     assert bad["quarantine"] == "Segment ID fits no pattern"
     assert (bad["dialogue"], bad["session"], bad["wav"]) == ("Sess01_script01", 1, "")
@@ -167,7 +167,7 @@ def test_a_repeated_id_is_kept_once_where_it_fits_and_the_segment_of_the_other_r
     folder,
 ):
     edit(folder, replace(SEGMENTS[2], SEGMENTS[0]))
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     assert utterances["segment"].tolist() == SEGMENTS
     assert one(utterances, SEGMENTS[0])["emotion"] == "happy"
     assert (utterances.loc[2, "emotion"], utterances.loc[2, "quarantine"]) == ("", "")
@@ -184,7 +184,7 @@ def test_no_segment_id_whatever_crashes_the_reader_or_leads_out_of_the_folder(
 ):
     folder = lay(tmp_path_factory.mktemp("odd"), segments=SEGMENTS[:3])
     edit(folder, replace(SEGMENTS[1], odd.strip()))
-    utterances, _ = kemdy20.read(folder)
+    utterances, _ = kemdy20.Reader.read(folder)
     assert len(utterances) == 3 and utterances["segment"].is_unique
     assert set(utterances["wav"]) <= {"", *(f"wav/Session01/{s}.wav" for s in SEGMENTS)}
 
@@ -194,7 +194,7 @@ def test_a_dialogue_out_of_time_order_is_sorted_by_its_starts_and_reported(folde
         rows[:4] = [rows[0], rows[2], rows[1], rows[3]]
 
     edit(folder, by_user)
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     assert utterances["segment"].tolist() == SEGMENTS
     assert unexpected(troubles)[["treatment", "detail"]].values.tolist() == [
         ["reported", "Sess01_script01"]
@@ -206,13 +206,13 @@ def test_users_who_talk_at_once_are_no_disorder(folder):
         rows[0][2], rows[1][1] = "9.5", rows[0][1]
 
     edit(folder, overlap)
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     assert utterances["segment"].tolist() == SEGMENTS and unexpected(troubles).empty
     assert one(utterances, SEGMENTS[0])["end"] == 9.5
 
 
 def test_a_row_without_a_start_stays_behind_the_one_before_it(folder):
     edit(folder, replace(SEGMENTS[5], "", 1))
-    utterances, troubles = kemdy20.read(folder)
+    utterances, troubles = kemdy20.Reader.read(folder)
     assert utterances["segment"].tolist() == SEGMENTS and unexpected(troubles).empty
     assert np.isnan(one(utterances, SEGMENTS[5])["start"])

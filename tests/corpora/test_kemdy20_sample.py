@@ -58,7 +58,7 @@ def tone(i):
 
 
 def test_a_sample_lies_on_disk_cell_for_cell_as_the_corpus(frame, tmp_path):
-    kemdy20.write_sample(tmp_path, frame, tone)
+    kemdy20.Reader.write_sample(tmp_path, frame, tone)
     data = table(tmp_path).read_bytes()
     lines = data.decode("ascii").split("\n")
     assert b"\r" not in data and lines[:2] == list(HEADER) and lines[-1] == ""
@@ -94,13 +94,13 @@ def test_a_sample_lies_on_disk_cell_for_cell_as_the_corpus(frame, tmp_path):
     ],
 )
 def test_a_tie_of_a_sample_is_written_in_the_order_of_the_corpus(frame, tmp_path, raters, total):
-    kemdy20.write_sample(tmp_path, frame.assign(rater_emotion=[raters] * 4), tone)
+    kemdy20.Reader.write_sample(tmp_path, frame.assign(rater_emotion=[raters] * 4), tone)
     assert table(tmp_path).read_text().splitlines()[2].split(",")[4] == total
 
 
 def test_a_sample_reads_back_as_what_was_laid_down(frame, tmp_path):
-    kemdy20.write_sample(tmp_path, frame, tone)
-    utterances, troubles = kemdy20.read(tmp_path)
+    kemdy20.Reader.write_sample(tmp_path, frame, tone)
+    utterances, troubles = kemdy20.Reader.read(tmp_path)
     assert set(troubles["treatment"]) == {"converted"}  # CP949, CRLF, disqust
     assert utterances["segment"].tolist() == frame["segment"].tolist()
     second = utterances.iloc[1]
@@ -114,8 +114,8 @@ def test_what_is_absent_is_not_laid_down_and_listener_rows_are_left_out(frame, t
     frame.loc[0, "transcript"] = None
     heard = frame.assign(role="listener", rater_emotion=[["angry"] * 10] * 4)
     both = pd.concat([heard, frame])
-    kemdy20.write_sample(tmp_path, both, lambda i: None if i == 1 else tone(i))
-    utterances, troubles = kemdy20.read(tmp_path)
+    kemdy20.Reader.write_sample(tmp_path, both, lambda i: None if i == 1 else tone(i))
+    utterances, troubles = kemdy20.Reader.read(tmp_path)
     assert not utterances["emotion"].str.contains("angry").any() and len(utterances) == 4
     assert where(troubles, "txt missing") == frame["segment"][:1].tolist()
     assert where(troubles, "wav missing") == frame["segment"][1:2].tolist()
@@ -129,7 +129,7 @@ def test_sensors_of_a_sample_are_ragged_and_lack_what_the_corpus_lacks(frame, tm
             for name in ("dialogue", "segment")
         }
     )
-    kemdy20.write_sample(tmp_path, frame, tone)
+    kemdy20.Reader.write_sample(tmp_path, frame, tone)
     there = sorted(path.stem for path in (tmp_path / "EDA").rglob("*.csv"))
     assert there == [
         "Sess01_script05_User001F",
@@ -143,7 +143,7 @@ def test_sensors_of_a_sample_are_ragged_and_lack_what_the_corpus_lacks(frame, tm
         assert widths == ({3, 4} if kind == "IBI" else {2, 3})
         assert all(float(line.split(",")[0]) >= 0 for line in lines)
         assert any(line.endswith(",") for line in lines)  # a comma too many
-    signals = kemdy20.signals(tmp_path)
+    signals = kemdy20.Reader.signals(tmp_path)
     assert set(signals["segment"]) == {"", *frame["segment"]} - {"Sess01_script05_User002M_001"}
     assert pd.to_datetime(signals["timestamp"]).notna().all()
 
@@ -159,7 +159,7 @@ def whole():
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample") / "corpus"
-    sample.write(folder, "kemdy20", sessions=4, dialogues=2, utterances=4)
+    sample.Reader.write(folder, "kemdy20", sessions=4, dialogues=2, utterances=4)
     return folder
 
 
@@ -219,7 +219,7 @@ def test_a_sample_in_this_layout_is_recognised_read_and_whole(small):
     assert corpus.recognise(str(small))[0] == "kemdy20"
     mark = read_json(small / "SYNTHETIC.json")
     assert (mark["layout"], mark["sessions"], mark["utterances"]) == ("kemdy20", 4, 4)
-    utterances, troubles = kemdy20.read(small)
+    utterances, troubles = kemdy20.Reader.read(small)
     assert set(troubles["treatment"]) == {"converted"}
     assert (utterances["quarantine"] == "").all() and utterances["session"].nunique() == 4
     heard, masked = audit.audit(utterances, small)
@@ -234,7 +234,7 @@ def test_a_sample_in_this_layout_is_recognised_read_and_whole(small):
 
 def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(tmp_path):
     def tree(name, seed):
-        sample.write(tmp_path / name, "kemdy20", 2, 1, 2, seed)
+        sample.Reader.write(tmp_path / name, "kemdy20", 2, 1, 2, seed)
         files = sorted(p for p in (tmp_path / name).rglob("*.*") if p.is_file())
         return [(p.relative_to(tmp_path / name), p.read_bytes()) for p in files]
 
@@ -243,11 +243,11 @@ def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(tmp_path):
 
 def test_no_more_sessions_than_the_layout_names_are_made(tmp_path):
     with pytest.raises(UserError, match="sessions of a sample must be 1 to 40, not 41"):
-        sample.write(tmp_path / "c", "kemdy20", sessions=41)
+        sample.Reader.write(tmp_path / "c", "kemdy20", sessions=41)
     with pytest.raises(UserError, match="dialogues of a sample must be 1 to 6, not 7"):
-        sample.write(tmp_path / "c", "kemdy20", dialogues=7)
+        sample.Reader.write(tmp_path / "c", "kemdy20", dialogues=7)
     with pytest.raises(UserError, match="no sample is laid out as 'sample'; layouts: .*kemdy20"):
-        sample.write(tmp_path / "c", "sample")
+        sample.Reader.write(tmp_path / "c", "sample")
 
 
 # --- the command line ----------------------------------------------------------------------------
@@ -257,9 +257,9 @@ def test_no_more_sessions_than_the_layout_names_are_made(tmp_path):
 def place(small, tmp_path, monkeypatch):
     """A folder to work in where a few sessions stand for the whole sample."""
     monkeypatch.chdir(tmp_path)
-    write = sample.write
+    write = sample.Reader.write
     monkeypatch.setattr(
-        sample,
+        sample.Reader,
         "write",
         lambda folder, layout="kemdy19": write(
             folder, layout, sessions=1, dialogues=1, utterances=2

@@ -45,7 +45,7 @@ def hashes(folder):
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sample") / "corpus"
-    sample.write(folder, sessions=2, dialogues=3, utterances=4, seed=3, progress=quiet)
+    sample.Reader.write(folder, sessions=2, dialogues=3, utterances=4, seed=3, progress=quiet)
     return folder
 
 
@@ -58,15 +58,15 @@ def whole():
 def test_equal_seeds_give_equal_bytes_and_another_seed_does_not(small, tmp_path):
     again, other = tmp_path / "again", tmp_path / "other"
     sizes = {"sessions": 2, "dialogues": 3, "utterances": 4, "progress": quiet}
-    sample.write(again, seed=3, **sizes)
-    sample.write(other, seed=4, **sizes)
+    sample.Reader.write(again, seed=3, **sizes)
+    sample.Reader.write(other, seed=4, **sizes)
     assert hashes(again) == hashes(small)
     assert hashes(other) != hashes(small)
 
 
 def test_the_reader_of_the_layout_reads_back_the_rows_that_were_made(small):
     made = raters.rate(dialogues.plan(2, 3, 4, 3), 3)
-    read, _ = kemdy19.read(small)
+    read, _ = kemdy19.Reader.read(small)
     keys = ["role", "segment"]
     made, read = (t.sort_values(keys).reset_index(drop=True) for t in (made, read))
     for column in [*keys, "session", "dialogue", "speaker", "kind"]:
@@ -86,12 +86,12 @@ def test_the_mark_of_a_whole_corpus_says_what_was_made(small):
     mark = read_json(small / "SYNTHETIC.json")
     assert mark["synthetic"] is True
     assert (mark["layout"], mark["sessions"], mark["utterances"]) == ("kemdy19", 2, 4)
-    assert sample.matches(small) is False
-    assert kemdy19.matches(small) is True
+    assert sample.Reader.matches(small) is False
+    assert kemdy19.Reader.matches(small) is True
 
 
 def test_blemishes_are_met_by_the_reader(small):
-    _, troubles = kemdy19.read(small)
+    _, troubles = kemdy19.Reader.read(small)
     spoken = troubles[(troubles["treatment"] == "masked") & (troubles["role"] == "speaker")]
     assert len(spoken) == 2  # a transcript missing, another empty
     waves = [scipy.io.wavfile.read(p) for p in sorted(small.glob("wav/*/*/*.wav"))]
@@ -103,7 +103,7 @@ def test_blemishes_are_met_by_the_reader(small):
 def test_a_folder_with_files_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="new or empty folder"):
-        sample.write(tmp_path, sessions=1, dialogues=1, utterances=1, progress=quiet)
+        sample.Reader.write(tmp_path, sessions=1, dialogues=1, utterances=1, progress=quiet)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
 
 
@@ -113,14 +113,14 @@ def test_an_interrupted_corpus_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(voices, "speak", fails)
     with pytest.raises(OSError, match="disk full"):
-        sample.write(tmp_path / "c", sessions=1, dialogues=1, utterances=2, progress=quiet)
+        sample.Reader.write(tmp_path / "c", sessions=1, dialogues=1, utterances=2, progress=quiet)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("size", [{"sessions": 0}, {"sessions": 21}, {"dialogues": 11}])
 def test_sizes_that_the_layout_cannot_name_are_refused(tmp_path, size):
     with pytest.raises(UserError, match=f"{next(iter(size))} of a sample must be 1 to"):
-        sample.write(tmp_path / "c", **size, progress=quiet)
+        sample.Reader.write(tmp_path / "c", **size, progress=quiet)
 
 
 def test_classes_ties_and_votes_are_near_those_of_the_real_corpus(whole):
@@ -261,7 +261,7 @@ def test_an_emotion_changes_tempo_and_spectral_shape_and_not_loudness_alone():
 
 
 def test_text_and_audio_each_tell_a_part_and_both_tell_more(tmp_path):
-    sample.write(tmp_path / "c", sessions=10, dialogues=10, utterances=4, progress=quiet)
+    sample.Reader.write(tmp_path / "c", sessions=10, dialogues=10, utterances=4, progress=quiet)
     scores = sample_difficulty.table(tmp_path / "c").mean()
     assert 0.45 < scores["text"] < 0.85
     assert 0.45 < scores["audio"] < 0.85

@@ -311,7 +311,7 @@ def test_one_bad_row_never_stops_the_reading(reader, tmp_path, column):
         row[column] = cell
         with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([reader.HEADER, GOOD, row])
-        utterances, _ = reader.read(tmp_path)
+        utterances, _ = reader.Reader.read(tmp_path)
         assert list(utterances) == columns.COLUMNS
         assert utterances["quarantine"][0] == ""
         assert utterances["wav"].eq("").all()  # nothing of the table became a path
@@ -326,11 +326,11 @@ def test_another_header_or_a_comma_too_many_is_an_error_of_one_line(reader, tmp_
         with (tmp_path / "labels.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(lines)
         with pytest.raises(UserError, match=match):
-            reader.read(tmp_path)
+            reader.Reader.read(tmp_path)
     (tmp_path / "labels.csv").unlink()
-    assert not reader.matches(tmp_path)
+    assert not reader.Reader.matches(tmp_path)
     with pytest.raises(UserError, match="needs labels.csv; it has none"):
-        reader.read(tmp_path)
+        reader.Reader.read(tmp_path)
 
 
 # --- a new model ---------------------------------------------------------------------------------

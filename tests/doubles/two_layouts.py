@@ -41,6 +41,6 @@ def check_tables() -> None:
     assert all(re.fullmatch(kept, wav) and "/../" not in wav for wav in rows["wav"])
     assert rows["segment"].is_unique
     words = ["segment", "dialogue", "speaker", "text"]
-    words += [name for name in aihub_emotion.COLUMNS if name in rows]
+    words += [name for name in aihub_emotion.Reader.COLUMNS if name in rows]
     assert all(str(cell).isprintable() for name in words for cell in rows[name])
     assert all(len(name) < 100 for name in rows["segment"])

@@ -170,7 +170,7 @@ def test_signals_that_are_outside_are_refused(place):
     Path("corpus/EDA/Session01/Original").mkdir(parents=True)
     Path("corpus/EDA/Session01/Original/Sess01F.csv").symlink_to("/dev/zero")
     with within(5), pytest.raises(UserError, match=f"Sess01F.csv is unreadable: {OUT}"):
-        kemdy19.signals(Path("corpus"), ["EDA"])
+        kemdy19.Reader.signals(Path("corpus"), ["EDA"])
 
 
 # --- what is no file -----------------------------------------------------------------------------
@@ -261,7 +261,7 @@ def test_names_that_are_not_utf8_or_not_expected_are_passed_over(place):
             open(os.path.join(b"corpus", folder, name), "wb").close()
     assert main.main(["prepare", "--data", "corpus"]) == 0
     assert len(table()) == 48 and set(table()["quarantine"]) == {""}
-    assert set(kemdy19.sources(Path("corpus"))) == {
+    assert set(kemdy19.Reader.sources(Path("corpus"))) == {
         path for path in Path("corpus").rglob("Sess*") if path.suffix and path.name.isprintable()
     }
 
@@ -282,7 +282,7 @@ IDS = [
 
 
 def test_names_and_paths_in_a_table_of_2022_lead_nowhere(place):
-    utterances, _ = kemdy19.read(Path("corpus"))
+    utterances, _ = kemdy19.Reader.read(Path("corpus"))
     row = utterances.iloc[0]
     ratings = [row["emotion"], "3", "3"] + ["angry", "3", "3"] * 10
     header = [*kemdy19_2022.NEEDED[:3], *kemdy19_2022.RATINGS, "text", "wav", "path"]

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from sklearn.metrics import cohen_kappa_score
 
 from constants import EMOTIONS
+from corpora import preparation
 from metric import VOTES
 from reporting import corpus_tables
 
@@ -187,7 +188,7 @@ def test_signals_of_one_session_are_timed_from_its_first_sample(workplace):
 def test_a_corpus_without_signals_gives_an_empty_table(tmp_path):
     for name in ("kemdy19", "kemdy19_2022"):  # no such folders; no such sensors
         found = corpus_tables.signals(name, tmp_path, session=1)
-        assert found.empty and set(found) == {*corpus_tables.SIGNALS, "minutes"}
+        assert found.empty and set(found) == {*preparation.SIGNALS, "minutes"}
 
 
 def test_a_heatmap_writes_every_cell_and_names_both_axes():

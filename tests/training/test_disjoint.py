@@ -47,13 +47,13 @@ PLANTED = {
 
 @pytest.mark.parametrize("what", PLANTED)
 def test_what_a_reader_repeats_on_both_sides_is_refused(place, monkeypatch, capsys, what):
-    read = kemdy19.read
+    read = kemdy19.Reader.read
 
     def planted(folder):
         rows, troubles = read(folder)
         return PLANTED[what](rows), troubles
 
-    monkeypatch.setattr(kemdy19, "read", planted)
+    monkeypatch.setattr(kemdy19.Reader, "read", planted)
     assert main.main([*TRAIN, "--max_bad", "0.5"]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()[-1:]
     row = r"Sess0\d_(impro|script)01_[FM]00\d"
