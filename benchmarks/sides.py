@@ -294,7 +294,7 @@ def plain_test(batch_size: int) -> Callable[[], float]:
 
 
 def our_test(batch_size: int) -> Callable[[], float]:
-    """-> windows a second of inference.predict."""
+    """-> windows a second of training.testing.predict."""
     utils.keep_freed_memory()
     settings, _, windows = opened(batch_size)
     model = models.build(settings.model, vars(settings), settings.seed)

@@ -74,28 +74,30 @@ def main(settings: Settings) -> None:
     run = run_folder.find(settings.run, settings.save_path)
     _refuse_ensemble(run)
     run_folder.check_trained(run)
-    model, said = models.load(run)
-    RunConfiguration.of(said, run / models.CONFIGURATION)
+    model, configuration = models.load(run)
+    RunConfiguration.of(configuration, run / models.CONFIGURATION)
     with page.written_by_a_run(run, models.CONFIGURATION, *COPIED), _staged(out) as folder:
-        said = _write(folder, run, model, said, settings.license)
+        configuration = _write(folder, run, model, configuration, settings.license)
     print(f"published {run.name} in {out}; nothing was uploaded, read its README.md before you do")
-    for about in origins.corpora(said).values():
+    for about in origins.corpora(configuration).values():
         print(f"{about.title} {about.terms}")
 
 
-def _write(folder: Path, run: Path, model: nn.Module, said: dict, license: str) -> dict:
+def _write(folder: Path, run: Path, model: nn.Module, configuration: dict, license: str) -> dict:
     """Every file of a published run; returns what its config.json says."""
     result, protocol = (_read(run / name) for name in COPIED)
     result, protocol = portable.result(result), portable.portable(protocol)
-    said = portable.configuration(run, said, result)
-    card = model_card.card(folder.name, said, result, protocol, models.heads(model), license)
-    models.publish(folder, model, said)
+    configuration = portable.configuration(run, configuration, result)
+    card = model_card.card(
+        folder.name, configuration, result, protocol, models.heads(model), license
+    )
+    models.publish(folder, model, configuration)
     for name, value in zip(COPIED, (result, protocol), strict=True):
         if value:
             write_json(folder / name, value)
     write_atomic(folder / "README.md", card)
     _check_same(folder, model)
-    return said
+    return configuration
 
 
 def _read(path: Path) -> dict:

@@ -72,7 +72,7 @@ def utterances(
     progress: bool = True,
     text: str | None = None,
 ) -> pd.DataFrame:
-    """A row an utterance (annotation.COLUMNS and what `audit` hears), in the order they were said.
+    """A row an utterance (preparation.COLUMNS and what `audit` hears), in the order they were said.
 
     `file`: where the sound is ("": none); `start`, `end`: s in it; `part`: whether it is a part of
     a file; `quarantine`: why it cannot be used. Files of one folder are one dialogue, in the order

@@ -181,7 +181,6 @@ def is_condition(node: ast.expr) -> bool:
 # --- which way the arrows run -------------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="the move is under way")
 def test_imports_of_this_project_stand_at_the_top_of_a_file():
     found = set()
     for path in of_the_house():

@@ -119,7 +119,7 @@ def _tree(folder: Path, skip: bool = False) -> Iterator[tuple[str, str, preparat
     """(path in NFC, name in NFC, file) of every file that is not hidden, DEPTH folders down.
 
     Links to folders are not followed, so that nothing is met twice; a link to a file may lead
-    anywhere in the corpus folder, as in annotation.files. A folder that cannot be listed is a
+    anywhere in the corpus folder, as in `find_files`. A folder that cannot be listed is a
     UserError, or skipped.
     """
     root, places = Path(os.path.realpath(folder)), [("", 0)]

@@ -97,7 +97,7 @@ def sensors(folder: Path, kind: str) -> list[tuple[int, str, preparation.File]]:
 
 
 def read_words(folder: Path, file: preparation.File) -> preparation.Text:
-    """`annotation.read_words` of a txt, which is CP949 wherever it could be."""
+    """`files.read_words` of a txt, which is CP949 wherever it could be."""
     return preparation.read_words(folder, file, "cp949")
 
 

@@ -45,7 +45,7 @@ AGES = 19, 60  # years, of whole ones; the last is left out
 def plan(
     sessions: int, dialogues: int, utterances: int, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is said (as _sample_plan.plan), and the rows of it as aihub_emotion.read gives them.
+    """What is said (as dialogues.plan), and the rows of it as aihub_emotion.read gives them.
 
     `sessions` x `dialogues` people say `utterances` lines each; who and where no row tells.
     """

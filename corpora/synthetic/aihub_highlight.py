@@ -192,7 +192,7 @@ PLANTED = "planted.json"  # what tests and benchmarks compare with; nothing else
 def write_sample(
     folder: Path, utterances: pd.DataFrame, waves: Callable[[int], np.ndarray]
 ) -> None:
-    """Lay rows of _aihub_highlight_plan.plan down as AI Hub 616 lies; equal input, equal bytes.
+    """Lay rows of `plan` down as AI Hub 616 lies; equal input, equal bytes.
 
     `waves(i)`: (N,) float in [-1, 1] at 16 kHz, the i-th line that is said. What was planted, by
     video, is written to planted.json, ends inclusive as in the labels.

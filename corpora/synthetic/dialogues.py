@@ -27,7 +27,7 @@ GENERIC = 0.65  # of those, the share that fits any emotion at all
 WEAK = {True: 0.07, False: 0.45}  # share hardly acted, by whether the line is ambiguous
 LONG = 0.012  # share of utterances of many sentences
 TWO = {True: 0.6, False: 0.15}  # share of two or more, by whether the lines are of the short kind
-# share of transcripts with each mark; legend: annotation.clean_transcript
+# share of transcripts with each mark; legend: transcripts.clean_transcript
 MARKS = {
     "b/": 0.21,
     "o/": 0.155,

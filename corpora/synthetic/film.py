@@ -75,7 +75,7 @@ SCENES = {
 
 
 def make(seconds: pd.DataFrame, lines: dict[int, np.ndarray]) -> bytes:
-    """An mp4 of the rows of one video (of _aihub_highlight_plan.plan) and the lines said in it."""
+    """An mp4 of the rows of one video (of `plan`) and the lines said in it."""
     first = seconds.iloc[0]
     width, height = map(int, first["shape"].split("x"))
     rate = Fraction(first["rate"])

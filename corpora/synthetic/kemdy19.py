@@ -40,7 +40,7 @@ def write_sample(
 ) -> None:
     """Lay utterances of both roles down as KEMDy19 lies; the same input gives the same bytes.
 
-    `utterances`: annotation.COLUMNS; optional `transcript` (with markup, else `text`; None: no
+    `utterances`: preparation.COLUMNS; optional `transcript` (with markup, else `text`; None: no
     txt) and `rater_emotion` (10 labels), `rater_valence`, `rater_arousal` (10 integers 1..5), else
     made from votes and means. `waves(i)`: (T,) float in [-1, 1] of the i-th speaker row, or None:
     no wav. The totals written are those of the raters.

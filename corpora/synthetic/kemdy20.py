@@ -41,7 +41,7 @@ SILENT = 3  # wavs of zeros
 def plan(
     sessions: int, dialogues: int, utterances: int, seed: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What is said (as _sample_plan.plan) and the ratings of it (_sample_raters.rate), row by row.
+    """What is said (as dialogues.plan) and the ratings of it (raters.rate), row by row.
 
     Speaker rows alone: there are no others. `utterances` is the mean of
     a dialogue: some have more, some fewer.
@@ -145,7 +145,7 @@ def write_sample(
 ) -> None:
     """Lay speaker rows down as KEMDy20 lies; the same input gives the same bytes.
 
-    `utterances`: annotation.COLUMNS with this corpus's Segment IDs (rows of another role are left
+    `utterances`: preparation.COLUMNS with this corpus's Segment IDs (rows of another role are left
     out); optional `transcript` (with markup, else `text`; None: no txt) and `rater_emotion` (10
     labels), `rater_valence`, `rater_arousal` (10 integers 1..5), else made from votes and means.
     `waves(i)`: (T,) float in [-1, 1] of the i-th row, or None: no wav. An end is the start and the

@@ -36,7 +36,7 @@ PLANE = {
 
 
 def rate(spoken: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """The rows of plan() -> utterances of both roles (annotation.COLUMNS) with ten raters each.
+    """The rows of plan() -> utterances of both roles (preparation.COLUMNS) with ten raters each.
 
     Added: lists of ten in `rater_emotion`, `rater_valence` and `rater_arousal`, and `transcript`.
     """

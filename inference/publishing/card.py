@@ -1,8 +1,8 @@
 """The model card of a run: front matter as the hub wants it, then card.md.j2, filled.
 
-Everything is read from what is published beside it: config.json (`said`), result.json (`result`)
-and protocol.json, {} where there is none. The template escapes every text, and huggingface_hub
-writes the front matter. Corpora, sessions and encoders are told of in origins.py.
+Everything is read from what is published beside it: config.json (`configuration`), result.json
+(`result`) and protocol.json, {} where there is none. The template escapes every text, and
+huggingface_hub writes the front matter. Corpora, sessions and encoders are told of in origins.py.
 """
 
 from pathlib import Path
@@ -30,23 +30,28 @@ METRICS = {
 
 
 def card(
-    name: str, said: dict, result: dict, protocol: dict, heads: tuple[str, ...], license: str
+    name: str,
+    configuration: dict,
+    result: dict,
+    protocol: dict,
+    heads: tuple[str, ...],
+    license: str,
 ) -> str:
     """README.md of a model called `name` that has those `heads`."""
     films = "highlight" in heads
     text = page.template("card.md.j2", Path(__file__).parent).render(
         name=name,
-        said=said,
-        about=leaf("models", said["model"]).about(),
+        configuration=configuration,
+        about=leaf("models", configuration["model"]).about(),
         heads=heads,
         films=films,
         emotions=[f"{emotion} {constants.KOREAN[emotion]}" for emotion in constants.EMOTIONS],
-        whose=page.ROLES[said["SorL"]],
-        split=origins.split(said),
-        encoders=origins.encoders(said),
-        corpora=list(origins.corpora(said).values()),
-        mark=NOT_A_RESULT if origins.is_synthetic(said, result) else "",
-        audio_mark=page.TEST_AUDIO if _uses_test_audio(said, result, protocol) else "",
+        whose=page.ROLES[configuration["SorL"]],
+        split=origins.split(configuration),
+        encoders=origins.encoders(configuration),
+        corpora=list(origins.corpora(configuration).values()),
+        mark=NOT_A_RESULT if origins.is_synthetic(configuration, result) else "",
+        audio_mark=page.TEST_AUDIO if _uses_test_audio(configuration, result, protocol) else "",
         scores=_scores(result),
         ties=result.get("ties", ""),
         warnings=result.get("warnings", []),
@@ -56,14 +61,14 @@ def card(
         license="" if license == UNDECIDED else license,
     )
     text = text.replace("&#39;", "'").replace("&#34;", '"')  # no tag is there for them to end
-    whole = f"---\n{_front_matter(name, said, result, license).to_yaml()}\n---\n\n{text}\n"
+    whole = f"---\n{_front_matter(name, configuration, result, license).to_yaml()}\n---\n\n{text}\n"
     ModelCard(whole)  # a ValueError where the hub could not read it
     return whole
 
 
-def _uses_test_audio(said: dict, *files: dict) -> bool:
-    settings = SimpleNamespace(**said)
-    features = (leaf("features", name) for name in origins.inputs(said))
+def _uses_test_audio(configuration: dict, *files: dict) -> bool:
+    settings = SimpleNamespace(**configuration)
+    features = (leaf("features", name) for name in origins.inputs(configuration))
     settled = any(feature.settled_by(settings) for feature in features)
     return settled or any(map(page.uses_test_audio, files))
 
@@ -71,11 +76,11 @@ def _uses_test_audio(said: dict, *files: dict) -> bool:
 # --- the front matter ----------------------------------------------------------------------------
 
 
-def _front_matter(name: str, said: dict, result: dict, license: str) -> ModelCardData:
-    task = _task(said)
-    base = [e["name"] for e in origins.encoders(said) if e["within"] and e["on_hub"]]
-    made_up = origins.is_synthetic(said, result)
-    of = ["synthetic", "not-a-result"] if made_up else list(origins.named(said))
+def _front_matter(name: str, configuration: dict, result: dict, license: str) -> ModelCardData:
+    task = _task(configuration)
+    base = [e["name"] for e in origins.encoders(configuration) if e["within"] and e["on_hub"]]
+    made_up = origins.is_synthetic(configuration, result)
+    of = ["synthetic", "not-a-result"] if made_up else list(origins.named(configuration))
     return ModelCardData(
         language="ko",
         license=license,
@@ -83,23 +88,23 @@ def _front_matter(name: str, said: dict, result: dict, license: str) -> ModelCar
         library_name=LIBRARY,
         pipeline_tag=task,
         base_model=base[0] if len(base) == 1 else base or None,
-        tags=["emotion-recognition", "korean", said["model"], *of],
+        tags=["emotion-recognition", "korean", configuration["model"], *of],
         model_name=name,
-        eval_results=_evaluated(said, result, task) or None,
+        eval_results=_evaluated(configuration, result, task) or None,
     )
 
 
-def _task(said: dict) -> str:
+def _task(configuration: dict) -> str:
     """What the hub calls its task, by what it is given: videos, sound at least, or words alone."""
-    if leaf("models", said["model"]).SEQUENCE:
+    if leaf("models", configuration["model"]).SEQUENCE:
         return "video-classification"
-    sources = {leaf("features", feature).SOURCE for feature in origins.inputs(said)}
+    sources = {leaf("features", feature).SOURCE for feature in origins.inputs(configuration)}
     return "audio-classification" if "wav" in sources else "text-classification"
 
 
-def _evaluated(said: dict, result: dict, task: str) -> list[EvalResult]:
+def _evaluated(configuration: dict, result: dict, task: str) -> list[EvalResult]:
     """Every score of the card, at full precision, by the corpora that it was measured on."""
-    about, synthetic = origins.corpora(said), origins.is_synthetic(said, result)
+    about, synthetic = origins.corpora(configuration), origins.is_synthetic(configuration, result)
     found = []
     for part in _scores(result):
         names = [part["corpus"]] if part["corpus"] else list(result.get("by_corpus", about))
@@ -114,7 +119,7 @@ def _evaluated(said: dict, result: dict, task: str) -> list[EvalResult]:
                     task_type=task,
                     dataset_type=kind_of_data,
                     dataset_name=title,
-                    dataset_config=said["SorL"],
+                    dataset_config=configuration["SorL"],
                     dataset_split="test",
                     metric_type=kind,
                     metric_name=row["name"],
@@ -129,7 +134,7 @@ def _evaluated(said: dict, result: dict, task: str) -> list[EvalResult]:
 
 
 def _scores(result: dict) -> list[dict]:
-    """Rows as of report.groups, without those at k: of all that was tested, then by `corpus`."""
+    """Rows as of page.groups, without those at k: of all that was tested, then by `corpus`."""
     if "highlight" in result:
         return [{"corpus": "", "rows": _of_highlights(result["highlight"])}]
     if not result:

@@ -1,7 +1,7 @@
 """Where a published model comes from: its corpora and their terms, its sessions, its encoders.
 
 What is known of a corpus stands in CORPORA; of one that is not there, no more than its name.
-`said` is always what config.json holds, see `_portable.configuration`.
+`configuration` is always what config.json holds, see portable.py.
 """
 
 from typing import NamedTuple
@@ -60,19 +60,21 @@ CORPORA = {
 }
 
 
-def named(said: dict) -> dict[str, dict]:
+def named(configuration: dict) -> dict[str, dict]:
     """{name: what a run says of that corpus}, the tested one first.
 
     The code of 2022, which says nothing, read KEMDy19 alone.
     """
-    found = [said["corpus"], *said["extra"]] if "corpus" in said else [{"name": "kemdy19"}]
+    found = [{"name": "kemdy19"}]
+    if "corpus" in configuration:
+        found = [configuration["corpus"], *configuration["extra"]]
     return {corpus.get("label") or corpus["name"]: corpus for corpus in found}
 
 
-def corpora(said: dict) -> dict[str, About]:
+def corpora(configuration: dict) -> dict[str, About]:
     """What is known of each corpus; of a synthetic one, what it is laid out like."""
     found = {}
-    for name, corpus in named(said).items():
+    for name, corpus in named(configuration).items():
         about = CORPORA.get(name, About(name, "", "", "has terms that this card does not know"))
         if corpus.get("synthetic"):
             about = About(
@@ -85,38 +87,39 @@ def corpora(said: dict) -> dict[str, About]:
     return found
 
 
-def is_synthetic(said: dict, result: dict) -> bool:
+def is_synthetic(configuration: dict, result: dict) -> bool:
     """Whether any corpus was made up: then no number of it is a result."""
-    return bool(result.get("synthetic")) or any(c.get("synthetic") for c in named(said).values())
+    parts = named(configuration).values()
+    return bool(result.get("synthetic")) or any(corpus.get("synthetic") for corpus in parts)
 
 
-def split(said: dict) -> dict[str, str]:
+def split(configuration: dict) -> dict[str, str]:
     """What was done with which sessions."""
-    if "split" not in said:  # the code of 2022 trained on all the others
-        return {"held out in training": sessions(said["test_split"])}
-    parts = [said["split"], *(extra["split"] for extra in said["extra"])]
+    if "split" not in configuration:  # the code of 2022 trained on all the others
+        return {"held out in training": sessions(configuration["test_split"])}
+    parts = [configuration["split"], *(extra["split"] for extra in configuration["extra"])]
     found = {}
     for how, key in (("trained on", "train"), ("validated on", "val"), ("tested on", "test")):
         texts = [
             sessions(part[key]) if len(parts) == 1 else f"{sessions(part[key])} of {name}"
-            for part, name in zip(parts, named(said), strict=True)
+            for part, name in zip(parts, named(configuration), strict=True)
             if part[key]
         ]
         found |= {how: "; ".join(texts)} if texts else {}
     return found
 
 
-def inputs(said: dict) -> tuple[str, ...]:
+def inputs(configuration: dict) -> tuple[str, ...]:
     """The features that the model reads."""
-    return models.inputs(said["model"], said)
+    return models.inputs(configuration["model"], configuration)
 
 
-def encoders(said: dict) -> list[dict]:
+def encoders(configuration: dict) -> list[dict]:
     """Pretrained ones: name, flag, whether it is `within` the model, whether it is `on_hub`."""
     found = []
-    for feature in inputs(said):
+    for feature in inputs(configuration):
         flag = WITHIN.get(feature) or MADE_BY.get(feature)
-        name = said.get(flag) if flag else None
+        name = configuration.get(flag) if flag else None
         if name and name not in PLAIN:
             about = {"name": name, "flag": flag, "within": feature in WITHIN}
             found.append(about | {"on_hub": not name.startswith("./")})

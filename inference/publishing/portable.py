@@ -25,7 +25,7 @@ HERE = {
     "train_extra",
     "test_extra",
 }
-# what a run writes beside its flags (record.describe), but for the command
+# what a run writes beside its flags (training/configuration.py), but for the command
 FACTS = {
     "started",
     "git",
@@ -41,7 +41,7 @@ FACTS = {
     "class_weights",
     "majority",
 }
-# an encoder, and where a run keeps a digest of its files if it was a folder (pretrained.described)
+# an encoder, and where a run keeps a digest of its files if it was a folder (`described`)
 ENCODERS = {"text_encoder": "encoder_files", "speech_encoder": "speech_files", "vision_encoder": ""}
 STARTS = r"(?:~\w*|\.{1,2}|[A-Za-z]:)?"
 PATH = re.compile(rf"{STARTS}[\\/]")  # how a text begins that is one; a hub id does not

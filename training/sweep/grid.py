@@ -4,7 +4,7 @@
     --test_split {[1,2,3,4],[5,6,7,8]}           a comma within brackets separates nothing
     {,--bidirectional}                           without and with it
     {--lam 0.75,--loss cbloss --lam 0.9}         alternatives of several flags; braces may nest
-    --folds loso                                 a split for each fold: see protocol.folds
+    --folds loso                                 a split for each fold: see evaluation/splits.py
     --seeds 1 2 3                                the same as --seed {1,2,3}
 
 Every combination is one point of the grid, the first line varying slowest.
