@@ -7,8 +7,9 @@ found and read is in loading.py, what is made of the states in features/ and mod
 """
 
 import warnings
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,6 +112,10 @@ def encoder(config: dict) -> "nn.Module":
         raise UserError(f"no {KIND.name} can be built from its config: {error}") from error
     module = loading.encoder(config | {"add_adapter": False}, pooler=False, kind=KIND)
     module.feature_extractor.requires_grad_(False)
+    if share := module.config.layerdrop:
+        module.config.layerdrop = 0.0
+        for layer in module.encoder.layers:
+            layer.register_forward_hook(partial(_dropped, share))
     # transformers gives torch WavLM's bias as numbers and the mask as truth values, at every layer
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
     if hasattr(module, "masked_spec_embed"):
@@ -153,10 +158,9 @@ def hidden(
     """
     import torch
 
-    states, there = _states(module, wave, mask)
-    if all_layers:
-        return torch.stack([_zeroed(state, there) for state in states]), there
-    return _zeroed(_last(states), there), there
+    states, there = _states(module, wave, mask, all_layers)
+    states = [_zeroed(state, there) for state in states]
+    return torch.stack(states) if all_layers else states[0], there
 
 
 def means(
@@ -166,9 +170,7 @@ def means(
     (1, N, D) of the last's; and which clips have a frame."""
     import torch
 
-    states, there = _states(module, wave, mask)
-    if not all_layers:
-        states = [_last(states)]
+    states, there = _states(module, wave, mask, all_layers)
     return torch.stack([pooled(state, there) for state in states]), there.any(1)
 
 
@@ -181,20 +183,14 @@ def pooled(states: "Tensor", mask: "Tensor") -> "Tensor":
     return states.sum(-2) / mask.sum(-1, keepdim=True).clamp(min=1)
 
 
-def _last(states: Iterator["Tensor"]) -> "Tensor":
-    """The others are let go of one by one."""
-    [last] = deque(states, maxlen=1)
-    return last
-
-
 def _zeroed(states: "Tensor", mask: "Tensor") -> "Tensor":
     return states.masked_fill(~mask.unsqueeze(-1), 0)
 
 
 def _states(
-    module: "nn.Module", wave: "Tensor", mask: "Tensor"
-) -> tuple[Iterator["Tensor"], "Tensor"]:
-    """Each layer's states (N, F, D), and which of the frames count."""
+    module: "nn.Module", wave: "Tensor", mask: "Tensor", all_layers: bool
+) -> tuple[Sequence["Tensor"], "Tensor"]:
+    """Each layer's states (N, F, D), or the last's alone, and which of the frames count."""
     import torch
 
     sizes = {name: getattr(module.config, name) for name in CONVOLUTIONS}
@@ -210,7 +206,8 @@ def _states(
     steps = torch.arange(int(counts.max()), device=wave.device)
     there = steps < counts.unsqueeze(1)
     features = _features(module, wave, lengths, counts)
-    return _layers(module, features, there), steps < frames(sizes, mask.sum(1)).unsqueeze(1)
+    states = _transformed(module, features, there, all_layers)
+    return states, steps < frames(sizes, mask.sum(1)).unsqueeze(1)
 
 
 def _shortest(sizes: dict) -> int:
@@ -248,59 +245,56 @@ def _features(module: "nn.Module", wave: "Tensor", lengths: "Tensor", counts: "T
     return out
 
 
-def _layers(module: "nn.Module", features: "Tensor", there: "Tensor") -> Iterator["Tensor"]:
-    """The states (N, F, D) before, between and after the transformer's layers."""
-    encoder, config = module.encoder, module.config
+def _transformed(
+    module: "nn.Module", features: "Tensor", there: "Tensor", all_layers: bool
+) -> Sequence["Tensor"]:
+    """The states (N, F, D) before, between and after the transformer's layers, or the last alone.
+
+    By transformers' own encoder and its `output_hidden_states`, which are given what they would
+    compute over padding or draw from NumPy: features of each length and spans to hide.
+    """
+    from transformers.utils.output_capturing import capture_outputs
+
     states = module.feature_projection(features)
     states = states[0] if isinstance(states, tuple) else states  # HuBERT's is no pair
-    if module.training and getattr(config, "apply_spec_augment", True):
+    if module.training and getattr(module.config, "apply_spec_augment", True):
         states = _augmented(module, states, there)
-    states = _zeroed(states, there)
-    states = states + _positions(encoder.pos_conv_embed, states, there)
-    if not config.do_stable_layer_norm:
-        states = encoder.layer_norm(states)
-    states = encoder.dropout(states)
-    yield states
-    yield from _attended(module, states, there)
+    mask = None if there.all() else there
+    encoder = capture_outputs(lambda module, **_: module.encoder(states, attention_mask=mask))
+    with _without_padding(module.encoder.pos_conv_embed, there):
+        made = encoder(module, output_hidden_states=all_layers)
+    return made.hidden_states if all_layers else [made.last_hidden_state]
 
 
-def _attended(module: "nn.Module", states: "Tensor", there: "Tensor") -> Iterator["Tensor"]:
-    """What each transformer layer makes of the states before it."""
+@contextmanager
+def _without_padding(embed: "nn.Module", there: "Tensor") -> Iterator[None]:
+    """A batch norm before the convolution of positions (some HuBERT) keeps its averages, and what
+    it adds in the padding is taken away again: transformers would let it reach the last frames."""
+    if getattr(embed, "batch_norm", None) is None:
+        yield
+        return
+    padding = ~there.unsqueeze(1)
+    normed = embed.batch_norm.eval()
+    hook = normed.register_forward_hook(lambda _, __, made: made.masked_fill(padding, 0))
+    try:
+        yield
+    finally:
+        hook.remove()
+
+
+def _dropped(share: float, layer: "nn.Module", given: tuple, made: Any) -> Any:
+    """LayerDrop, as a hook of a layer: it passes on what it was given.
+
+    transformers would not run the layer; then its states are missing among those of all layers, and
+    with several processes its parameters lack the gradient, if of zeros, that each must have.
+    """
     import torch
 
-    config, layers = module.config, module.encoder.layers
-    relative = config.model_type == "wavlm"  # its layers share a table of distances
-    attend, bias = _attention_mask(module, states, there), None
-    for i, layer in enumerate(layers):
-        if relative:
-            made, bias = layer(states, attention_mask=attend, position_bias=bias)
-        else:
-            made = layer(states, attention_mask=attend)
-            made = made[0] if isinstance(made, tuple) else made
-        dropped = module.training and config.layerdrop > 0 and torch.rand([]) < config.layerdrop
-        # run even so: with several processes each parameter must have a gradient, if of zeros
-        states = states + 0 * made if dropped else made
-        last = i == len(layers) - 1 and config.do_stable_layer_norm
-        yield module.encoder.layer_norm(states) if last else states
-
-
-def _attention_mask(module: "nn.Module", states: "Tensor", there: "Tensor") -> Any:
-    if module.config.model_type == "wavlm":
-        return None if there.all() else there
-    from transformers.masking_utils import create_bidirectional_mask
-
-    return create_bidirectional_mask(
-        config=module.config, inputs_embeds=states, attention_mask=there
-    )
-
-
-def _positions(embed: "nn.Module", states: "Tensor", there: "Tensor") -> "Tensor":
-    """Positions by convolution. A batch norm before it (some HuBERT) keeps its averages, and what
-    it adds in the padding is taken away again."""
-    if getattr(embed, "batch_norm", None) is None:
-        return embed(states)
-    normed = embed.batch_norm.eval()(states.transpose(1, 2)).masked_fill(~there.unsqueeze(1), 0)
-    return embed.activation(embed.padding(embed.conv(normed))).transpose(1, 2)
+    if not layer.training or torch.rand([]) >= share:
+        return None
+    states, *more = made if isinstance(made, tuple) else (made,)
+    states = given[0] + 0 * states
+    return (states, *more) if isinstance(made, tuple) else states
 
 
 # --- SpecAugment ---------------------------------------------------------------------------------
