@@ -32,7 +32,8 @@ def workplace(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def run_folder(workplace) -> Path:
     """One finished run in `workplace/exp`, trained on sessions 1 and 2, tested on 3 and 4."""
+    before = set(workplace.glob("exp/*"))  # other tests may have been here first
     with contextlib.chdir(workplace):
-        code = main.main(["--data", "corpus", "--test_split", "[3,4]", *FLAGS])
-        assert code == 0
-        return next((workplace / "exp").iterdir())
+        assert main.main(["--data", "corpus", "--test_split", "[3,4]", *FLAGS]) == 0
+    [folder] = set(workplace.glob("exp/*")) - before
+    return folder

@@ -54,15 +54,15 @@ def test_padding_and_partners_do_not_change_a_prediction(model, summing, lengths
                 np.testing.assert_allclose(among[name][i], alone[name][0], rtol=0, atol=1e-4)
 
 
-def test_it_is_the_formula_on_the_states_of_transformers(folder):
-    configuration = configured(folder, heads=ALL)
+def test_it_is_the_formula_on_the_states_of_transformers(encoder_folder):
+    configuration = configured(encoder_folder, heads=ALL)
     model = models.build("wav2vec2", configuration, seed=0).eval()
     model.load_pretrained(settings_of(configuration))
     wave = sound(5000)
     prepared = transformers.Wav2Vec2FeatureExtractor(do_normalize=True)
     values = prepared(wave, sampling_rate=16000, return_tensors="pt").input_values
     with torch.no_grad():
-        states = transformers.Wav2Vec2Model.from_pretrained(folder).eval()(values)
+        states = transformers.Wav2Vec2Model.from_pretrained(encoder_folder).eval()(values)
         pooled = states.last_hidden_state.mean(1)
         hidden = torch.tanh(pooled @ model.projection.weight.T + model.projection.bias)
         raw = {n: head.weight @ hidden[0] + head.bias for n, head in model.outputs.items()}

@@ -25,12 +25,12 @@ from utils import UserError
 # --- pretrained weights --------------------------------------------------------------------------
 
 
-def test_a_folder_of_safetensors_and_one_of_bin_give_the_same_numbers(folder, tmp_path):
-    own = Path(shutil.copytree(folder, tmp_path / "own"))
+def test_a_folder_of_safetensors_and_one_of_bin_give_the_same_numbers(encoder_folder, tmp_path):
+    own = Path(shutil.copytree(encoder_folder, tmp_path / "own"))
     torch.save(load_file(own / "model.safetensors"), own / "pytorch_model.bin")
     (own / "model.safetensors").unlink()
     got = []
-    for place in (folder, own):
+    for place in (encoder_folder, own):
         configuration = configured(place, heads=ALL, dropout=0.0)
         model = models.build("wav2vec2", configuration, seed=0)
         before = predict(model.eval(), [[sound(3000)]])["valence"]
@@ -41,8 +41,8 @@ def test_a_folder_of_safetensors_and_one_of_bin_give_the_same_numbers(folder, tm
         np.testing.assert_array_equal(values, got[1][name])
 
 
-def test_a_trained_one_is_loaded_without_the_checkpoint(folder, tmp_path):
-    own = Path(shutil.copytree(folder, tmp_path / "own"))
+def test_a_trained_one_is_loaded_without_the_checkpoint(encoder_folder, tmp_path):
+    own = Path(shutil.copytree(encoder_folder, tmp_path / "own"))
     for name, more in (("a", {}), ("b", {"frozen": True, "layers": "weighted"})):
         configuration = configured(own, heads="valence,emotion", **more)
         model = models.build("wav2vec2", configuration, seed=0)
