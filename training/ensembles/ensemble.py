@@ -30,6 +30,17 @@ from training.settings import TrainingSettings
 from utils import UserError, checksum, make_folder, read_json, write_atomic, write_json
 
 STACKER = "stacker.json"
+KEPT = (  # of the configuration of the first member
+    "data",
+    "tables",
+    "train_extra",
+    "test_extra",
+    "labels",
+    "extra",
+    "class_counts",
+    "class_counts_by_corpus",
+    "majority",
+)
 
 
 class Member(NamedTuple):
@@ -177,32 +188,7 @@ def _describe(
 ) -> dict:
     """configuration.json: what a run's has, as far as an ensemble has it."""
     first = members[0].configuration.values
-    train, val = (
-        sorted(
-            {session for member in members for session in getattr(member.configuration.split, name)}
-        )
-        for name in ("train", "val")
-    )
-    split = {
-        "train": train,
-        "val": [s for s in val if s not in train],
-        "test": first["split"]["test"],
-    }
-    kept = {
-        name: first[name]
-        for name in (
-            "data",
-            "tables",
-            "train_extra",
-            "test_extra",
-            "labels",
-            "extra",
-            "class_counts",
-            "class_counts_by_corpus",
-            "majority",
-        )
-        if name in first
-    }
+    split = _split(members)
     return {
         "model": "ensemble",
         "method": how.method,
@@ -219,7 +205,20 @@ def _describe(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "git": run_configuration.git_revision(),
         "versions": {name: version(name) for name in run_configuration.PACKAGES},
-    } | kept
+    } | {name: first[name] for name in KEPT if name in first}
+
+
+def _split(members: Sequence[Member]) -> dict[str, list]:
+    """Sessions that any member was trained on; that any was validated on, but none trained on."""
+    train, val = (
+        sorted({s for member in members for s in getattr(member.configuration.split, name)})
+        for name in ("train", "val")
+    )
+    return {
+        "train": train,
+        "val": [session for session in val if session not in train],
+        "test": members[0].configuration.values["split"]["test"],
+    }
 
 
 def _entry(member: Member, save_path: str) -> dict:
