@@ -23,6 +23,8 @@ from media import video
 from reporting import highlight_tables
 from utils import leaf, read_json, write_json
 
+av = pytest.importorskip("av")  # requirements/extra.txt
+
 FLAGS = [
     "--model",
     "highlight",

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from doubles.grids import grid_of
 from doubles.shared import FLAGS
-from doubles.sweep import grid_of
 
 import main
 from training import run_folder as folders

@@ -4,7 +4,7 @@ import itertools
 import re
 
 import pytest
-from doubles.sweep import grid_of
+from doubles.grids import grid_of
 from hypothesis import given
 from hypothesis import strategies as st
 

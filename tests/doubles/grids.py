@@ -1,4 +1,4 @@
-"""?"""
+"""Grids of runs to be trained, read from a text."""
 
 from training.sweep import grid as grids
 
