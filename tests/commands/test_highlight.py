@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -152,7 +153,7 @@ def test_seeds_of_one_row_are_videos_of_their_own(made):
     both = finished_runs.read(made / "exp/both")
     other = SimpleNamespace(
         folder=both.folder,
-        configuration=both.configuration | {"seed": 7},
+        configuration=replace(both.configuration, seed=7),
         predictions=both.predictions,
     )
     one, two = (highlight_tables._seconds(row) for row in ([both], [both, other]))
