@@ -109,10 +109,8 @@ def _warn(settings: TrainingSettings) -> None:
 def run_subcommand(name: str, arguments: list[str]) -> None:
     """Read the settings of `commands/<name>.py`, and let it do its work."""
     command = leaf("commands", name)
-    settings, rest = flags.read(
-        command.Settings, arguments, f"main.py {name}", command.__doc__.splitlines()[0]
-    )
-    if "flags" in vars(settings):  # it takes flags of training, too
+    settings, rest = flags.read(command.Settings, arguments, f"main.py {name}", command.about())
+    if command.FLAGS:
         settings = dataclasses.replace(settings, flags=tuple(rest))
     elif rest:
         raise UserError(f"unknown: {' '.join(rest)}; python main.py {name} --help lists the flags")

@@ -75,8 +75,8 @@ def run_names(text: str) -> list[str]:
 
 # --- plugins: a file name is a name on the command line --------------------------------------
 
-# the class that every file of a folder holds
-PLUGINS = {"corpora": "Reader", "features": "Feature", "models": "Model"}
+# the class that every file of a room holds
+PLUGINS = dict(commands="Command", corpora="Reader", features="Feature", models="Model")
 
 
 def leaves(folder: str) -> list[str]:
@@ -88,8 +88,10 @@ def leaf(folder: str, name: str) -> Any:
     """The class that the plugin `folder/NAME.py` holds."""
     if name not in leaves(folder):
         raise UserError(f"no {name!r} in {folder}/; there are: {', '.join(leaves(folder))}")
-    module = importlib.import_module(f"{folder}.{name}")
-    return getattr(module, PLUGINS[folder]) if folder in PLUGINS else module
+    module, kind = importlib.import_module(f"{folder}.{name}"), PLUGINS[folder]
+    if kind not in vars(module):
+        raise UserError(f"{folder}/{name}.py needs a class {kind}, it has none")
+    return vars(module)[kind]
 
 
 # --- settings: dataclasses whose fields are also flags ------------------------------------------

@@ -15,6 +15,7 @@ import shlex
 from dataclasses import dataclass
 
 import constants
+from commands import Subcommand
 from training.ensembles import combination, ensemble, out_of_fold, stacking
 from training.ensembles import members as ensemble_members
 from utils import UserError, setting
@@ -62,24 +63,32 @@ class Settings:
     )
 
 
-def main(settings: Settings) -> None:
-    """Read, train what is to be fitted on, fit, write, print."""
-    members = ensemble_members.named(settings.members, settings.save_path)
-    ensemble.joined(members, "test")  # refuses what cannot be joined before anything is trained
-    models = [member.model for member in members]
-    weights = ensemble_members.weights(settings.weights, settings.method, models)
-    if settings.method == "stack" and settings.stacker == "lightgbm":
-        stacking.lightgbm()  # before hours of training for it
-    if settings.oof:
-        members = out_of_fold.out_of_fold(members, settings.oof, settings.save_path, settings.jobs)
-    rows = _fitting(members, learnt=weights is None and settings.method in ("weighted", "stack"))
-    learnt = combination.learn(
-        settings.method, weights, rows and rows.joined, settings.stacker, settings.seed
-    )
-    new = ensemble.EnsembleSettings(
-        settings.save_path, settings.ties, settings.seed, _command(settings)
-    )
-    print(f"run {ensemble.write(members, learnt, rows, new)}")
+class Command(Subcommand):
+    """Join finished runs."""
+
+    Settings = Settings
+
+    @staticmethod
+    def main(settings: Settings) -> None:
+        """Read, train what is to be fitted on, fit, write, print."""
+        members = ensemble_members.named(settings.members, settings.save_path)
+        ensemble.joined(members, "test")  # refuses what cannot be joined before anything is trained
+        models = [member.model for member in members]
+        weights = ensemble_members.weights(settings.weights, settings.method, models)
+        if settings.method == "stack" and settings.stacker == "lightgbm":
+            stacking.lightgbm()  # before hours of training for it
+        if settings.oof:
+            place = settings.save_path
+            members = out_of_fold.out_of_fold(members, settings.oof, place, settings.jobs)
+        learns = weights is None and settings.method in ("weighted", "stack")
+        rows = _fitting(members, learns)
+        learnt = combination.learn(
+            settings.method, weights, rows and rows.joined, settings.stacker, settings.seed
+        )
+        new = ensemble.EnsembleSettings(
+            settings.save_path, settings.ties, settings.seed, _command(settings)
+        )
+        print(f"run {ensemble.write(members, learnt, rows, new)}")
 
 
 def _command(settings: Settings) -> str:

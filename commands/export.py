@@ -17,6 +17,7 @@ import pandas as pd
 
 import constants
 import utils
+from commands import Subcommand
 from evaluation import bootstrap
 from inference import opening, predictor, trained
 from inference.exporting import int8
@@ -47,28 +48,34 @@ class Settings:
     save_path: str = setting(constants.SAVE_PATH, "where the runs are")
 
 
-def main(settings: Settings) -> None:
-    """Export, compare, quantise, compare again; the folder appears when all of it is there."""
-    if not settings.onnx:
-        raise UserError("export writes one format: say --onnx")
-    onnx_export.needed()
-    folder = opening.found(settings.run, settings.save_path)
-    out = Path(settings.out or folder / "onnx")
-    if out.exists():
-        raise UserError(f"{out} exists; take another --out, or remove it")
-    moved = {"text_encoder": settings.text_encoder, "speech_encoder": settings.speech_encoder}
-    judge = trained.of_run(folder, -1, moved)
-    windows = onnx_export.windows(judge, settings.data)
-    utils.make_folder(out.parent)
-    place = Path(tempfile.mkdtemp(".tmp", f".{out.name}.", out.parent))
-    try:
-        _write(judge, windows, place, settings)
-        place.chmod(0o755)
-        place.rename(out)
-        utils.sync_folder(out.parent)
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-    print(f"written: {out}")
+class Command(Subcommand):
+    """Write a model for onnxruntime."""
+
+    Settings = Settings
+
+    @staticmethod
+    def main(settings: Settings) -> None:
+        """Export, compare, quantise, compare again; the folder appears when all of it is there."""
+        if not settings.onnx:
+            raise UserError("export writes one format: say --onnx")
+        onnx_export.needed()
+        folder = opening.found(settings.run, settings.save_path)
+        out = Path(settings.out or folder / "onnx")
+        if out.exists():
+            raise UserError(f"{out} exists; take another --out, or remove it")
+        moved = {"text_encoder": settings.text_encoder, "speech_encoder": settings.speech_encoder}
+        judge = trained.of_run(folder, -1, moved)
+        windows = onnx_export.windows(judge, settings.data)
+        utils.make_folder(out.parent)
+        place = Path(tempfile.mkdtemp(".tmp", f".{out.name}.", out.parent))
+        try:
+            _write(judge, windows, place, settings)
+            place.chmod(0o755)
+            place.rename(out)
+            utils.sync_folder(out.parent)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+        print(f"written: {out}")
 
 
 def _write(judge: predictor.Predictor, windows: dict, place: Path, settings: Settings) -> None:

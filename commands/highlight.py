@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from commands import Subcommand
 from evaluation.highlights import selection
 from inference import clip, video
 from media import cutting
@@ -70,26 +71,32 @@ class Settings(video.VideoSettings):
     timeline: bool = setting(False, "emotions over time, too, of its --emotion_run")
 
 
-def main(settings: Settings) -> None:
-    """Score every second, choose, cut, write what was cut and why."""
-    how = _chosen(settings)
-    path, out = Path(settings.video), Path(settings.out)
-    _check(path, out)
-    run = run_folder.find(settings.run, settings.save_path)
-    felt = video.timeline(path, run, settings) if settings.timeline else None
-    watched = video.watch(path, run, settings)
-    spans = clip.snapped(
-        _spans(watched.scores, how, settings), watched.level, settings.snap, watched.seconds
-    )
-    _cut(path, out, spans)
-    for written in clip.write(out, path, watched, spans, how, run):
-        print(f"written: {written}")
-    if felt is not None:
-        for written in clip.write_timeline(out, felt):
+class Command(Subcommand):
+    """Cut the best of a video."""
+
+    Settings = Settings
+
+    @staticmethod
+    def main(settings: Settings) -> None:
+        """Score every second, choose, cut, write what was cut and why."""
+        how = _chosen(settings)
+        path, out = Path(settings.video), Path(settings.out)
+        _check(path, out)
+        run = run_folder.find(settings.run, settings.save_path)
+        felt = video.timeline(path, run, settings) if settings.timeline else None
+        watched = video.watch(path, run, settings)
+        spans = clip.snapped(
+            _spans(watched.scores, how, settings), watched.level, settings.snap, watched.seconds
+        )
+        _cut(path, out, spans)
+        for written in clip.write(out, path, watched, spans, how, run):
             print(f"written: {written}")
-    total = sum(end - start for start, end in spans)
-    many = "clip" if len(spans) == 1 else "clips"
-    print(f"{out}: {len(spans)} {many}, {total:.1f} of {watched.seconds:.1f} s")
+        if felt is not None:
+            for written in clip.write_timeline(out, felt):
+                print(f"written: {written}")
+        total = sum(end - start for start, end in spans)
+        many = "clip" if len(spans) == 1 else "clips"
+        print(f"{out}: {len(spans)} {many}, {total:.1f} of {watched.seconds:.1f} s")
 
 
 def _chosen(settings: Settings) -> dict:

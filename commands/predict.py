@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from commands import Subcommand
 from inference import console, occlusion, opening, predictor, recordings
 from inference import results as result_files
 from inference.held import Held
@@ -55,28 +56,34 @@ class Settings(opening.OpenSettings):
     explain: bool = setting(False, "what moved each prediction; many times slower")
 
 
-def main(settings: Settings) -> None:
-    """List and hear everything, open the model, then answer utterance by utterance."""
-    folder = opening.found(settings.run, settings.save_path, settings.onnx or settings.int8)
-    rows = recordings.utterances(
-        settings.paths, settings.split, settings.pause, settings.alone, text=settings.text
-    )
-    _name_bad(rows, settings.max_bad)
-    judge = opening.opened(folder, settings)
-    for remark in judge.check(rows, settings.force):
-        print(f"warning: {remark}", file=sys.stderr)
-    asked = _asked(folder, rows, settings)
-    out = Path(settings.out or _place(folder, settings) / f"predict_{digest(asked)}")
-    with result_files.locked(out):
-        results = result_files.Results(out, asked)
-        if results.is_done:
-            print(f"{results.folder} is finished")
-        else:
-            _answer(judge, rows, results, settings)
-    console.show(results.records())
-    if predictor.synthetic(judge.configuration):
-        print(f"{judge.name} learnt from a {page.NOT_A_RESULT}")
-    print(f"written: {results.folder}")
+class Command(Subcommand):
+    """Say what is felt in recordings."""
+
+    Settings = Settings
+
+    @staticmethod
+    def main(settings: Settings) -> None:
+        """List and hear everything, open the model, then answer utterance by utterance."""
+        folder = opening.found(settings.run, settings.save_path, settings.onnx or settings.int8)
+        rows = recordings.utterances(
+            settings.paths, settings.split, settings.pause, settings.alone, text=settings.text
+        )
+        _name_bad(rows, settings.max_bad)
+        judge = opening.opened(folder, settings)
+        for remark in judge.check(rows, settings.force):
+            print(f"warning: {remark}", file=sys.stderr)
+        asked = _asked(folder, rows, settings)
+        out = Path(settings.out or _place(folder, settings) / f"predict_{digest(asked)}")
+        with result_files.locked(out):
+            results = result_files.Results(out, asked)
+            if results.is_done:
+                print(f"{results.folder} is finished")
+            else:
+                _answer(judge, rows, results, settings)
+        console.show(results.records())
+        if predictor.synthetic(judge.configuration):
+            print(f"{judge.name} learnt from a {page.NOT_A_RESULT}")
+        print(f"written: {results.folder}")
 
 
 def _place(folder: Path, settings: Settings) -> Path:

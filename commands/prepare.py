@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import constants
+from commands import Subcommand
 from corpora import preparation
 from reporting import class_distribution
 from utils import UserError, leaf, lock, make_folder, read_json, setting
@@ -49,26 +50,34 @@ class Settings(preparation.CorpusSettings):
     )
 
 
-def main(settings: Settings) -> None:
-    """Prepare and print the tables."""
-    if settings.sample is not None:
-        if settings.data != constants.DATA:
-            raise UserError(f"prepare needs --data {settings.data} or {settings.sample}, not both")
-        folder = str(_written(settings.sample, settings.layout))
-        settings = dataclasses.replace(settings, data=folder)
-    elif settings.layout is not None:
-        raise UserError(f"--layout {settings.layout} needs the word sample before it")
-    corpora = [
-        preparation.open_corpus(data, tables, settings.max_bad, settings.labels)
-        for data, tables in _named(settings)
-    ]
-    preparation.check_distinct(corpora)
-    preparation.check_labels(corpora, settings.labels)
-    print("\n\n".join(map(summary, corpora)))
-    if settings.plot is not None:
-        folder = Path(settings.plot) if settings.plot else corpora[0].prepared
-        for picture in class_distribution.write(folder, corpora):
-            print(f"picture: {picture}")
+class Command(Subcommand):
+    """Make a corpus ready."""
+
+    Settings = Settings
+
+    @staticmethod
+    def main(settings: Settings) -> None:
+        """Prepare and print the tables."""
+        if settings.sample is not None:
+            if settings.data != constants.DATA:
+                raise UserError(
+                    f"prepare needs --data {settings.data} or {settings.sample}, not both"
+                )
+            folder = str(_written(settings.sample, settings.layout))
+            settings = dataclasses.replace(settings, data=folder)
+        elif settings.layout is not None:
+            raise UserError(f"--layout {settings.layout} needs the word sample before it")
+        corpora = [
+            preparation.open_corpus(data, tables, settings.max_bad, settings.labels)
+            for data, tables in _named(settings)
+        ]
+        preparation.check_distinct(corpora)
+        preparation.check_labels(corpora, settings.labels)
+        print("\n\n".join(map(summary, corpora)))
+        if settings.plot is not None:
+            folder = Path(settings.plot) if settings.plot else corpora[0].prepared
+            for picture in class_distribution.write(folder, corpora):
+                print(f"picture: {picture}")
 
 
 def _named(settings: Settings) -> list[tuple[str, str]]:

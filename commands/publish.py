@@ -21,6 +21,7 @@ from torch import nn
 
 import constants
 import model as models
+from commands import Subcommand
 from evaluation.run_configuration import RunConfiguration
 from inference.publishing import card as model_card
 from inference.publishing import origins, portable
@@ -67,20 +68,28 @@ class Settings:
     save_path: str = setting(constants.SAVE_PATH, "where the runs are")
 
 
-def main(settings: Settings) -> None:
-    """Read the run, write the folder whole or not at all."""
-    out = Path(settings.out)
-    _refuse_place(out)
-    run = run_folder.find(settings.run, settings.save_path)
-    _refuse_ensemble(run)
-    run_folder.check_trained(run)
-    model, configuration = models.load(run)
-    RunConfiguration.of(configuration, run / models.CONFIGURATION)
-    with page.written_by_a_run(run, models.CONFIGURATION, *COPIED), _staged(out) as folder:
-        configuration = _write(folder, run, model, configuration, settings.license)
-    print(f"published {run.name} in {out}; nothing was uploaded, read its README.md before you do")
-    for about in origins.corpora(configuration).values():
-        print(f"{about.title} {about.terms}")
+class Command(Subcommand):
+    """Write a model for the hub."""
+
+    Settings = Settings
+
+    @staticmethod
+    def main(settings: Settings) -> None:
+        """Read the run, write the folder whole or not at all."""
+        out = Path(settings.out)
+        _refuse_place(out)
+        run = run_folder.find(settings.run, settings.save_path)
+        _refuse_ensemble(run)
+        run_folder.check_trained(run)
+        model, configuration = models.load(run)
+        RunConfiguration.of(configuration, run / models.CONFIGURATION)
+        with page.written_by_a_run(run, models.CONFIGURATION, *COPIED), _staged(out) as folder:
+            configuration = _write(folder, run, model, configuration, settings.license)
+        print(
+            f"published {run.name} in {out}; nothing was uploaded, read its README.md before you do"
+        )
+        for about in origins.corpora(configuration).values():
+            print(f"{about.title} {about.terms}")
 
 
 def _write(folder: Path, run: Path, model: nn.Module, configuration: dict, license: str) -> dict:

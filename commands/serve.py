@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from commands import Subcommand
 from inference import opening, predictor
 from inference.web import address as web_address
 from inference.web import dialogue, view
@@ -47,28 +48,37 @@ class Settings(opening.OpenSettings):
     force: bool = setting(False, "without text, by a run that never missed it")
 
 
-def main(settings: Settings) -> None:
-    """Open the model, listen, and wait for Ctrl-C."""
-    if importlib.util.find_spec("gradio") is None:
-        raise UserError(f"the page needs gradio: pip install {NEEDED}")
-    folder = opening.found(settings.run, settings.save_path, settings.onnx or settings.int8)
-    port = web_address.port(settings.host, settings.port)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing stays on disk
-    judge = _opened(folder, settings)
-    with tempfile.TemporaryDirectory(prefix="serve-") as name:
-        uploads = Path(name).resolve() / "uploads"
-        web_address.settle(uploads, settings.host)
-        page = _launched(judge, settings, port, uploads)
-        try:
-            threading.Event().wait()
-        except KeyboardInterrupt:
-            closing = threading.Thread(target=page.close, kwargs={"verbose": False}, daemon=True)
-            closing.start()
-            closing.join(GRACE)
-    print("ended", flush=True)
-    late = threading.Timer(GRACE, os._exit, (0,))  # a connection that never ends must not hold it
-    late.daemon = True
-    late.start()
+class Command(Subcommand):
+    """Show a model as a page."""
+
+    Settings = Settings
+
+    @staticmethod
+    def main(settings: Settings) -> None:
+        """Open the model, listen, and wait for Ctrl-C."""
+        if importlib.util.find_spec("gradio") is None:
+            raise UserError(f"the page needs gradio: pip install {NEEDED}")
+        folder = opening.found(settings.run, settings.save_path, settings.onnx or settings.int8)
+        port = web_address.port(settings.host, settings.port)
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that nothing stays on disk
+        judge = _opened(folder, settings)
+        with tempfile.TemporaryDirectory(prefix="serve-") as name:
+            uploads = Path(name).resolve() / "uploads"
+            web_address.settle(uploads, settings.host)
+            page = _launched(judge, settings, port, uploads)
+            try:
+                threading.Event().wait()
+            except KeyboardInterrupt:
+                closing = threading.Thread(
+                    target=page.close, kwargs={"verbose": False}, daemon=True
+                )
+                closing.start()
+                closing.join(GRACE)
+        print("ended", flush=True)
+        # a connection that never ends must not hold it
+        late = threading.Timer(GRACE, os._exit, (0,))
+        late.daemon = True
+        late.start()
 
 
 def _opened(folder: Path, settings: Settings) -> predictor.Predictor:

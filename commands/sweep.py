@@ -14,6 +14,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from commands import Subcommand
 from corpora import preparation
 from evaluation import finished_runs
 from reporting import highlight_tables, tables
@@ -50,32 +51,39 @@ class Settings(grids.GridSettings):
     flags: tuple[str, ...] = setting((), "flags of training, which follow", flag=False)
 
 
-def main(settings: Settings) -> None:
-    """Expand, say what comes, train what is missing, write the tables."""
-    grid = grids.points(_lines(settings), _sessions)
-    runs = _one({point.settings.save_path for point in grid}, "--save_path")
-    _one({point.settings.ties for point in grid}, "--ties")
-    grids.refuse_overlap(grid)
-    print(_expansion(grid, runs))
-    if settings.dry_run:
-        print(_time(grid, runs, settings.jobs))
-        return
-    title = Path(settings.grid).stem
-    folder = make_folder(Path(runs, f"sweep_{title}_{digest([point.name for point in grid])}"))
-    place = engine.Place(
-        str(Path(runs).resolve()), str((folder / "logs").resolve()), str(Path.cwd())
-    )
-    try:
-        failed = engine.train_all(grid, place, settings.jobs, settings.gpus, settings.address)
-    except KeyboardInterrupt:
-        raise KeyboardInterrupt("the sweep; the same command goes on with it") from None
-    write_json(folder / "sweep.json", _record(settings, grid, failed))
-    finished = [point for point in grid if point.name not in failed]
-    if finished:
-        _write_tables((title, _about(settings)), finished, failed, runs, folder)
-    if failed:
-        named = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
-        raise UserError(f"{len(failed)} of {len(grid)} trials failed: {named}")
+class Command(Subcommand):
+    """Train a grid of runs."""
+
+    Settings = Settings
+    FLAGS = True
+
+    @staticmethod
+    def main(settings: Settings) -> None:
+        """Expand, say what comes, train what is missing, write the tables."""
+        grid = grids.points(_lines(settings), _sessions)
+        runs = _one({point.settings.save_path for point in grid}, "--save_path")
+        _one({point.settings.ties for point in grid}, "--ties")
+        grids.refuse_overlap(grid)
+        print(_expansion(grid, runs))
+        if settings.dry_run:
+            print(_time(grid, runs, settings.jobs))
+            return
+        title = Path(settings.grid).stem
+        folder = make_folder(Path(runs, f"sweep_{title}_{digest([point.name for point in grid])}"))
+        place = engine.Place(
+            str(Path(runs).resolve()), str((folder / "logs").resolve()), str(Path.cwd())
+        )
+        try:
+            failed = engine.train_all(grid, place, settings.jobs, settings.gpus, settings.address)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the sweep; the same command goes on with it") from None
+        write_json(folder / "sweep.json", _record(settings, grid, failed))
+        finished = [point for point in grid if point.name not in failed]
+        if finished:
+            _write_tables((title, _about(settings)), finished, failed, runs, folder)
+        if failed:
+            named = "; ".join(f"{name}: {why}" for name, why in list(failed.items())[:3])
+            raise UserError(f"{len(failed)} of {len(grid)} trials failed: {named}")
 
 
 def _lines(settings: Settings) -> list[str]:

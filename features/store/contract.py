@@ -4,6 +4,7 @@ A feature is computed by its `Extractor` once for each content, kept on disk, an
 of a batch by `gather`. Where it is kept is cache.py's affair; no feature knows a cache or a window.
 """
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,11 @@ class Feature:
     READY: str | None = None  # dtype of the blocks; None: int64 of integers, else float32
     BY = "row"  # "second": rows are seconds of a video, all of which are extracted in one call
     OPTIONS: dict[str, Any] = {}  # settings that a model may lack, and what then stands for them
+
+    @classmethod
+    def about(cls) -> str:
+        """How it is computed: the words that stand on top of its file."""
+        return " ".join((sys.modules[cls.__module__].__doc__ or "").split())
 
     @staticmethod
     def parameters(settings: Any) -> dict:

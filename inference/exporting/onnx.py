@@ -122,7 +122,7 @@ def _preparing(live: extraction.Live) -> dict[str, Any]:
         "shape": list(live.shape),
         "dtype_kept": live.leaf.DTYPE,
         "parameters": parameters,
-        "how": " ".join(live.leaf.__doc__.split()),
+        "how": live.leaf.about(),
     }
 
 

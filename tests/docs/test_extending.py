@@ -23,7 +23,9 @@ import pytest
 import soundfile
 from doubles.pages import LANGUAGES, blocks, code, commands, english, headings, rows, section, text
 
-from corpora.preparation import Reader, columns
+from commands import Subcommand
+from corpora import preparation
+from corpora.preparation import columns
 from features import store
 from metric import VOTES
 from model import EmotionModel
@@ -238,7 +240,8 @@ def test_every_command_of_a_page_ends_well(page, outcomes):
 CONTRACTS = {  # room: the classes whose members a plugin of it must or may have
     "models": (EmotionModel,),
     "features": (store.Feature, store.Extractor),
-    "corpora": (Reader,),
+    "corpora": (preparation.Reader,),
+    "commands": (Subcommand,),
 }
 
 
@@ -254,7 +257,7 @@ def test_the_table_of_contracts_names_all_that_a_plugin_has(language, room):
     members = {name for base in CONTRACTS[room] for name in vars(base) | base.__annotations__}
     assert {name for name in members if not name.startswith("_")} <= named
     known = {name for base in CONTRACTS[room] for name in dir(base)} | members
-    assert named <= known | {"Model", "Feature", "Reader"}
+    assert named <= known | {"Model", "Feature", "Reader", "Command"}
 
 
 # --- a new corpus --------------------------------------------------------------------------------
