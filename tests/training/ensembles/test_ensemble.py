@@ -24,7 +24,7 @@ import metric
 from constants import EMOTIONS
 from evaluation import baselines
 from evaluation import predictions as tables
-from training import flags, run
+from training import flags
 from training.ensembles import combination, ensemble, members, out_of_fold, score_table, stacking
 from training.ensembles.combination import Combination
 from training.sweep import engine
@@ -838,7 +838,7 @@ def stacked() -> Path:
 def put_to_test(folder: Path, *words: str) -> Path:
     """What `--test_only` does with an ensemble."""
     settings, given_, _ = flags.parse([*words, "--gpu_id", "-1"])
-    return ensemble.test(folder, settings, given_, "by hand", run.test)
+    return ensemble.test(folder, settings, given_, "by hand")
 
 
 def test_test_only_takes_an_ensemble_like_any_run(place):
@@ -935,13 +935,8 @@ def test_an_ensemble_of_ensembles_is_tested_again_to_the_last_member(place):
     soft = combined("text", "audio", "--method", "soft")
     outer = combined(f"x={soft.name}", "text", "--method", "hard")
 
-    def recursive(folder, settings, given_, command):
-        if ensemble.is_one(folder):
-            return ensemble.test(folder, settings, given_, command, recursive)
-        return run.test(folder, settings, given_, command)
-
     settings, given_, _ = flags.parse(["--gpu_id", "-1"])
-    again = ensemble.test(outer, settings, given_, "by hand", recursive)
+    again = ensemble.test(outer, settings, given_, "by hand")
     old, new = (ensemble.read("e", p).rows("test") for p in (outer, again))
     pd.testing.assert_frame_equal(old, new, rtol=1e-5)
 
