@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import constants
-from constants import HEADS
+from constants import HEADS, SCALES
 from model import Batch, EmotionModel, at_least_float32, judged, masked
 from utils import UserError, setting
 
@@ -94,8 +94,7 @@ class Model(EmotionModel):
         self.affect = _perceptron(window, AFFECT)
         self.emotion_concat = settings.emotion_concat
         seen = AFFECT[-1] + (emotions if settings.emotion_concat else 0)
-        scales = [name for name, head in HEADS.items() if head.kind == "scale"]
-        self.scales = nn.ModuleDict({name: _perceptron(seen, SCALE_HEAD, 1) for name in scales})
+        self.scales = nn.ModuleDict({name: _perceptron(seen, SCALE_HEAD, 1) for name in SCALES})
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """One prediction a window, for its last utterance.
