@@ -7,11 +7,8 @@ pages run in one interpreter, one after another, in a copy of the project that h
 import csv
 import hashlib
 import io
-import json
 import math
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +19,8 @@ import pandas as pd
 import pytest
 import soundfile
 from doubles.pages import LANGUAGES, blocks, code, commands, english, headings, rows, section, text
+from doubles.project import outcomes as ran
+from doubles.project import project
 
 from commands import Subcommand
 from corpora import preparation
@@ -41,24 +40,6 @@ QUARANTINED = {  # rows that are spoilt below, as the reader names them
     "s2_c07_3": "truncated wav",
     "s3 c12 2": columns.NO_PATTERN,
 }
-# what `python` does with each line; starting it anew would cost ten seconds of imports a line
-RUNNER = """
-import contextlib, io, json, runpy, shlex, sys
-outcomes = []
-for line in sys.argv[1:]:
-    words, code, out = shlex.split(line)[1:], 0, io.StringIO()
-    with contextlib.redirect_stdout(out):
-        try:
-            sys.argv = words[1:] if words[0] == "-m" else words
-            if words[0] == "-m":
-                runpy.run_module(words[1], run_name="__main__", alter_sys=True)
-            else:
-                runpy.run_path(words[0], run_name="__main__")
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-    outcomes.append({"line": line, "code": code, "out": out.getvalue()})
-print(json.dumps(outcomes))
-"""
 
 each_page = pytest.mark.parametrize("page", PAGES)
 each_model_page = pytest.mark.parametrize("page", [MODEL, english(MODEL)])
@@ -124,18 +105,6 @@ def write_calls(folder: Path) -> None:
     (folder / "labels.csv").write_bytes(out.getvalue().encode("cp949"))
 
 
-def project(place: Path) -> Path:
-    """A copy of the code: a link would lead `utils.ROOT` back here, which lacks the new files."""
-    skip = shutil.ignore_patterns("__pycache__")  # being written by another test
-    for folder in {path.parent for path in ROOT.glob("*/__init__.py")}:
-        shutil.copytree(folder, place / folder.name, ignore=skip)
-    shutil.copytree(ROOT / "tests/doubles", place / "tests/doubles", ignore=skip)
-    files = [path for path in ROOT.iterdir() if path.suffix in (".py", ".toml")]
-    for path in [*files, ROOT / "tests/conftest.py", ROOT / "tests/test_model.py"]:
-        shutil.copy2(path, place / path.relative_to(ROOT))
-    return place
-
-
 def digests(folder: Path) -> dict[str, str]:
     return {
         p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*") if p.is_file()
@@ -160,26 +129,10 @@ def outcomes(place) -> dict[str, dict]:
     """Exit code and output of each command of the pages, and the folder of calls before them."""
     lines = [line for page in PAGES for line in commands(page)]
     given = [f"{line} -rA" if " pytest " in line else line for line in lines]  # names what passed
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    env |= {
-        "HF_HUB_OFFLINE": "1",
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "TQDM_DISABLE": "1",
-    }
     before = digests(place / "data/calls")
-    run = subprocess.run(
-        [sys.executable, "-c", RUNNER, *given],
-        cwd=place,
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr
-    found = json.loads(run.stdout.splitlines()[-1])
+    found, stderr = ran(place, given)
     answers = dict(zip(lines, found, strict=True))
-    return answers | {"before": before, "stderr": run.stderr}
+    return answers | {"before": before, "stderr": stderr}
 
 
 @pytest.fixture(scope="module")

@@ -74,6 +74,7 @@ SHAPES = {
 }
 
 
+STEPS = 12  # of a ragged feature that is new
 RAGGED = {  # steps, and of each
     "tokens": (9,),
     "mfcc": (30, 100),
@@ -101,19 +102,29 @@ def windows(name, configuration, seed=0, rows=ROWS):
     mask = torch.arange(W) >= torch.arange(rows).clamp(max=W - 1).unsqueeze(-1)
     batch = {"mask": mask}
     for feature in model.inputs(name, configuration):
-        if feature in SHAPES:
-            batch[feature] = torch.randn(rows, W, *SHAPES[feature], generator=generator)
+        shape = shape_of(feature, name, configuration)
+        if feature in RAGGED or shape[0] is None:
+            batch |= ragged(feature, shape, mask, generator)
         else:
-            batch |= ragged(feature, mask, generator)
+            batch[feature] = torch.randn(rows, W, *shape, generator=generator)
     batch["emotion"] = torch.rand(rows, 7, generator=generator).softmax(-1)
     for head in ("arousal", "valence"):
         batch[head] = 1 + 4 * torch.rand(rows, generator=generator)
     return batch
 
 
-def ragged(feature, mask, generator):
+def shape_of(feature, name, configuration):
+    """Of one block: as it stands above, or of a feature that is new, as it says itself."""
+    if known := SHAPES.get(feature) or RAGGED.get(feature):
+        return known
+    own = utils.leaf("features", feature)
+    return own.shape(own.parameters(model.settings(name, configuration)))
+
+
+def ragged(feature, shape, mask, generator):
     """A ragged feature of random lengths, at least two thirds of the longest; and its mask."""
-    steps, *shape = RAGGED[feature]
+    steps, *shape = shape
+    steps = steps or STEPS
     lengths = torch.randint(2 * steps // 3, steps + 1, mask.shape, generator=generator)
     there = mask.unsqueeze(-1) & (torch.arange(steps) < lengths.unsqueeze(-1))
     if feature == "tokens":
