@@ -83,7 +83,7 @@ class Command(Subcommand):
         path, out = Path(settings.video), Path(settings.out)
         _check(path, out)
         run = run_folder.find(settings.run, settings.save_path)
-        felt = video.timeline(path, run, settings) if settings.timeline else None
+        timeline = video.timeline(path, run, settings) if settings.timeline else None
         watched = video.watch(path, run, settings)
         spans = clip.snapped(
             _spans(watched.scores, how, settings), watched.level, settings.snap, watched.seconds
@@ -91,8 +91,8 @@ class Command(Subcommand):
         _cut(path, out, spans)
         for written in clip.write(out, path, watched, spans, how, run):
             print(f"written: {written}")
-        if felt is not None:
-            for written in clip.write_timeline(out, felt):
+        if timeline is not None:
+            for written in clip.write_timeline(out, timeline):
                 print(f"written: {written}")
         total = sum(end - start for start, end in spans)
         many = "clip" if len(spans) == 1 else "clips"
@@ -101,14 +101,14 @@ class Command(Subcommand):
 
 def _chosen(settings: Settings) -> dict:
     """{"budget": share} or {"threshold": p} or {"top": k}; a UserError for two of them."""
-    said = {
+    given = {
         name: value
         for name, value in vars(settings).items()
         if name in CHOICES and value is not None
     }
-    if len(said) > 1:
-        raise UserError(f"one of --{' and --'.join(said)} at a time")
-    return said or {"budget": BUDGET}
+    if len(given) > 1:
+        raise UserError(f"one of --{' and --'.join(given)} at a time")
+    return given or {"budget": BUDGET}
 
 
 def _spans(scores: np.ndarray, how: dict, settings: Settings) -> list:

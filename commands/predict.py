@@ -72,10 +72,10 @@ class Command(Subcommand):
         judge = opening.opened(folder, settings)
         for remark in judge.check(rows, settings.force):
             print(f"warning: {remark}", file=sys.stderr)
-        asked = _asked(folder, rows, settings)
-        out = Path(settings.out or _place(folder, settings) / f"predict_{digest(asked)}")
+        question = _asked(folder, rows, settings)
+        out = Path(settings.out or _place(folder, settings) / f"predict_{digest(question)}")
         with result_files.locked(out):
-            results = result_files.Results(out, asked)
+            results = result_files.Results(out, question)
             if results.is_done:
                 print(f"{results.folder} is finished")
             else:
@@ -113,12 +113,12 @@ def _name_bad(rows: pd.DataFrame, most: float) -> None:
 def _asked(folder: Path, rows: pd.DataFrame, settings: Settings) -> dict:
     """What the answers depend on: the weights, the utterances, how they are taken."""
     weights = [folder / name for name in opening.WEIGHTS if (folder / name).is_file()]
-    said = ["file", "start", "end", "text", "speaker", "dialogue", "quarantine", "wav_hash"]
+    columns = ["file", "start", "end", "text", "speaker", "dialogue", "quarantine", "wav_hash"]
     return {
         "run": folder.resolve().name,
         "weights": {path.name: checksum(path.read_bytes())[:16] for path in weights},
         "utterances": len(rows),
-        "recordings": digest(rows[said].fillna("").astype(str).to_csv(index=False), 16),
+        "recordings": digest(rows[columns].fillna("").astype(str).to_csv(index=False), 16),
         "explain": settings.explain,
         "onnx": settings.onnx,
         "int8": settings.int8,

@@ -88,10 +88,10 @@ class Command(Subcommand):
 
 def _lines(settings: Settings) -> list[str]:
     """The grid's lines, and what was said on the command line after them."""
-    said = [" ".join(word if "{" in word else shlex.quote(word) for word in settings.flags)]
-    said += [f"--folds {shlex.quote(settings.folds)}"] if settings.folds else []
-    said += [f"--seeds {' '.join(map(str, settings.seeds))}"] if settings.seeds else []
-    return grids.read(Path(settings.grid)) + said
+    lines = [" ".join(word if "{" in word else shlex.quote(word) for word in settings.flags)]
+    lines += [f"--folds {shlex.quote(settings.folds)}"] if settings.folds else []
+    lines += [f"--seeds {' '.join(map(str, settings.seeds))}"] if settings.seeds else []
+    return grids.read(Path(settings.grid)) + lines
 
 
 @functools.cache
@@ -126,9 +126,9 @@ def _expansion(grid: list[grids.GridPoint], runs: str) -> str:
     names = grids.differing(grid)
     lines = [f"{len(grid)} trials"]
     for point in grid:
-        said, state = point.settings, _state(point, runs)
-        line = f"{point.name:<32} {state:<6} {said.SorL:<8} test {sessions(said.test_split):<8} "
-        lines.append(f"{line}seed {said.seed:<4} {grids.variant(point, names)}".rstrip())
+        own, state = point.settings, _state(point, runs)
+        line = f"{point.name:<32} {state:<6} {own.SorL:<8} test {sessions(own.test_split):<8} "
+        lines.append(f"{line}seed {own.seed:<4} {grids.variant(point, names)}".rstrip())
     return "\n".join(lines)
 
 

@@ -68,13 +68,13 @@ class Reader(preparation.Reader):
             raise UserError(f"the tables in {folder} ({', '.join(releases)}) list no wav")
         found = layout.recordings(folder, releases)
         rows, repeated = _once(pd.concat(tables, ignore_index=True))
-        said, of_files = _said(rows, found)
-        utterances, of_rows = _rated(said, rows)
+        spoken, file_notes = _spoken(rows, found)
+        utterances, row_notes = _rated(spoken, rows)
         orphans = sorted({*ChainMap(*found.values())} - {*rows["segment"]})
         lost = [("reported", "wav without row", "", name, "") for name in orphans]
         utterances = labels.labelled(utterances, labels.RULES[0])
         utterances = utterances[[*preparation.COLUMNS, *Reader.COLUMNS]]
-        return utterances, preparation.troubles(notes + repeated + lost + of_files + of_rows)
+        return utterances, preparation.troubles(notes + repeated + lost + file_notes + row_notes)
 
     @staticmethod
     def grouped(utterances: pd.DataFrame) -> pd.DataFrame:
@@ -130,12 +130,12 @@ def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple]]:
     return first.reset_index(drop=True), notes
 
 
-def _said(
+def _spoken(
     rows: pd.DataFrame, found: dict[str, dict[str, preparation.File]]
 ) -> tuple[pd.DataFrame, list[tuple]]:
     """What is said: a row each, and troubles of wavs and texts."""
     places = {name: ChainMap(files, *found.values()) for name, files in found.items()}
-    nothing, said, notes = preparation.File(""), [], []
+    nothing, spoken, notes = preparation.File(""), [], []
     for name, release, words in zip(
         rows["segment"], rows["release"], rows[layout.WORDS], strict=True
     ):
@@ -146,31 +146,31 @@ def _said(
         masked = [] if wav.path else ["wav missing"]
         masked += [] if text else ["no words"]
         notes += [] if fault else [("masked", how, "speaker", name, "") for how in masked]
-        said.append((name, name, "" if wav.bad else wav.path, text, fault))
-    return pd.DataFrame(said, columns=["segment", "dialogue", "wav", "text", "quarantine"]), notes
+        spoken.append((name, name, "" if wav.bad else wav.path, text, fault))
+    return pd.DataFrame(spoken, columns=["segment", "dialogue", "wav", "text", "quarantine"]), notes
 
 
-def _rated(said: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple]]:
+def _rated(spoken: pd.DataFrame, rows: pd.DataFrame) -> tuple[pd.DataFrame, list[tuple]]:
     """Utterances but for their label, and troubles of rows."""
     cells = rows[range(layout.SITUATION, layout.AGE)].to_numpy(object)
-    table, of_cells = labels.ratings(cells)
-    bad = said["quarantine"] != ""
+    table, cell_notes = labels.ratings(cells)
+    bad = spoken["quarantine"] != ""
     notes = [
         ("quarantined", row["quarantine"], "speaker", row["segment"], "")
-        for row in said[bad].to_dict("records")
+        for row in spoken[bad].to_dict("records")
     ]
     notes += [
-        (treatment, reason, "speaker", said["segment"][row], detail)
-        for treatment, reason, row, detail in of_cells
+        (treatment, reason, "speaker", spoken["segment"][row], detail)
+        for treatment, reason, row, detail in cell_notes
         if not bad[row]
     ]
     table[bad] = ""
-    table["quarantine"] = said["quarantine"].where(bad, table["quarantine"])
+    table["quarantine"] = spoken["quarantine"].where(bad, table["quarantine"])
     people = {
         name: rows[column].map(_word)
         for name, column in (("age", layout.AGE), ("gender", layout.GENDER))
     }
-    return said.assign(
+    return spoken.assign(
         corpus="aihub_emotion",
         role="speaker",
         session=0,

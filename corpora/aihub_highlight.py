@@ -136,8 +136,8 @@ def _annotators(
             ("reported", reason, "", name, f"{layout.shown(file)}: {detail}")
             for reason, detail in marks.notes
         ]
-    kept, of_lengths = _of_one_length(name, list(given.values()))
-    return sorted(kept, key=lambda marks: marks.annotator), notes + of_lengths
+    kept, length_notes = _of_one_length(name, list(given.values()))
+    return sorted(kept, key=lambda marks: marks.annotator), notes + length_notes
 
 
 def _marks(folder: Path, name: str, annotator: str, file: preparation.File) -> labels.Marks:
@@ -158,8 +158,8 @@ def _of_one_length(name: str, given: list[labels.Marks]) -> tuple[list[labels.Ma
     kept = [marks for marks in given if abs(marks.length - usual) <= DRIFT]
     notes = []
     if len({marks.length for marks in given}) > 1:
-        said = ", ".join(f"{marks.annotator} {marks.length:g} s" for marks in given)
-        notes.append(("reported", "annotators differ on the length", "", name, said))
+        lengths = ", ".join(f"{marks.annotator} {marks.length:g} s" for marks in given)
+        notes.append(("reported", "annotators differ on the length", "", name, lengths))
     for marks in given:
         if abs(marks.length - usual) > DRIFT:
             detail = f"{marks.annotator} {marks.length:g} s, others {usual:g} s"

@@ -62,9 +62,9 @@ class Reader(preparation.Reader):
         if not segments:
             raise UserError(f"the files in {folder / 'annotation'} list no segment")
         notes += layout.orphans(files, tables)
-        spoken, of_files = _spoken(folder, segments, files)
-        utterances, of_rows = _rated(segments, spoken, tables)
-        return utterances, preparation.troubles(notes + of_files + of_rows)
+        spoken, file_notes = _spoken(folder, segments, files)
+        utterances, row_notes = _rated(segments, spoken, tables)
+        return utterances, preparation.troubles(notes + file_notes + row_notes)
 
     @staticmethod
     def signals(

@@ -66,13 +66,13 @@ class Reader(preparation.Reader):
             segment = columns.printable(name)
             notes.append(("reported", "repeated row left out", role, segment, ""))
         table = table[~repeated].reset_index(drop=True)
-        rows, of_rows = _rows(table, _wavs(folder))
+        rows, row_notes = _rows(table, _wavs(folder))
         ratings, rated = preparation.read_ratings(table[RATINGS].to_numpy(object))
         for what, reason, i, detail in rated:
             if rows["quarantine"][i] == "":
                 notes.append((what, reason, rows["role"][i], rows["segment"][i], detail))
         utterances = preparation.rate(rows, ratings, np.arange(len(rows)))
-        return utterances[columns.COLUMNS], columns.troubles(notes + of_rows)
+        return utterances[columns.COLUMNS], columns.troubles(notes + row_notes)
 
 
 def _tables(folder: Path) -> list[files.File]:

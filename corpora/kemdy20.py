@@ -61,11 +61,11 @@ class Reader(preparation.Reader):
         if not segments:
             raise UserError(f"the files in {folder / 'annotation'} list no segment")
         notes += layout.orphans(files, listed)
-        spoken, of_files = _spoken(folder, segments, files)
-        utterances, of_rows = _rated(segments, spoken, np.concatenate(tables))
+        spoken, file_notes = _spoken(folder, segments, files)
+        utterances, row_notes = _rated(segments, spoken, np.concatenate(tables))
         order, moved = _in_time(utterances)
         utterances = utterances.iloc[order].reset_index(drop=True)
-        return utterances, preparation.troubles(notes + of_files + of_rows + moved)
+        return utterances, preparation.troubles(notes + file_notes + row_notes + moved)
 
     @staticmethod
     def signals(
@@ -201,7 +201,7 @@ def _rated(
     segments: list[Segment], spoken: pd.DataFrame, cells: np.ndarray
 ) -> tuple[pd.DataFrame, list[tuple]]:
     """Rows with the ratings of their row in `cells`, and troubles of rows."""
-    ratings, of_cells = preparation.read_ratings(cells[:, layout.TOTAL :])
+    ratings, cell_notes = preparation.read_ratings(cells[:, layout.TOTAL :])
     clock = pd.DataFrame(cells[:, layout.START : layout.START + 2])
     clock = clock.apply(pd.to_numeric, errors="coerce")
     rows, notes = np.array([segment.row for segment in segments]), []
@@ -213,7 +213,7 @@ def _rated(
             reason = "no row: context without label"
             notes.append(("reported", reason, "speaker", segment.name, ""))
     owner = {s.row: s.name for s, fault in zip(segments, faults, strict=True) if not fault}
-    for treatment, reason, row, detail in of_cells:
+    for treatment, reason, row, detail in cell_notes:
         if row in owner:
             notes.append((treatment, reason, "speaker", owner[row], detail))
     spoken = spoken.assign(corpus="kemdy20", role="speaker", kind=KIND, quarantine=faults)

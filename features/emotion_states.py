@@ -49,16 +49,16 @@ def _run(name: str, place: Path) -> dict:
         raise UserError(
             f"--emotion_run: no run {name!r}; in {place} there are: {', '.join(there) or 'none'}"
         )
-    said = utils.read_json(folder / models.CONFIGURATION)
-    if said.get("model") != MODEL:
+    configuration = utils.read_json(folder / models.CONFIGURATION)
+    if configuration.get("model") != MODEL:
         raise UserError(
             f"--emotion_run needs runs of {MODEL}, {folder} is one of "
-            f"{said.get('model', 'the system of 2022')}"
+            f"{configuration.get('model', 'the system of 2022')}"
         )
     if not (folder / WEIGHTS).exists():
         raise UserError(f"--emotion_run: {folder} has no {WEIGHTS}: its training did not end")
     content = utils.checksum(utils.read_sealed(folder / WEIGHTS))[:32]
-    size = models.settings(MODEL, said).hidden_size
+    size = models.settings(MODEL, configuration).hidden_size
     return {"run": str(folder.resolve()), "content": content, "size": size}
 
 
@@ -108,14 +108,14 @@ class Extractor(contract.Extractor):
         import torch
 
         states, there = self.states(source, seconds)
-        said: dict[str, list[np.ndarray]] = {}
+        by_head: dict[str, list[np.ndarray]] = {}
         for model, state in zip(self.models, states, strict=True):
             with torch.inference_mode():
                 judged = model.judge(torch.from_numpy(state))
             for head, value in judged.items():
                 value = value.exp() if constants.HEADS[head].kind == "distribution" else value
-                said.setdefault(head, []).append(value.numpy())
-        means = {head: np.mean(said[head], 0) for head in constants.HEADS if head in said}
+                by_head.setdefault(head, []).append(value.numpy())
+        means = {head: np.mean(by_head[head], 0) for head in constants.HEADS if head in by_head}
         for values in means.values():
             values[~there] = np.nan
         return means

@@ -108,8 +108,8 @@ def _source(container: Any) -> Source:
     ]
     # before 0 is only what a decoder needs to get going
     zero = max(Fraction(0), min(starts, default=Fraction(0)))
-    said = (container.duration or 0) / 1e6  # microseconds
-    longest = min(MAX_SECONDS, LONGER[0] * said + LONGER[1]) if said > 0 else MAX_SECONDS
+    seconds = (container.duration or 0) / 1e6  # microseconds
+    longest = min(MAX_SECONDS, LONGER[0] * seconds + LONGER[1]) if seconds > 0 else MAX_SECONDS
     return Source(container, picture, sound, zero, longest)
 
 

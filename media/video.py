@@ -98,12 +98,12 @@ def _described(
     """The Video, of when each stream ends, the size of a picture, and whether sound is decoded."""
     if size is None and not heard:
         raise Unusable("neither picture nor sound")
-    said = {
+    headers = {
         s: source.time(s, (s.start_time or 0) + s.duration) for s in ends if (s.duration or 0) > 0
     }
     # the last packet of AAC is longer than its sound, which the header tells
-    seconds = max((min(end, said.get(s, math.inf)) for s, end in ends.items()), default=0.0)
-    claim = max([*said.values(), (source.container.duration or 0) / 1e6])
+    seconds = max((min(end, headers.get(s, math.inf)) for s, end in ends.items()), default=0.0)
+    claim = max([*headers.values(), (source.container.duration or 0) / 1e6])
     reasons = []
     if source.picture is not None and size is None:
         reasons.append("no picture can be decoded")

@@ -99,9 +99,9 @@ class Cache:
         if not (self.folder / MARK).exists():
             return [FILES[1]] if between else []
         try:
-            said = json.loads(_read_bytes(self.folder / MARK))
+            mark = json.loads(_read_bytes(self.folder / MARK))
             wrong = [
-                name for name, size in zip(FILES, self.sizes, strict=True) if said[name] != size
+                name for name, size in zip(FILES, self.sizes, strict=True) if mark[name] != size
             ]
         except (ValueError, TypeError, LookupError, RecursionError):
             wrong = []

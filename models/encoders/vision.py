@@ -52,14 +52,16 @@ def vision_config(folder: Path) -> dict:
 
 def input_pixels(folder: Path) -> dict:
     """What becomes of a picture, of its preprocessor_config.json. Raises UserError."""
-    said, own = utils.read_json(folder / PREPROCESSING), vision_config(folder)["image_size"]
+    chosen = utils.read_json(folder / PREPROCESSING)
+    own = vision_config(folder)["image_size"]
     try:
-        side = said["size"]
+        side = chosen["size"]
         sides = (side["height"], side["width"]) if isinstance(side, dict) else (side, side)
-        mean, sd = ([float(x) for x in said[name]] for name in ("image_mean", "image_std"))
-        scale, resample = float(said.get("rescale_factor", 1 / 255)), int(said.get("resample", 2))
-        plain = all(said.get(f"do_{name}", True) for name in ("resize", "rescale", "normalize"))
-        right = sides == (own, own) and plain and not said.get("do_center_crop", False)
+        mean, sd = ([float(x) for x in chosen[name]] for name in ("image_mean", "image_std"))
+        scale = float(chosen.get("rescale_factor", 1 / 255))
+        resample = int(chosen.get("resample", 2))
+        plain = all(chosen.get(f"do_{name}", True) for name in ("resize", "rescale", "normalize"))
+        right = sides == (own, own) and plain and not chosen.get("do_center_crop", False)
         right = right and len(mean) == len(sd) == 3 and 0 not in sd and 0 <= resample <= 5
     except (LookupError, TypeError, ValueError):
         right = False
