@@ -205,27 +205,13 @@ def _spelt(path: Path) -> Path:
 
 def _heard(item: Item, split: str, pause: float) -> list[dict]:
     """One utterance, or those of a long recording."""
-    row = {
-        "file": str(item.path or ""),
-        "segment": item.path.stem if item.path else "text",
-        "text": item.text,
-        "speaker": item.speaker,
-        "dialogue": item.dialogue,
-        "start": 0.0,
-        "end": np.nan,
-        "part": False,
-        "quarantine": item.bad,
-        "wav_size": 0,
-        "wav_hash": "",
-        "duration": np.nan,
-        "silent": False,
-    }
+    row = _unheard(item)
     if item.path is not None and not is_utf8(str(item.path)):
-        said = {
+        names = {
             name: os.fsencode(row[name]).decode("utf-8", "replace")
             for name in ("file", "segment", "dialogue")
         }
-        return [row | said | {"quarantine": "its name is not UTF-8"}]
+        return [row | names | {"quarantine": "its name is not UTF-8"}]
     if item.bad or item.path is None:
         return [row]
     if not item.path.is_file():
@@ -249,6 +235,25 @@ def _heard(item: Item, split: str, pause: float) -> list[dict]:
             "silent": sound.silent,
         }
     ]
+
+
+def _unheard(item: Item) -> dict:
+    """What is known of an utterance before its sound is heard."""
+    return {
+        "file": str(item.path or ""),
+        "segment": item.path.stem if item.path else "text",
+        "text": item.text,
+        "speaker": item.speaker,
+        "dialogue": item.dialogue,
+        "start": 0.0,
+        "end": np.nan,
+        "part": False,
+        "quarantine": item.bad,
+        "wav_size": 0,
+        "wav_hash": "",
+        "duration": np.nan,
+        "silent": False,
+    }
 
 
 def _length(path: Path) -> float | None:

@@ -1,6 +1,6 @@
 """Hostile KEMDy20 and AI Hub 263: a result, a quarantined row or one line, no more.
 
-What is done to KEMDy19 in test_security.py, with the same tools.
+What is done to KEMDy19 in test_kemdy19_hostile.py, with the same tools.
 """
 
 import contextlib
