@@ -5,9 +5,26 @@ from pathlib import Path
 
 import av
 import numpy as np
+from hypothesis import HealthCheck
+from hypothesis import settings as examples
+
+from media import video
 
 BITS = 10
 CLOCK = 90_000  # ticks a second
+
+TENTHS = [i / 10 for i in range(40)]  # s: ten pictures a second
+VFR = [0, 0.3, 0.4, 0.45, 2.9, 3, 3.02, 3.9]
+fewer = examples(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def noise(seconds: float, rate: int, channels: int = 1, seed: int = 0) -> np.ndarray:
+    """(C, N): more of it is low than high, and AAC keeps that."""
+    rng = np.random.default_rng(seed)
+    wave = np.cumsum(rng.standard_normal((channels, round(seconds * rate) + 2)), axis=1)
+    return (0.05 * (wave[:, 2:] - wave[:, :-2])).clip(-0.9, 0.9).astype(np.float32)
 
 
 def picture(number: int, width: int = 80, height: int = 48) -> np.ndarray:
@@ -31,6 +48,12 @@ def tone(seconds: float, rate: int, hertz: float = 440.0, channels: int = 1) -> 
     """(C, N) float32."""
     wave = 0.3 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
     return np.repeat(wave[None].astype(np.float32), channels, 0)
+
+
+def shown(path: Path, seconds: list[float]) -> list[int | None]:
+    """The numbers of the pictures that `frames` gives; None where it gives none."""
+    got = {second: number(image) for second, image in video.frames(path, seconds)}
+    return [got.get(second) for second in seconds]
 
 
 def write(
