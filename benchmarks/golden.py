@@ -330,7 +330,9 @@ def compare(one: Path, other: Path) -> int:
         else:
             said = difference(name, *(path.read_bytes() for path in held))
         odd += bool(said)
-        print(f"{'different' if said else 'equal':<10} {name}" + f"\n{said}" * bool(said))
+        print(f"{'different' if said else 'equal':<10} {name}")
+        if said:
+            print(said)
     print(f"{len(names)} items, {odd} different")
     return 1 if odd or not names else 0
 

@@ -176,11 +176,6 @@ class RunConfiguration:
         own = () if self.corpus is None else (dataclasses.replace(self.corpus, split=self.split),)
         return (*own, *self.extra)
 
-    @property
-    def is_ensemble(self) -> bool:
-        """Whether the run is an ensemble of other runs."""
-        return "members" in self.values
-
 
 def _typed(name: str, value: Any) -> Any:
     """A value of the file as the type of its field."""
