@@ -15,6 +15,7 @@ import json
 import os
 import sys
 import warnings
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -282,11 +283,9 @@ def _check_storable(configuration: dict[str, Any], path: Path) -> None:
 def _read_state(path: Path) -> dict[str, Tensor]:
     """The dict of plain tensors in a file, none of them larger than what the file holds."""
     data = utils.read_sealed(path)
-    what, read = "a state dict of torch", _of_archive
-    if path.name == TENSORS:
-        what, read = "tensors as safetensors", safetensors.torch.load
+    what = "tensors as safetensors" if path.name == TENSORS else "a state dict of torch"
     try:
-        state = read(data)
+        state = read_tensors(path, data)
     except Exception as error:  # a damaged archive or pickle fails in too many ways to list
         raise UserError(
             f"{path} should hold {what}; it is damaged or something else "
@@ -302,11 +301,21 @@ def _read_state(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _of_archive(data: bytes) -> Any:
-    utils.check_archive(data)
-    with warnings.catch_warnings():  # of pickle protocols that are refused anyway
-        warnings.simplefilter("ignore")
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+def read_tensors(path: Path, data: bytes | None = None) -> Any:
+    """What torch or safetensors wrote into a file, of which `data` was read; executes nothing.
+
+    Without `data`, what torch before 1.6 wrote is read as well: it is no archive. Raises what they
+    raise, and a ValueError for an archive that may hold more than tensors.
+    """
+    if path.suffix == ".safetensors":
+        return safetensors.torch.load_file(path) if data is None else safetensors.torch.load(data)
+    with path.open("rb") if data is None else io.BytesIO(data) as file:
+        if data is not None or zipfile.is_zipfile(file):
+            utils.check_archive(file)
+        file.seek(0)
+        with warnings.catch_warnings():  # of pickle protocols that are refused anyway
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _sized(configuration: dict[str, Any], state: dict[str, Tensor]) -> EmotionModel:

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import hashlib
 import importlib
-import io
 import json
 import logging
 import lzma
@@ -21,7 +20,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -227,15 +226,16 @@ GLOBALS = re.compile(
 )
 
 
-def check_archive(data: bytes) -> None:
+def check_archive(file: BinaryIO) -> None:
     """A ValueError for an archive that may be more than tensors, before torch reads it.
 
     Torch executes no code of a pickle; it does unpack, count and hash what it is told to, without
     an end where one object is named again and again. It writes archives without packing.
     """
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    size = file.seek(0, os.SEEK_END)
+    with zipfile.ZipFile(file) as archive:
         parts = archive.infolist()
-        if sum(part.file_size for part in parts) > len(data):
+        if sum(part.file_size for part in parts) > size:
             raise ValueError("packed")
         [pickled] = [part for part in parts if part.filename.endswith("/data.pkl")]
         operations = pickletools.genops(archive.read(pickled))

@@ -35,6 +35,7 @@ MAY_WAIT = {
     ("main.py", "training.ensembles.ensemble"): "torch: most subcommands need none",
     ("commands/serve.py", "inference.web.page"): "gradio is optional",
     ("features/emotion_states.py", "model"): "torch: exported models are read without it",
+    ("models/encoders/loading.py", "model"): "torch: exported models are read without it",
     ("inference/opening.py", "inference.trained"): "torch: exported models are read without it",
 }
 

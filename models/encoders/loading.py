@@ -12,6 +12,7 @@ import math
 import os
 import pickle
 import re
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -252,16 +253,14 @@ def _read(folder: Path) -> dict[str, "Tensor"]:
     """Every tensor of the checkpoint in a folder. Nothing in it is executed. Raises UserError."""
     import torch
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+
+    from model import read_tensors  # torch: reading a cache needs none
 
     saved: dict[str, Any] = {}
     try:
         for path in _parts(folder):
-            if path.suffix == ".safetensors":
-                saved |= load_file(path)
-            else:
-                saved |= torch.load(path, map_location="cpu", weights_only=True)
-    except (*DAMAGE, pickle.UnpicklingError, SafetensorError) as error:
+            saved |= read_tensors(path)
+    except (*DAMAGE, zipfile.BadZipFile, pickle.UnpicklingError, SafetensorError) as error:
         raise UserError(f"cannot load the encoder in {folder}: {line(error)}") from error
     return {str(k): v for k, v in saved.items() if isinstance(v, torch.Tensor)}
 
