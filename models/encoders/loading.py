@@ -279,7 +279,7 @@ def _parts(folder: Path) -> list[Path]:
     raise FileNotFoundError(f"neither {' nor '.join(PARTS)}")
 
 
-# --- its word pieces -----------------------------------------------------------------------------
+# --- what transformers says ----------------------------------------------------------------------
 
 
 def line(error: Exception) -> str:

@@ -18,22 +18,12 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 MAX_PIECES = 512  # [CLS] and [SEP] included: what BERT has positions for
-
-
 # KoBERT's tokenizer is a SentencePiece file without a class in transformers: known by these, in
 # the order of their ids
 KOBERT_PIECES = ("[UNK]", "[PAD]", "[CLS]", "[SEP]", "[MASK]")
-
-
-OFFSET = ("roberta", "xlm-roberta", "camembert")
-
-
+OFFSET = ("roberta", "xlm-roberta", "camembert")  # whose places begin behind that of the padding
 SPECIAL = ("pad", "cls", "sep", "bos", "eos")
-
-
 TOKENIZERS = ("*.model", "tokenizer*", "vocab*", "special_tokens_map.json", "merges.txt")
-
-
 TEXT = Kind("text encoder", "BERT-like", "--text_encoder", TOKENIZERS, SIZES)
 
 
