@@ -1,5 +1,5 @@
 """Features: a file for each, computed once from a sound, a text or a video and kept on disk.
 
-`store` keeps and gathers them, `signal` holds what several compute. No model, training or run is
-known here.
+What one must have is said in store/contract.py. `store` keeps and gathers them, `signal` holds what
+several compute. No model, training or run is known here.
 """

@@ -20,7 +20,6 @@ from features.store import contract
 from utils import Unusable, UserError
 
 MODEL = "lstm_audio"
-WEIGHTS = "model.pth"
 SECONDS_AT_ONCE = 1024  # whose states are computed together
 
 
@@ -55,9 +54,10 @@ def _run(name: str, place: Path) -> dict:
             f"--emotion_run needs runs of {MODEL}, {folder} is one of "
             f"{configuration.get('model', 'the system of 2022')}"
         )
-    if not (folder / WEIGHTS).exists():
-        raise UserError(f"--emotion_run: {folder} has no {WEIGHTS}: its training did not end")
-    content = utils.checksum(utils.read_sealed(folder / WEIGHTS))[:32]
+    weights = folder / models.WEIGHTS
+    if not weights.exists():
+        raise UserError(f"--emotion_run: {folder} has no {weights.name}: its training did not end")
+    content = utils.checksum(utils.read_sealed(weights))[:32]
     size = models.settings(MODEL, configuration).hidden_size
     return {"run": str(folder.resolve()), "content": content, "size": size}
 
