@@ -15,10 +15,10 @@ from reporting import class_distribution
 
 
 @pytest.fixture
-def place(made, tmp_path):  # noqa: F811
+def place(two_corpora, tmp_path):
     """A folder of its own to work in, with links to the corpora."""
     for name in ("corpus", "talk"):
-        (tmp_path / name).symlink_to(made / name)
+        (tmp_path / name).symlink_to(two_corpora / name)
     with contextlib.chdir(tmp_path):
         yield tmp_path
 
