@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from doubles.small_runs import TEXT, files, furnished, trained
+from doubles.small_runs import TEXT, files, trained
 
 import main
 import model
@@ -23,13 +23,6 @@ from utils import UserError, leaf, rng
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ("model.pth", "predictions.csv", "train_loss.log", "training.csv")
 LONG = ["--epochs", "3", "--batch_size", "3", "--val_split", "[2]"]  # 2 steps an epoch
-
-
-@pytest.fixture
-def place(workplace, run_folder, tmp_path):
-    """A folder of its own to work in."""
-    with contextlib.chdir(furnished(tmp_path, workplace)):
-        yield tmp_path
 
 
 @pytest.fixture
