@@ -1,5 +1,6 @@
 # make demo   a synthetic corpus, a small training run, its score table
-# make test   the whole suite
+# make test   the whole suite, and which way imports run (tach.toml)
+# make lint   ruff mends and formats; tach checks
 # make ensembles   text, audio and cross-modal models on that corpus, and four ways to combine them
 # make emo_ensemble        two wav2vec2 and three KoBERT on two synthetic corpora, their weighted vote
 # make emotion_short_form  highlights of synthetic videos: from sound, from pictures, from both; a clip

@@ -118,13 +118,11 @@ def test_every_file_that_is_named_is_there():
 # --- how large it is ----------------------------------------------------------------------------
 
 
-@pytest.mark.xfail(reason="the move is under way")
 def test_no_file_is_long():
     lines = {path: len((ROOT / path).read_text("utf-8").splitlines()) for path in files()}
     assert {path.as_posix(): n for path, n in lines.items() if n > MOST_LINES} == {}
 
 
-@pytest.mark.xfail(reason="the move is under way")
 def test_no_function_is_long():
     long = {}
     for path in files():
