@@ -118,7 +118,7 @@ def encoder(config: dict) -> "nn.Module":
             layer.register_forward_hook(partial(_dropped, share))
     # transformers gives torch WavLM's bias as numbers and the mask as truth values, at every layer
     warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
-    if hasattr(module, "masked_spec_embed"):
+    if hasattr(module, "masked_spec_embed"):  # of transformers, where its config asks for it
         module.masked_spec_embed.requires_grad_(_augments(module.config))
     return module
 
