@@ -12,6 +12,7 @@ import pytest
 import soundfile
 import torch
 from doubles.prepared import INPUTS, SETTINGS, SIZE, written
+from doubles.settings import settings_with
 
 import constants
 import dataset
@@ -51,7 +52,7 @@ def place(made, tmp_path):
 
 
 def material(**changes) -> dataset.Material:
-    return dataset.open_material(SimpleNamespace(**SETTINGS | changes), INPUTS)
+    return dataset.open_material(settings_with(**SETTINGS | changes), INPUTS)
 
 
 # --- tables --------------------------------------------------------------------------------------

@@ -15,11 +15,11 @@ from corpora.preparation import tables
 ROOT = Path(__file__).resolve().parents[1]
 PROCESSES = """
 import os, random, signal, sys, time
-from types import SimpleNamespace
 sys.path.insert(0, {root!r})
 import dataset
 from corpora.preparation import audit
 from features.store import cache
+from training.settings import settings_class
 import librosa.filters, sklearn.feature_extraction.text
 from corpora import sample
 
@@ -42,7 +42,7 @@ def audit_noted(*tables):
 sample.Reader.write, audit.audit = write_noted, audit_noted
 
 def work():
-    dataset.open_material(SimpleNamespace(**{settings}), {inputs})
+    dataset.open_material(settings_class("mate")(**{settings}), {inputs})
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)

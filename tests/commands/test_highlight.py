@@ -337,7 +337,7 @@ def test_a_timeline_is_what_the_emotion_runs_say_of_each_second(place, monkeypat
     monkeypatch.setattr(
         watching, "leaf", lambda kind, name: fake if name == "emotion_states" else real(kind, name)
     )
-    given = SimpleNamespace(emotion_run="exp/emotion", vision_encoder=None, save_path="exp")
+    given = watching.VideoSettings(emotion_run="exp/emotion", save_path="exp")
     table = watching.timeline(film(), Path("exp/both"), given)
     assert list(table) == ["start", *constants.EMOTIONS, "arousal"] and len(table) == n
     np.testing.assert_allclose(table[list(constants.EMOTIONS)], said["emotion"])

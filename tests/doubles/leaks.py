@@ -4,11 +4,11 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pandas as pd
 
 import dataset
+from doubles.settings import settings_with
 from evaluation import leakage
 from evaluation.splits import Split
 
@@ -84,25 +84,14 @@ def lines(texts: list[str], tested: list[str], **columns) -> pd.DataFrame:
 
 
 def opened(**changes) -> dataset.Material:
-    namespace = SimpleNamespace(
-        data="corpus",
-        tables="raw",
-        max_bad=0.5,
-        SorL="speaker",
-        test_split=(3, 4),
-        val_split=(),
-        text_encoder="char-ngram",
-        text_dim=16,
-        sr=16_000,
-        disjoint=None,
-        leave_out=(),
-        train_extra=(),
-        test_extra=(),
-        labels=None,
-        target="votes",
-    )
-    vars(namespace).update(changes)
-    return dataset.open_material(namespace, ("log_mel", "sentence"))
+    base = {
+        "data": "corpus",
+        "max_bad": 0.5,
+        "test_split": (3, 4),
+        "text_encoder": "char-ngram",
+        "text_dim": 16,
+    }
+    return dataset.open_material(settings_with(**base | changes), ("log_mel", "sentence"))
 
 
 def trigrams(text: str) -> set[str]:

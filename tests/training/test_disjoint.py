@@ -4,13 +4,13 @@ import json
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 from doubles.leaks import TRAIN, guard, opened, small_corpus
+from doubles.settings import settings_with
 
 import dataset
 import main
@@ -175,24 +175,15 @@ def test_the_class_of_2022_is_disjoint_on_demand(place):
 
 
 def test_when_a_finished_run_is_tested_nothing_is_removed(place):
-    namespace = SimpleNamespace(
+    settings = settings_with(
         data="corpus",
-        tables="raw",
         max_bad=0.5,
-        SorL="speaker",
         test_split=(1, 2, 3, 4),
-        val_split=(),
         text_encoder="char-ngram",
         text_dim=16,
-        sr=16_000,
         disjoint="text",
-        leave_out=(),
-        train_extra=(),
-        test_extra=(),
-        labels=None,
-        target="votes",
     )
-    material = dataset.open_material(namespace, ("sentence",), train=False)
+    material = dataset.open_material(settings, ("sentence",), train=False)
     assert material.reasons == {} and material.warnings == []
 
 

@@ -7,10 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from doubles.leaks import SPLIT, guard, lines, opened, small_corpus, utterances
+from doubles.settings import settings_with
 
 import dataset
 from evaluation.splits import Split
 from training import protocol_card
+from training.settings import TrainingSettings
 
 
 @pytest.fixture
@@ -25,17 +27,8 @@ def material_of(rows: pd.DataFrame, split: Split, disjoint: str | None = None) -
     return dataset.Material(corpus, rows, {}, split, warnings, removed, reasons)
 
 
-def flags(**changes) -> SimpleNamespace:
-    base = dict(
-        model="mate",
-        SorL="speaker",
-        ties="drop",
-        seed=42,
-        select="macro_f1",
-        val_split=(2,),
-        disjoint=None,
-    )
-    return SimpleNamespace(**base | changes)
+def flags(**changes) -> TrainingSettings:
+    return settings_with(**{"val_split": (2,)} | changes)
 
 
 MIXED = lines(
@@ -160,9 +153,8 @@ def test_the_card_of_a_run_tested_again_counts_the_test_alone():
 
 
 def test_the_card_says_what_is_resampled():
-    sound = dict(model="lstm_audio", neighbours=2)
-    none = protocol_card._resampling(SimpleNamespace(balance="none", **sound))
-    assert none == protocol_card._resampling(SimpleNamespace(model="mate"))
+    none = protocol_card._resampling(settings_with("lstm_audio"))
+    assert none == protocol_card._resampling(settings_with())
     assert none.startswith("none")
-    said = protocol_card._resampling(SimpleNamespace(balance="smote", **sound))
+    said = protocol_card._resampling(settings_with("lstm_audio", balance="smote"))
     assert said == "smote, of training rows alone, after the split"
