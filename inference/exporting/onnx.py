@@ -88,7 +88,7 @@ def frame(windows: Windows, chosen: np.ndarray, said: dict[str, np.ndarray]) -> 
 
 def describe(judge: Predictor) -> dict[str, Any]:
     """model.json, but for what is measured later."""
-    said = portable.configuration(judge.folder, vars(judge.settings), {})
+    said = portable.configuration(judge.folder, judge.configuration | vars(judge.settings), {})
     configuration = {name: value for name, value in said.items() if name not in UNNEEDED}
     configuration["corpus"] = {"synthetic": predictor.synthetic(judge.configuration)}
     if _has_encoder(judge):
