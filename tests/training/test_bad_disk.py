@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from doubles.command_line import TEXT, files
 
-from training import loop
+from training import console
 
 
 @pytest.mark.parametrize("name", ["data", "data/prepared"])
@@ -127,7 +127,7 @@ def test_a_disk_that_is_full_when_an_epoch_is_logged_is_one_line(say, ready, mon
     def opened(path, *how):
         return open("/dev/full" if Path(path).name == "train_loss.log" else path, *how)
 
-    monkeypatch.setattr(loop, "open", opened, raising=False)
+    monkeypatch.setattr(console, "open", opened, raising=False)
     code, _, lines = say(*TEXT)
     assert (code, len(lines)) == (2, 1), lines
     assert re.search("^error: cannot write .*train_loss.log: No space left", lines[0]), lines

@@ -64,7 +64,6 @@ def test_a_configuration(changes, data, run, hasty):
 
 
 UNUSABLE = [
-    ("self", 1),
     ("max_bad", "x"),
     ("test_split", 1),
     ("text_encoder", 1),
