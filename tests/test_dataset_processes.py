@@ -24,6 +24,7 @@ import librosa.filters, sklearn.feature_extraction.text
 from corpora import sample
 
 librosa.filters.mel(sr=16000, n_fft=512)  # a second of imports, once for all children
+settings = settings_class("mate")(**{settings})  # it imports the model: the same
 cache.FLUSH = 1, 0.0
 write, hear = sample.Reader.write, audit.audit
 
@@ -42,7 +43,7 @@ def audit_noted(*tables):
 sample.Reader.write, audit.audit = write_noted, audit_noted
 
 def work():
-    dataset.open_material(settings_class("mate")(**{settings}), {inputs})
+    dataset.open_material(settings, {inputs})
 
 def die(*_):
     os.kill(os.getpid(), signal.SIGKILL)
