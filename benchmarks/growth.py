@@ -23,6 +23,7 @@ import main as command_line
 import model as models
 from benchmarks import measure, sides
 from benchmarks.measure import Side
+from training import flags as training_flags
 from utils import leaf
 
 SIZES = {"1x": (5, 2), "4x": (10, 4), "16x": (20, 8)}  # sessions, dialogues of each
@@ -56,7 +57,7 @@ def extract() -> Callable[[list[str]], float]:
     import librosa.filters  # noqa: F401  a second, whatever the size
 
     def work(given: list[str]) -> float:
-        settings, _, _ = command_line.parse(given)
+        settings, _, _ = training_flags.parse(given)
         start = time.perf_counter()
         dataset.open_material(settings, models.inputs(settings.model, vars(settings)))
         return time.perf_counter() - start

@@ -23,13 +23,13 @@ import torch
 import constants
 import dataset
 import loss as losses
-import main as command_line
 import model as models
 import utils
 from benchmarks import reference
 from corpora import preparation
 from features.store import extraction
 from training import devices, loop, testing
+from training import flags as training_flags
 
 CORPUS, LONG = "corpus", "long"  # folders: windows to train on; hours of sound to extract
 LOADED = 4  # batches the reference's loader is timed over
@@ -66,7 +66,7 @@ def opened(
     batch_size: int = constants.BATCH_SIZE,
 ) -> tuple[argparse.Namespace, dataset.Material, dataset.Windows]:
     """Settings, material and training windows, as a run has them."""
-    settings, _, _ = command_line.parse(flags(batch_size))
+    settings, _, _ = training_flags.parse(flags(batch_size))
     material = dataset.open_material(settings, models.inputs(settings.model, vars(settings)))
     return settings, material, dataset.Windows(material, "train", settings.ws)
 
@@ -103,7 +103,7 @@ def plain_transform() -> Callable[[], float]:
 
 def our_extraction(hours: float, threads: int) -> Callable:
     """-> (times real time, hours of sound) of extracting that much into an empty cache."""
-    settings, _, _ = command_line.parse(flags())
+    settings, _, _ = training_flags.parse(flags())
     corpus = preparation.open_corpus("long")
     rows = corpus.role(settings.SorL)
     rows = rows[rows["duration"].cumsum() <= hours * 3600].reset_index(drop=True)
